@@ -1,0 +1,1 @@
+//! Applies lifecycle plans and keeps the journal.

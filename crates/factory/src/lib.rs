@@ -1,0 +1,1 @@
+//! Image factory: source to release to media.

@@ -1,0 +1,1 @@
+//! The ESP, boot loader entries and counters, EFI variables and boot options.

@@ -1,0 +1,1 @@
+//! QEMU machines for people and for tests.

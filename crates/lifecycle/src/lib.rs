@@ -1,0 +1,13 @@
+//! Planners and state machines of a machine's life: what a release and a deployment are, what boots next, and the plans of
+//! boot, install, upgrade, rollback and health. Pure: facts come in as values, plans go out as values.
+#![forbid(unsafe_code)]
+
+mod boot_report;
+mod deployment;
+mod digest;
+mod release;
+
+pub use boot_report::{BootReport, Phase, Role};
+pub use deployment::{Counter, Deployment, DeploymentState, EntryName, Sequence};
+pub use digest::{Digest, ParseDigestError};
+pub use release::{Architecture, Blob, BootFacts, Loader, Release, ReleaseId, RootFormat, RootImage, Source};

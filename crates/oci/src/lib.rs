@@ -1,0 +1,1 @@
+//! Registries, layouts and archives: pull, verify, unpack, push.

@@ -1,0 +1,1 @@
+//! Unpacked tree to release.

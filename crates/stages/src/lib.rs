@@ -1,0 +1,1 @@
+//! Runs the stage plan of the configuration language.
