@@ -6,8 +6,10 @@ mod boot_report;
 mod deployment;
 mod digest;
 mod release;
+mod source;
 
 pub use boot_report::{BootReport, Phase, Role};
 pub use deployment::{Counter, Deployment, DeploymentState, EntryName, Sequence};
 pub use digest::{Digest, ParseDigestError};
-pub use release::{Architecture, Blob, BootFacts, Loader, Release, ReleaseId, RootFormat, RootImage, Source};
+pub use release::{Architecture, Blob, BootFacts, Loader, Release, ReleaseId, RootFormat, RootImage};
+pub use source::{Source, SourceError};

@@ -143,16 +143,6 @@ pub struct Loader {
     pub version: String,
 }
 
-/// Where a release came from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Source {
-    /// The SOURCE as the user gave it.
-    pub reference: String,
-    /// Digest of the image manifest, when there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub digest: Option<Digest>,
-}
-
 /// `release.json`: names all digests of a release. A function of the image alone, so it holds no time or place of its making.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
