@@ -1,0 +1,160 @@
+//! What can go wrong with images.
+
+use kairn_lifecycle::{Architecture, Digest};
+use kairn_report::{Diagnostic, Kind};
+use std::io;
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// An operation on an image that failed.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// A file operation failed.
+    #[error("cannot {action} `{path}`")]
+    Path {
+        /// What was tried.
+        action: &'static str,
+        /// The object.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A reference that is none.
+    #[error("`{reference}` is not an image reference: {reason}")]
+    Reference {
+        /// As given.
+        reference: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The registry could not be asked.
+    #[error("cannot reach the registry `{registry}`")]
+    Unreachable {
+        /// Host and port.
+        registry: String,
+        /// What the client said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The registry answered with a refusal.
+    #[error("the registry refused `{reference}`")]
+    Refused {
+        /// The image.
+        reference: String,
+        /// What it said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The image is not there.
+    #[error("there is no image `{reference}`")]
+    NotFound {
+        /// The image.
+        reference: String,
+    },
+    /// The image exists, but not for this architecture.
+    #[error("`{image}` has no image for {wanted}; it has {available}")]
+    Architecture {
+        /// The image.
+        image: String,
+        /// What was wanted.
+        wanted: Architecture,
+        /// What there is.
+        available: String,
+    },
+    /// A blob's bytes are not those that its digest names.
+    #[error("blob {expected} is corrupt: its bytes have the digest {found}")]
+    Digest {
+        /// Digest in the manifest.
+        expected: Digest,
+        /// Digest of the bytes.
+        found: Digest,
+    },
+    /// A blob is longer or shorter than its descriptor says.
+    #[error("blob {digest} should have {expected} bytes but {what}")]
+    Length {
+        /// The blob.
+        digest: Digest,
+        /// Size in the manifest.
+        expected: u64,
+        /// What came instead.
+        what: String,
+    },
+    /// A download kept failing.
+    #[error("gave up on blob {digest} after {tries} tries without progress, at byte {at} of {size}")]
+    GaveUp {
+        /// The blob.
+        digest: Digest,
+        /// Tries since the last progress.
+        tries: u32,
+        /// Bytes on disk, kept for the next attempt.
+        at: u64,
+        /// All of them.
+        size: u64,
+        /// The last failure.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A manifest or index that does not follow the specification.
+    #[error("`{what}` is not a usable image: {reason}")]
+    Malformed {
+        /// Manifest, index, layout or archive.
+        what: String,
+        /// Why.
+        reason: String,
+    },
+    /// A layer holds an entry that cannot be applied.
+    #[error("layer {layer}: cannot unpack `{entry}`: {reason}")]
+    Entry {
+        /// The layer.
+        layer: Digest,
+        /// Path in the layer.
+        entry: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn path(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Path { action, path: path.into(), source }
+    }
+
+    pub(crate) fn malformed(what: impl Into<String>, reason: impl std::fmt::Display) -> Self {
+        Self::Malformed { what: what.into(), reason: reason.to_string() }
+    }
+}
+
+impl Diagnostic for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Reference { .. } => Kind::User,
+            _ => Kind::Environment,
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Reference { .. } => vec!["a reference is HOST[:PORT]/NAME[:TAG][@sha256:DIGEST]".into()],
+            Self::Unreachable { registry, .. } => vec![
+                format!("check the network, the name `{registry}` and its port"),
+                format!("a registry that speaks plain HTTP needs --allow-insecure-registry {registry}"),
+            ],
+            Self::Refused { .. } => {
+                vec!["a private image needs credentials in /root/.docker/config.json or $DOCKER_CONFIG".into()]
+            }
+            Self::NotFound { .. } => {
+                vec!["check name and tag; a private image may look absent without credentials".into()]
+            }
+            Self::Architecture { .. } => vec!["build the image for this architecture".into()],
+            Self::Digest { .. } | Self::Length { .. } => {
+                vec!["the registry or something on the way changed the image; nothing of it was used".into()]
+            }
+            Self::GaveUp { .. } => vec!["run the same command again: it goes on where it stopped".into()],
+            Self::Path { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                vec!["free space on the file system that holds this path".into()]
+            }
+            Self::Path { .. } | Self::Malformed { .. } | Self::Entry { .. } => Vec::new(),
+        }
+    }
+}

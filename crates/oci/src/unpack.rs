@@ -1,0 +1,561 @@
+//! Applies layers to a directory, lowest first (OCI image specification, layer.md): owners, modes, times, extended attributes,
+//! hard links, device nodes, whiteouts.
+//!
+//! Invariant: nothing outside the directory is touched, whatever a layer holds. Each parent is opened by `openat2` with
+//! `RESOLVE_IN_ROOT`, and the last component is only used relative to it and never followed.
+
+use crate::layout::digest_of;
+use crate::{Error, Image, Layer, Layout};
+use kairn_lifecycle::Digest;
+use kairn_report::{Event, Sink};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod,
+    fchown, fsetxattr, futimens, linkat, mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat, utimensat,
+};
+use rustix::io::Errno;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use tar::EntryType;
+
+/// Keys of extended attributes in PAX headers (star's convention, which the OCI specification names).
+const XATTR_PREFIX: &str = "SCHILY.xattr.";
+
+/// What unpacking did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unpacked {
+    /// Entries applied.
+    pub entries: u64,
+    /// Entries removed by whiteouts.
+    pub removed: u64,
+    /// Sum of file sizes in bytes.
+    pub bytes: u64,
+}
+
+impl Image {
+    /// Unpacks all layers into an empty directory and checks each layer's `diff_id`.
+    ///
+    /// # Errors
+    /// A corrupt layer, an entry that cannot be applied, or the file system refuses. The directory is then partial.
+    pub fn unpack(&self, layout: &Layout, target: &Path, sink: &mut dyn Sink) -> Result<Unpacked, Error> {
+        let root = rustix::fs::open(target, OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| Error::path("open", target)(errno.into()))?;
+        let mut total = Unpacked::default();
+        for (number, layer) in self.layers.iter().enumerate() {
+            let step = format!("unpack-layer-{}", number + 1);
+            let text = format!("unpacking layer {} of {} ({})", number + 1, self.layers.len(), Size(layer.size));
+            sink.event(Event::start(&step, text));
+            match unpack_layer(layer, layout, &root) {
+                Ok(done) => {
+                    total.entries += done.entries;
+                    total.removed += done.removed;
+                    total.bytes += done.bytes;
+                    sink.event(Event::done(&step));
+                }
+                Err(error) => {
+                    sink.event(Event::failed(&step, error.to_string()));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(total)
+    }
+}
+
+/// Bytes as a person reads them.
+pub(crate) struct Size(pub u64);
+
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let tenths = self.0 / 104_858;
+        write!(f, "{}.{} MiB", tenths / 10, tenths % 10)
+    }
+}
+
+fn unpack_layer(layer: &Layer, layout: &Layout, root: &OwnedFd) -> Result<Unpacked, Error> {
+    let path = layout.blob(&layer.digest);
+    let file = BufReader::with_capacity(1 << 18, File::open(&path).map_err(Error::path("open", &path))?);
+    let plain: Box<dyn Read> = match compression(&layer.media_type, &layer.digest)? {
+        Compression::None => Box::new(file),
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
+        Compression::Zstd => Box::new(zstd::Decoder::with_buffer(file).map_err(Error::path("decompress", &path))?),
+    };
+    let mut archive = tar::Archive::new(Hashing { inner: plain, hash: sha2::Digest::new() });
+    let mut target = Target {
+        root,
+        layer: layer.digest,
+        made: BTreeSet::new(),
+        dir_times: BTreeMap::new(),
+        done: Unpacked::default(),
+    };
+    let unreadable = |error: io::Error| Error::malformed(format!("layer {}", layer.digest), error);
+    for entry in archive.entries().map_err(unreadable)? {
+        target.apply(&mut entry.map_err(unreadable)?)?;
+    }
+    target.finish_dirs()?;
+    let done = target.done;
+    let mut rest = archive.into_inner();
+    // The digest covers what follows the end-of-archive marker too.
+    digest_of(&mut rest).map_err(unreadable)?;
+    let found = Digest(sha2::Digest::finalize(rest.hash).into());
+    if found == layer.diff_id { Ok(done) } else { Err(Error::Digest { expected: layer.diff_id, found }) }
+}
+
+enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+fn compression(media_type: &str, layer: &Digest) -> Result<Compression, Error> {
+    match media_type {
+        t if t.ends_with("+gzip") || t.ends_with(".tar.gzip") => Ok(Compression::Gzip),
+        t if t.ends_with("+zstd") || t.ends_with(".tar.zstd") => Ok(Compression::Zstd),
+        t if t.ends_with(".tar") || t.ends_with("v1.tar") => Ok(Compression::None),
+        other => {
+            Err(Error::malformed(format!("layer {layer}"), format!("media type `{other}` is no tar that kairn reads")))
+        }
+    }
+}
+
+/// Computes the digest of what passes.
+struct Hashing<R> {
+    inner: R,
+    hash: sha2::Sha256,
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        sha2::Digest::update(&mut self.hash, buffer.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+}
+
+/// One layer being applied.
+struct Target<'a> {
+    root: &'a OwnedFd,
+    layer: Digest,
+    /// Paths that this layer made, which its own opaque whiteouts spare.
+    made: BTreeSet<PathBuf>,
+    /// Directory times, set at the end because filling a directory changes them.
+    dir_times: BTreeMap<PathBuf, u64>,
+    done: Unpacked,
+}
+
+/// Owner, mode and time of an entry.
+struct Meta {
+    uid: Uid,
+    gid: Gid,
+    mode: Mode,
+    mtime: u64,
+    xattrs: Vec<(String, Vec<u8>)>,
+}
+
+impl Target<'_> {
+    fn apply(&mut self, entry: &mut tar::Entry<'_, impl Read>) -> Result<(), Error> {
+        let raw = entry.path().map_err(|error| Error::malformed(format!("layer {}", self.layer), error))?.into_owned();
+        let layer = self.layer;
+        let failed = |reason: &dyn std::fmt::Display| Error::Entry {
+            layer,
+            entry: raw.display().to_string(),
+            reason: reason.to_string(),
+        };
+        let Some(path) = normal(&raw).map_err(|reason| failed(&reason))? else {
+            // The root directory itself: only its metadata.
+            let meta = meta(entry).map_err(|error| failed(&error))?;
+            let root = openat(self.root, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|errno| failed(&errno))?;
+            return apply_meta(&root, &meta).map_err(|error| failed(&error));
+        };
+        let (parent_path, name) = match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => (parent.to_owned(), name.to_owned()),
+            _ => return Err(failed(&"it has no name")),
+        };
+        let result = (|| -> io::Result<()> {
+            let parent = self.parent(&parent_path)?;
+            let bytes = name.as_bytes();
+            if bytes == b".wh..wh..opq" {
+                return self.clear(&parent, &parent_path);
+            }
+            if let Some(hidden) = bytes.strip_prefix(b".wh.") {
+                self.done.removed += 1;
+                return remove(&parent, Path::new(std::ffi::OsStr::from_bytes(hidden)));
+            }
+            self.put(&parent, Path::new(&name), &path, entry)
+        })();
+        result.map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Error::Path { action: "unpack", path: path.clone(), source: error }
+            }
+            _ => failed(&error),
+        })?;
+        self.done.entries += 1;
+        self.made.insert(path);
+        Ok(())
+    }
+
+    /// Opens the parent of an entry inside the root; absent ones are made as a layer may leave them out.
+    fn parent(&self, path: &Path) -> io::Result<OwnedFd> {
+        match self.open_dir(path) {
+            Err(Errno::NOENT) => {
+                let above = path.parent().unwrap_or(Path::new(""));
+                let fd = self.parent(above)?;
+                let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+                match mkdirat(&fd, name, Mode::from_raw_mode(0o755)) {
+                    Ok(()) | Err(Errno::EXIST) => Ok(self.open_dir(path)?),
+                    Err(errno) => Err(errno.into()),
+                }
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn open_dir(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat2(self.root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+    }
+
+    fn put(
+        &mut self,
+        parent: &OwnedFd,
+        name: &Path,
+        path: &Path,
+        entry: &mut tar::Entry<'_, impl Read>,
+    ) -> io::Result<()> {
+        let kind = entry.header().entry_type();
+        let meta = meta(entry)?;
+        if kind == EntryType::Directory {
+            return self.put_dir(parent, name, path, &meta);
+        }
+        remove(parent, name)?;
+        match kind {
+            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let mut file = File::from(openat(parent, name, flags, Mode::from_raw_mode(0o600))?);
+                self.done.bytes += io::copy(entry, &mut file)?;
+                apply_meta(&file, &meta)
+            }
+            EntryType::Symlink => {
+                let target = entry.link_name()?.ok_or_else(|| io::Error::other("a symbolic link without target"))?;
+                symlinkat(target.as_ref(), parent, name)?;
+                apply_meta_by_name(parent, name, &meta)
+            }
+            EntryType::Link => {
+                let target = entry.link_name()?.ok_or_else(|| io::Error::other("a hard link without target"))?;
+                let target = normal(&target).map_err(io::Error::other)?.ok_or(io::ErrorKind::InvalidInput)?;
+                let from = self.open_dir(target.parent().unwrap_or(Path::new("")))?;
+                let from_name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+                linkat(&from, from_name, parent, name, AtFlags::empty()).map_err(|errno| {
+                    io::Error::new(io::Error::from(errno).kind(), format!("link to `{}`: {errno}", target.display()))
+                })
+            }
+            EntryType::Char | EntryType::Block | EntryType::Fifo => {
+                let (file_type, device) = match kind {
+                    EntryType::Fifo => (FileType::Fifo, 0),
+                    EntryType::Char => (FileType::CharacterDevice, device(entry)?),
+                    _ => (FileType::BlockDevice, device(entry)?),
+                };
+                mknodat(parent, name, file_type, Mode::from_raw_mode(0o600), device)?;
+                apply_meta_by_name(parent, name, &meta)?;
+                rustix::fs::chmodat(parent, name, meta.mode, AtFlags::empty())?;
+                Ok(())
+            }
+            other => Err(io::Error::other(format!("entries of type {other:?} are not known"))),
+        }
+    }
+
+    fn put_dir(&mut self, parent: &OwnedFd, name: &Path, path: &Path, meta: &Meta) -> io::Result<()> {
+        let is_dir = match statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
+            Err(Errno::NOENT) => false,
+            Err(errno) => return Err(errno.into()),
+        };
+        if !is_dir {
+            remove(parent, name)?;
+            mkdirat(parent, name, Mode::from_raw_mode(0o700))?;
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = openat(parent, name, flags, Mode::empty())?;
+        self.dir_times.insert(path.to_owned(), meta.mtime);
+        apply_meta(&dir, meta)
+    }
+
+    /// Removes from a directory what lower layers put there.
+    fn clear(&mut self, dir: &OwnedFd, path: &Path) -> io::Result<()> {
+        for entry in Dir::read_from(dir)? {
+            let entry = entry?;
+            let name = Path::new(std::ffi::OsStr::from_bytes(entry.file_name().to_bytes())).to_owned();
+            let child = path.join(&name);
+            let spared = self.made.range(child.clone()..).next().is_some_and(|made| made.starts_with(&child));
+            if name != Path::new(".") && name != Path::new("..") && !spared {
+                self.done.removed += 1;
+                remove(dir, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish_dirs(&self) -> Result<(), Error> {
+        for (path, mtime) in self.dir_times.iter().rev() {
+            match self.open_dir(path) {
+                // A later entry of the same layer may have removed or replaced it.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                opened => {
+                    let failed = |errno: Errno| Error::path("set the time of", path)(errno.into());
+                    futimens(opened.map_err(failed)?, &times(*mtime)).map_err(failed)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Strips `/` and `.`; `None` is the root; refuses `..`.
+fn normal(path: &Path) -> Result<Option<PathBuf>, String> {
+    let mut out = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => out.push(name),
+            Component::RootDir | Component::CurDir => {}
+            Component::ParentDir | Component::Prefix(_) => return Err("its path climbs out with `..`".to_owned()),
+        }
+    }
+    Ok(if out.as_os_str().is_empty() { None } else { Some(out) })
+}
+
+fn meta(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Meta> {
+    let mut xattrs = Vec::new();
+    if let Some(extensions) = entry.pax_extensions()? {
+        for extension in extensions {
+            let extension = extension?;
+            if let Some(name) = extension.key().ok().and_then(|key| key.strip_prefix(XATTR_PREFIX)) {
+                xattrs.push((name.to_owned(), extension.value_bytes().to_vec()));
+            }
+        }
+    }
+    let header = entry.header();
+    let id = |id: u64| u32::try_from(id).map_err(|_| io::Error::other(format!("owner {id} is out of range")));
+    Ok(Meta {
+        uid: Uid::from_raw(id(header.uid()?)?),
+        gid: Gid::from_raw(id(header.gid()?)?),
+        mode: Mode::from_raw_mode(header.mode()? & 0o7777),
+        mtime: header.mtime()?,
+        xattrs,
+    })
+}
+
+fn device(entry: &tar::Entry<'_, impl Read>) -> io::Result<u64> {
+    let header = entry.header();
+    let missing = || io::Error::other("a device without numbers");
+    let (major, minor) = (header.device_major()?.ok_or_else(missing)?, header.device_minor()?.ok_or_else(missing)?);
+    Ok(rustix::fs::makedev(major, minor))
+}
+
+fn times(mtime: u64) -> Timestamps {
+    let time = Timespec { tv_sec: i64::try_from(mtime).unwrap_or(i64::MAX), tv_nsec: 0 };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+/// Sets owner first: changing it drops set-id bits and capabilities.
+fn apply_meta(file: &impl AsFd, meta: &Meta) -> io::Result<()> {
+    fchown(file, Some(meta.uid), Some(meta.gid))?;
+    fchmod(file, meta.mode)?;
+    for (name, value) in &meta.xattrs {
+        fsetxattr(file, name.as_str(), value, XattrFlags::empty()).map_err(|errno| {
+            io::Error::new(io::Error::from(errno).kind(), format!("extended attribute `{name}`: {errno}"))
+        })?;
+    }
+    Ok(futimens(file, &times(meta.mtime))?)
+}
+
+/// The same for objects that cannot be opened; symbolic links carry no attributes that matter here.
+fn apply_meta_by_name(parent: &OwnedFd, name: &Path, meta: &Meta) -> io::Result<()> {
+    chownat(parent, name, Some(meta.uid), Some(meta.gid), AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(utimensat(parent, name, &times(meta.mtime), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// Removes a file or tree below a directory without following links; absent is fine.
+fn remove(parent: &OwnedFd, name: &Path) -> io::Result<()> {
+    match unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let dir = openat(parent, name, flags, Mode::empty())?;
+    for entry in Dir::read_from(&dir)? {
+        let entry = entry?;
+        let child = Path::new(std::ffi::OsStr::from_bytes(entry.file_name().to_bytes())).to_owned();
+        if child != Path::new(".") && child != Path::new("..") {
+            remove(&dir, &child)?;
+        }
+    }
+    Ok(unlinkat(parent, name, AtFlags::REMOVEDIR)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kairn_report::Silent;
+    use proptest::prelude::*;
+    use std::fs;
+
+    enum Put<'a> {
+        File(&'a str, &'a str),
+        Dir(&'a str),
+        Symlink(&'a str, &'a str),
+        Link(&'a str, &'a str),
+    }
+
+    fn layer(layout: &Layout, entries: &[Put<'_>]) -> Layer {
+        let mut tar = tar::Builder::new(Vec::new());
+        for entry in entries {
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(0o755);
+            header.set_mtime(1_000);
+            header.set_uid(rustix::process::getuid().as_raw().into());
+            header.set_gid(rustix::process::getgid().as_raw().into());
+            header.set_size(0);
+            // Raw names: the builder refuses what a hostile layer would hold.
+            let name = |header: &mut tar::Header, path: &str| {
+                header.as_mut_bytes()[..path.len()].copy_from_slice(path.as_bytes())
+            };
+            match entry {
+                Put::File(path, content) => {
+                    name(&mut header, path);
+                    header.set_size(content.len() as u64);
+                    header.set_entry_type(EntryType::Regular);
+                    header.set_cksum();
+                    tar.append(&header, content.as_bytes()).unwrap();
+                    continue;
+                }
+                Put::Dir(path) => {
+                    name(&mut header, path);
+                    header.set_entry_type(EntryType::Directory);
+                }
+                Put::Symlink(path, target) | Put::Link(path, target) => {
+                    name(&mut header, path);
+                    header.set_entry_type(if matches!(entry, Put::Link(..)) {
+                        EntryType::Link
+                    } else {
+                        EntryType::Symlink
+                    });
+                    header.set_link_name_literal(target).unwrap();
+                }
+            }
+            header.set_cksum();
+            tar.append(&header, io::empty()).unwrap();
+        }
+        let bytes = tar.into_inner().unwrap();
+        let digest = layout.put(&bytes).unwrap();
+        let media_type = "application/vnd.oci.image.layer.v1.tar".to_owned();
+        Layer { digest, size: bytes.len() as u64, diff_id: digest, media_type }
+    }
+
+    fn unpack(dir: &Path, layers: &[&[Put<'_>]]) -> Result<PathBuf, Error> {
+        let layout = Layout::create(&dir.join("layout")).unwrap();
+        let layers = layers.iter().map(|entries| layer(&layout, entries)).collect();
+        let image =
+            Image { digest: Digest([0; 32]), config: (Digest([0; 32]), 0), architecture: "amd64".into(), layers };
+        let out = dir.join("out");
+        fs::create_dir_all(&out).unwrap();
+        image.unpack(&layout, &out, &mut Silent).map(|_| out)
+    }
+
+    #[test]
+    fn whiteouts_remove_what_lower_layers_made_and_spare_what_their_own_layer_makes() {
+        let dir = tempfile::tempdir().unwrap();
+        let lower = [
+            Put::Dir("d"),
+            Put::File("d/old", "1"),
+            Put::File("gone", "1"),
+            Put::Dir("tree"),
+            Put::File("tree/x", "1"),
+        ];
+        let upper = [
+            Put::File("d/new", "2"),
+            Put::File("d/.wh..wh..opq", ""),
+            Put::File(".wh.gone", ""),
+            Put::File(".wh.tree", ""),
+        ];
+        let out = unpack(dir.path(), &[&lower, &upper]).unwrap();
+        let names = |dir: &Path| {
+            let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(&out), ["d"]);
+        assert_eq!(names(&out.join("d")), ["new"]);
+    }
+
+    #[test]
+    fn an_entry_replaces_one_of_another_kind_and_parents_may_be_links_inside_the_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let lower = [
+            Put::Dir("usr"),
+            Put::Dir("usr/bin"),
+            Put::Symlink("bin", "/usr/bin"),
+            Put::Dir("x"),
+            Put::File("x/y", ""),
+        ];
+        let upper = [Put::File("bin/tool", "t"), Put::File("x", "file now"), Put::Link("usr/alias", "bin/tool")];
+        let out = unpack(dir.path(), &[&lower, &upper]).unwrap();
+        assert_eq!(fs::read_to_string(out.join("usr/bin/tool")).unwrap(), "t");
+        assert_eq!(fs::read_to_string(out.join("usr/alias")).unwrap(), "t");
+        assert_eq!(fs::read_to_string(out.join("x")).unwrap(), "file now");
+    }
+
+    #[test]
+    fn nothing_outside_the_directory_is_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        fs::create_dir(&victim).unwrap();
+        let absolute = victim.to_str().unwrap();
+        let cases: [&[Put<'_>]; 4] = [
+            &[Put::File("../victim/a", "evil")],
+            &[Put::Symlink("link", absolute), Put::File("link/a", "evil")],
+            &[Put::Symlink("link", "../victim"), Put::File("link/a", "evil")],
+            &[Put::Symlink("link", absolute), Put::File("link/.wh..wh..opq", "")],
+        ];
+        for case in cases {
+            // Each either fails or lands inside; both are fine as long as the victim stays empty.
+            if let Err(error) = unpack(dir.path(), &[case]) {
+                assert!(matches!(error, Error::Entry { .. }), "{error}");
+            }
+            assert_eq!(fs::read_dir(&victim).unwrap().count(), 0);
+            fs::remove_dir_all(dir.path().join("out")).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_layer_whose_diff_id_is_wrong_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(&dir.path().join("layout")).unwrap();
+        let mut bad = layer(&layout, &[Put::File("a", "b")]);
+        bad.diff_id = Digest([1; 32]);
+        let image =
+            Image { digest: bad.digest, config: (bad.digest, 0), architecture: "amd64".into(), layers: vec![bad] };
+        let error = image.unpack(&layout, dir.path(), &mut Silent).unwrap_err();
+        assert!(matches!(error, Error::Digest { .. }));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_as_a_layer_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2048)) {
+            let dir = tempfile::tempdir().unwrap();
+            let layout = Layout::create(&dir.path().join("layout")).unwrap();
+            let digest = layout.put(&bytes).unwrap();
+            for kind in ["tar", "tar+gzip", "tar+zstd"] {
+                let layer = Layer { digest, size: bytes.len() as u64, diff_id: digest, media_type: format!("application/vnd.oci.image.layer.v1.{kind}") };
+                let image = Image { digest, config: (digest, 0), architecture: "amd64".into(), layers: vec![layer] };
+                let out = tempfile::tempdir().unwrap();
+                drop(image.unpack(&layout, out.path(), &mut Silent));
+            }
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Pulls from registries that behave and from ones that do not, and a round trip through Debian's docker-registry.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "tests"
+)]
+
+use kairn_lifecycle::{Architecture, Digest};
+use kairn_oci::{Error, Image, Layout, Options, PackOptions, Registry, pack};
+use kairn_report::{Event, Silent};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How the fake registry serves the layer blob.
+#[derive(Clone, Copy)]
+enum Manner {
+    /// As it should.
+    Honest,
+    /// Closes each connection after so many bytes, and knows ranges.
+    Drops(usize),
+    /// Closes each connection after so many bytes, and knows no ranges.
+    DropsWithoutRanges(usize),
+    /// Sends another blob of the same size.
+    Corrupt,
+    /// Sends more than the descriptor says.
+    Longer,
+    /// Says a length in its header that is not that of the blob, and sends the blob's first half.
+    LiesShort,
+    /// Accepts and never answers.
+    Silent,
+}
+
+struct Fake {
+    address: String,
+    requests: Arc<AtomicUsize>,
+}
+
+/// Serves the image of a layout as `HOST/test:v1`.
+fn serve(layout: &Layout, image: &Image, manner: Manner) -> Fake {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let requests = Arc::new(AtomicUsize::new(0));
+    let (layout, image, counter) = (layout.clone(), image.clone(), requests.clone());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (layout, image, counter) = (layout.clone(), image.clone(), counter.clone());
+            thread::spawn(move || answer(stream.unwrap(), &layout, &image, manner, &counter));
+        }
+    });
+    Fake { address, requests }
+}
+
+fn answer(mut stream: TcpStream, layout: &Layout, image: &Image, manner: Manner, blobs: &AtomicUsize) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let (mut request, mut range) = (String::new(), None);
+    reader.read_line(&mut request).ok()?;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        if line.trim().is_empty() {
+            break;
+        }
+        if let Some(value) = line.to_lowercase().strip_prefix("range: bytes=") {
+            range = value.trim().trim_end_matches('-').parse::<usize>().ok();
+        }
+    }
+    let path = request.split(' ').nth(1)?.to_owned();
+    let head = |status: &str, kind: &str, length: usize| {
+        format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")
+            .into_bytes()
+    };
+    if path.contains("/manifests/") {
+        let bytes = std::fs::read(layout.blob(&image.digest)).ok()?;
+        stream.write_all(&head("200 OK", "application/vnd.oci.image.manifest.v1+json", bytes.len())).ok()?;
+        return stream.write_all(&bytes).ok();
+    }
+    let Some(digest) = path.rsplit("sha256:").next().and_then(|hex| hex.parse::<Digest>().ok()) else {
+        return stream.write_all(&head("200 OK", "application/json", 0)).ok();
+    };
+    let bytes = std::fs::read(layout.blob(&digest)).ok()?;
+    if digest == image.config.0 {
+        stream.write_all(&head("200 OK", "application/octet-stream", bytes.len())).ok()?;
+        return stream.write_all(&bytes).ok();
+    }
+    blobs.fetch_add(1, Ordering::SeqCst);
+    let octets = "application/octet-stream";
+    match manner {
+        Manner::Honest => {
+            stream.write_all(&head("200 OK", octets, bytes.len())).ok()?;
+            stream.write_all(&bytes).ok()
+        }
+        Manner::Drops(limit) => {
+            let from = range.unwrap_or(0);
+            let rest = &bytes[from..];
+            stream.write_all(&head("206 Partial Content", octets, rest.len())).ok()?;
+            stream.write_all(&rest[..limit.min(rest.len())]).ok()
+        }
+        Manner::DropsWithoutRanges(limit) => {
+            stream.write_all(&head("200 OK", octets, bytes.len())).ok()?;
+            stream.write_all(&bytes[..limit.min(bytes.len())]).ok()
+        }
+        Manner::Corrupt => {
+            stream.write_all(&head("200 OK", octets, bytes.len())).ok()?;
+            stream.write_all(&vec![0; bytes.len()]).ok()
+        }
+        Manner::Longer => {
+            stream.write_all(&head("200 OK", octets, bytes.len() + 7)).ok()?;
+            stream.write_all(&bytes).ok()?;
+            stream.write_all(b"and more").ok()
+        }
+        Manner::LiesShort => {
+            let half = &bytes[..bytes.len() / 2];
+            stream.write_all(&head("200 OK", octets, half.len())).ok()?;
+            stream.write_all(half).ok()
+        }
+        Manner::Silent => {
+            let mut rest = Vec::new();
+            reader.read_to_end(&mut rest).ok().map(drop)
+        }
+    }
+}
+
+/// An image whose layer does not compress, some 300 kB.
+fn sample(dir: &Path) -> (Layout, Image) {
+    let tree = dir.join("tree");
+    std::fs::create_dir_all(tree.join("etc")).unwrap();
+    let mut state = 1_u64;
+    let noise: Vec<u8> = (0..300_000)
+        .map(|_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        })
+        .collect();
+    std::fs::write(tree.join("etc/noise"), noise).unwrap();
+    let options =
+        PackOptions { architecture: Architecture::Amd64, epoch: 1, labels: BTreeMap::new(), name: Some("v1".into()) };
+    let layout = Layout::create(&dir.join("source")).unwrap();
+    let image = pack(&tree, &layout, &options, &mut Silent).unwrap();
+    (layout, image)
+}
+
+fn registry(insecure: &str) -> Registry {
+    Registry::new(&Options {
+        insecure: vec![insecure.to_owned()],
+        connect_timeout: Duration::from_secs(5),
+        read_timeout: Duration::from_millis(300),
+        pause: Duration::from_millis(1),
+    })
+    .unwrap()
+}
+
+fn pull(dir: &Path, manner: Manner) -> (Result<(), Error>, usize, Vec<Event>, PathBuf) {
+    let (layout, image) = sample(dir);
+    let fake = serve(&layout, &image, manner);
+    let registry = registry(&fake.address);
+    let resolved = registry.resolve(&format!("{}/test:v1", fake.address), Architecture::Amd64).unwrap();
+    assert_eq!(resolved.image, image);
+    let (mut events, to) = (Vec::new(), dir.join("pulled"));
+    let result = registry.pull(&resolved, &Layout::create(&to).unwrap(), &mut events);
+    (result, fake.requests.load(Ordering::SeqCst), events, to)
+}
+
+#[test]
+fn an_honest_registry_is_asked_once_and_the_image_arrives() {
+    let dir = tempfile::tempdir().unwrap();
+    let (result, requests, ..) = pull(dir.path(), Manner::Honest);
+    result.unwrap();
+    assert_eq!(requests, 1);
+    Layout::open(&dir.path().join("pulled")).unwrap().image(Architecture::Amd64).unwrap();
+}
+
+#[test]
+fn a_pull_goes_on_where_the_connection_broke_as_long_as_there_is_progress() {
+    let dir = tempfile::tempdir().unwrap();
+    let (result, requests, events, to) = pull(dir.path(), Manner::Drops(40_000));
+    result.unwrap();
+    assert!(requests >= 8, "{requests}");
+    assert!(events.iter().any(|event| matches!(event, Event::Warning { text } if text.contains("going on at byte"))));
+    let layout = Layout::open(&to).unwrap();
+    let out = dir.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    layout.image(Architecture::Amd64).unwrap().unpack(&layout, &out, &mut Silent).unwrap();
+}
+
+#[test]
+fn a_pull_that_gives_up_keeps_what_it_has_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (result, requests, ..) = pull(dir.path(), Manner::DropsWithoutRanges(1_000));
+    assert!(matches!(result, Err(Error::GaveUp { at: 1_000, .. })), "{result:?}");
+    assert!(requests <= 6, "{requests}");
+}
+
+#[test]
+fn wrong_bytes_never_get_a_name() {
+    for manner in [Manner::Corrupt, Manner::Longer, Manner::LiesShort] {
+        let dir = tempfile::tempdir().unwrap();
+        let (result, _, _, to) = pull(dir.path(), manner);
+        match (manner, result.unwrap_err()) {
+            (Manner::Corrupt, Error::Digest { .. } | Error::GaveUp { .. })
+            | (Manner::Longer, Error::Length { .. } | Error::GaveUp { .. })
+            | (Manner::LiesShort, Error::GaveUp { .. }) => {}
+            (_, error) => panic!("{error}"),
+        }
+        let (_, image) = (0, sample(&dir.path().join("again")).1);
+        assert!(!Layout::open(&to).unwrap().blob(&image.layers[0].digest).exists());
+    }
+}
+
+#[test]
+fn a_silent_registry_is_given_up_within_its_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = Instant::now();
+    let (result, ..) = pull(dir.path(), Manner::Silent);
+    assert!(matches!(result, Err(Error::GaveUp { .. })), "{result:?}");
+    assert!(start.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn an_absent_registry_is_named_with_a_hint() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = registry(&port.to_string()).resolve(&format!("{port}/none:v1"), Architecture::Amd64).unwrap_err();
+    assert!(matches!(&error, Error::Unreachable { registry, .. } if *registry == port.to_string()), "{error:?}");
+    assert_eq!(kairn_report::Diagnostic::kind(&error), kairn_report::Kind::Environment);
+}
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// Starts Debian's docker-registry (`KAIRN_DOCKER_REGISTRY` or in PATH) on a free port and waits until it listens.
+fn docker_registry(dir: &Path) -> Option<(Killed, String)> {
+    let program = std::env::var("KAIRN_DOCKER_REGISTRY").unwrap_or_else(|_| "docker-registry".to_owned());
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let config = dir.join("registry.yml");
+    let root = dir.join("registry");
+    std::fs::write(
+        &config,
+        format!("version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n", root.display()),
+    )
+    .unwrap();
+    let child = Command::new(&program).arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let Ok(child) = child else {
+        eprintln!("skipped: `{program}` is not installed");
+        return None;
+    };
+    let killed = Killed(child);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < deadline, "docker-registry did not listen within 60 s");
+        thread::yield_now();
+    }
+    Some((killed, format!("127.0.0.1:{port}")))
+}
+
+#[test]
+fn an_image_pushed_to_docker_registry_comes_back_by_tag_and_by_digest() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some((_killed, address)) = docker_registry(dir.path()) else { return };
+    let (layout, image) = sample(dir.path());
+    let registry = registry(&address);
+    let digest = registry.push(&layout, &image, &format!("{address}/team/os:v1"), &mut Silent).unwrap();
+    let mut again = Vec::new();
+    registry.push(&layout, &image, &format!("{address}/team/os:v2"), &mut again).unwrap();
+    assert!(again.iter().any(|event| matches!(event, Event::End { outcome: kairn_report::Outcome::Skipped(_), .. })));
+    for reference in [format!("{address}/team/os:v1"), format!("{address}/team/os@sha256:{digest}")] {
+        let resolved = registry.resolve(&reference, Architecture::Amd64).unwrap();
+        assert_eq!(resolved.image, image);
+        let pulled = Layout::create(&dir.path().join("pulled")).unwrap();
+        registry.pull(&resolved, &pulled, &mut Silent).unwrap();
+        assert_eq!(pulled.image(Architecture::Amd64).unwrap(), image);
+    }
+    let error = registry.resolve(&format!("{address}/team/os:v9"), Architecture::Amd64).unwrap_err();
+    assert!(matches!(error, Error::NotFound { .. }), "{error:?}");
+    let error = registry.resolve(&format!("{address}/team/os:v1"), Architecture::Arm64).unwrap_err();
+    assert!(matches!(error, Error::Architecture { .. }), "{error:?}");
+}
