@@ -1,0 +1,44 @@
+//! Kernel modules: what is loaded, and loading one file. Which files and in what order is decided elsewhere.
+
+use crate::Error;
+use rustix::io::Errno;
+use std::fs::File;
+use std::path::Path;
+
+/// How loading a module ended, when that was no error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loading {
+    /// The module is in the kernel now.
+    Loaded,
+    /// It was there before.
+    Present,
+    /// It found nothing to do on this machine and did not stay (`ENODEV`), as processor-specific modules do.
+    NoDevice,
+}
+
+/// Loads an uncompressed module with `finit_module(2)`. Its dependencies must be loaded.
+///
+/// # Errors
+/// The file cannot be opened, or the kernel refuses it: unknown symbols, wrong version, bad signature.
+pub fn load(path: &Path) -> Result<Loading, Error> {
+    let file = File::open(path).map_err(Error::path("open", path))?;
+    match rustix::system::finit_module(&file, c"", 0) {
+        Ok(()) => Ok(Loading::Loaded),
+        Err(Errno::EXIST) => Ok(Loading::Present),
+        Err(Errno::NODEV) => Ok(Loading::NoDevice),
+        Err(errno) => Err(Error::errno("load the kernel module", path)(errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_no_module_is_refused_by_name() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = load(file.path()).unwrap_err().to_string();
+        assert!(error.contains(&file.path().display().to_string()), "{error}");
+        assert!(load(Path::new("/nonexistent.ko")).unwrap_err().to_string().starts_with("cannot open"));
+    }
+}
