@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod boot_report;
+pub mod cmdline;
 mod deployment;
 mod digest;
 mod release;
