@@ -186,3 +186,52 @@ impl Machine for Recorder<'_> {
         }
     }
 }
+
+/// Stops the machine after a number of effects, as a power cut would: every further effect is refused with
+/// [`Error::PowerCut`] and leaves no trace. For tests that cut an operation before each of its effects, look at what is
+/// left, and run the operation again.
+///
+/// Effects are whole or absent here. What is torn within one (a partial object of [`Effect::Run`], lost cache of a disk) is
+/// the business of tests on the disk's own write log.
+pub struct StopAfter<'a> {
+    /// Who applies those that pass.
+    pub behind: &'a mut dyn Machine,
+    /// How many still pass.
+    pub left: usize,
+    /// How many passed; the operation is finished when it ends with `left` still above zero.
+    pub passed: usize,
+}
+
+impl<'a> StopAfter<'a> {
+    /// Lets `left` effects pass.
+    pub fn new(behind: &'a mut dyn Machine, left: usize) -> Self {
+        Self { behind, left, passed: 0 }
+    }
+}
+
+impl Machine for StopAfter<'_> {
+    fn apply(&mut self, effect: &Effect) -> Result<(), Error> {
+        self.left = self.left.checked_sub(1).ok_or(Error::PowerCut(self.passed + 1))?;
+        self.behind.apply(effect)?;
+        self.passed += 1;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_power_cut_lets_exactly_the_effects_before_it_pass_and_then_none() {
+        let effect = |name: &str| Effect::RemoveFile { path: name.into() };
+        let mut recorder = Recorder::default();
+        let mut stop = StopAfter::new(&mut recorder, 2);
+        stop.apply(&effect("a")).unwrap();
+        stop.apply(&effect("b")).unwrap();
+        assert!(matches!(stop.apply(&effect("c")), Err(Error::PowerCut(3))));
+        assert!(matches!(stop.apply(&effect("d")), Err(Error::PowerCut(3))));
+        assert_eq!((stop.left, stop.passed), (0, 2));
+        assert_eq!(recorder.effects, [effect("a"), effect("b")]);
+    }
+}

@@ -65,6 +65,32 @@ pub enum Error {
         /// What was found.
         found: String,
     },
+    /// A file system could not be mounted.
+    #[error("cannot mount `{device}` as {kind}{}", said(.message))]
+    Mount {
+        /// The device, or the name that stands for it.
+        device: String,
+        /// Type of the file system.
+        kind: String,
+        /// What the kernel said about it, if anything.
+        message: String,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The caller is not root and cannot have a user namespace in which it is.
+    #[error("no user namespace for `{user}`: {reason}")]
+    NoUserNamespace {
+        /// Who asked.
+        user: String,
+        /// What is missing: a package, an entry of `/etc/subuid`, a sysctl.
+        reason: String,
+        /// The command that provides it.
+        way_out: String,
+    },
+    /// A simulation stopped the machine before this effect.
+    #[error("the power was cut before effect {0}")]
+    PowerCut(usize),
     /// Another command holds the lock.
     #[error("another kairn command is changing this machine: {holder}")]
     Locked {
@@ -107,6 +133,7 @@ impl Diagnostic for Error {
             Self::Path { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 vec!["run the command as root".into()]
             }
+            Self::NoUserNamespace { way_out, .. } => vec![way_out.clone(), "or run the command as root".into()],
             Self::Several(errors) => errors.iter().flat_map(Diagnostic::hints).collect(),
             _ => Vec::new(),
         }

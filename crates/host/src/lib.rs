@@ -4,20 +4,39 @@
 //! [`Machine`], so that a journal records it and a simulation can stop it. `unsafe` lives only here.
 #![deny(unsafe_op_in_unsafe_fn)]
 
+pub mod clock;
 mod confined;
 pub mod dm;
 mod effect;
 mod error;
+pub mod files;
+pub mod identity;
 pub mod kmod;
+mod lock;
 mod loopdev;
+pub mod mount;
+pub mod mount_info;
 mod program;
 mod uevent;
 mod watchdog;
 
+pub use clock::{Clock, FixedClock, SystemClock};
 pub use confined::run_in_root;
-pub use effect::{Content, Effect, Machine, Recorder};
+pub use effect::{Content, Effect, Machine, Recorder, StopAfter};
 pub use error::Error;
+pub use lock::Lock;
 pub use loopdev::{LoopDevice, LoopOptions};
+pub use mount_info::{DeviceNumber, MountPoint};
 pub use program::{Finished, Invocation, Runner};
 pub use uevent::{Signal, Uevent, Uevents};
 pub use watchdog::Watchdog;
+
+/// Tells a test that needs root whether it can run, and prints the reason when it cannot.
+#[cfg(test)]
+fn root_for_test(what: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        eprintln!("skipped: {what} need root");
+    }
+    root
+}
