@@ -1,2 +1,11 @@
 //! Formats as writers and readers over Read, Write and Seek: GPT, FAT, cpio, verity tree, UKI, ISO.
+//!
+//! No path, clock or random number comes from here: callers pass values, so equal arguments give equal bytes. Readers take
+//! foreign bytes, bound every access and every allocation, and never panic.
 #![forbid(unsafe_code)]
+
+pub mod cpio;
+mod error;
+pub mod verity;
+
+pub use error::Error;
