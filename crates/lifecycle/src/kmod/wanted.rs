@@ -64,8 +64,9 @@ pub const WANTED: &[Wanted] = &[
     always(&["crypto-crc32c"], "checksums of ext4", true),
     always(&["loop"], "opening the root image", true),
     always(&["dm_verity"], "verifying the root image", true),
-    // A kernel falls back to its slowest implementation when the faster ones are not loaded before the first hash.
     always(&["crypto-sha256"], "verifying the root image", true),
+    // The generic implementation is often built in and would be used alone; dm-verity picks the fastest at its start only.
+    always(&["sha256_ssse3"], "verifying the root image with the processor's own instructions", false),
     always(&["overlay"], "the writable /etc, /var and /srv", true),
     always(&["efivarfs"], "reading which entry was booted from which disk", true),
     always(&["efi_pstore"], "keeping the last words of a panic", false),
