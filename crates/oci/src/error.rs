@@ -20,6 +20,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The machine refused.
+    #[error(transparent)]
+    Host(#[from] kairn_host::Error),
     /// A reference that is none.
     #[error("`{reference}` is not an image reference: {reason}")]
     Reference {
@@ -129,12 +132,14 @@ impl Diagnostic for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Reference { .. } => Kind::User,
+            Self::Host(error) => error.kind(),
             _ => Kind::Environment,
         }
     }
 
     fn hints(&self) -> Vec<String> {
         match self {
+            Self::Host(error) => error.hints(),
             Self::Reference { .. } => vec!["a reference is HOST[:PORT]/NAME[:TAG][@sha256:DIGEST]".into()],
             Self::Unreachable { registry, .. } => vec![
                 format!("check the network, the name `{registry}` and its port"),

@@ -212,7 +212,7 @@ impl Layout {
     fn write_json(&self, name: &str, value: &impl serde::Serialize) -> Result<(), Error> {
         let path = self.dir.join(name);
         let bytes = serde_json::to_vec(value).map_err(|error| Error::malformed(name, error))?;
-        fs::write(&path, &bytes).map_err(Error::path("write", &path))
+        Ok(kairn_host::files::write_whole(&path, &bytes, 0o644)?)
     }
 }
 
