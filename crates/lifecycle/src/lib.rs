@@ -6,6 +6,7 @@ mod boot_report;
 pub mod cmdline;
 mod deployment;
 mod digest;
+pub mod entries;
 pub mod kmod;
 mod release;
 mod source;
