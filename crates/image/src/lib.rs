@@ -6,6 +6,9 @@
 
 pub mod cpio;
 mod error;
+mod foreign;
+pub mod gpt;
+pub mod uki;
 pub mod verity;
 
 pub use error::Error;
