@@ -2,6 +2,7 @@
 //! boot, install, upgrade, rollback and health. Pure: facts come in as values, plans go out as values.
 #![forbid(unsafe_code)]
 
+pub mod attempt;
 mod boot_report;
 pub mod cmdline;
 mod deployment;
