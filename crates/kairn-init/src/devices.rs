@@ -1,0 +1,219 @@
+//! Drivers and the devices that they bring, without udev: modules by modalias and by name, and waiting for a device by event.
+
+use crate::journal::{Journal, Level};
+use kairn_host::{Error, Signal, Uevents, files, kmod};
+use kairn_lifecycle::kmod::{IndexTexts, ModuleIndex};
+use kairn_report::{Event, Sink};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How often a wait gives a sign of life to the watchdog.
+const SLICE: Duration = Duration::from_secs(5);
+
+/// The modules of the initramfs.
+#[derive(Debug)]
+pub struct Modules {
+    dir: PathBuf,
+    index: ModuleIndex,
+    /// Files that were tried, with whatever result.
+    tried: BTreeSet<String>,
+    /// Aliases that were looked up; a bus has many devices of one kind.
+    asked: BTreeSet<String>,
+}
+
+impl Modules {
+    /// Reads the index of `dir`, `/lib/modules/<release>`. Without one there is nothing to load, which is not an error: a kernel may
+    /// have everything built in.
+    ///
+    /// # Errors
+    /// An index that exists cannot be read.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let text = |name: &str| files::read_text_if_any(&dir.join(name)).map(Option::unwrap_or_default);
+        let (dep, softdep, alias, builtin) =
+            (text("modules.dep")?, text("modules.softdep")?, text("modules.alias")?, text("modules.builtin")?);
+        let index = ModuleIndex::parse(&IndexTexts {
+            dep: &dep,
+            softdep: &softdep,
+            alias: &alias,
+            builtin: &builtin,
+            builtin_modinfo: "",
+        });
+        Ok(Self { dir: dir.to_owned(), index, tried: BTreeSet::new(), asked: BTreeSet::new() })
+    }
+
+    /// Loads modules by name, with all that they need; what fails is reported and the rest goes on.
+    pub fn load<S: AsRef<str>>(&mut self, names: impl IntoIterator<Item = S>, journal: &mut Journal) {
+        let closure = self.index.closure(names);
+        for name in closure.missing {
+            journal.say(Level::Notice, &format!("the initramfs has no module `{name}`"));
+        }
+        for file in closure.files {
+            if self.tried.contains(&file) {
+                continue;
+            }
+            if let Err(error) = kmod::load(&self.dir.join(&file)) {
+                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+                journal.event(Event::warning(format!("{error}{cause}")));
+            }
+            self.tried.insert(file);
+        }
+    }
+
+    /// Loads what a device asks for.
+    pub fn load_for(&mut self, modalias: &str, journal: &mut Journal) {
+        if !self.asked.insert(modalias.to_owned()) {
+            return;
+        }
+        let names: Vec<String> = self.index.matches(modalias).into_iter().map(str::to_owned).collect();
+        if !names.is_empty() {
+            self.load(names, journal);
+        }
+    }
+
+    /// Loads what the devices that are there ask for. Every device with a modalias is on a bus.
+    ///
+    /// # Errors
+    /// sysfs cannot be read.
+    pub fn coldplug(&mut self, sys: &Path, journal: &mut Journal) -> Result<(), Error> {
+        let buses = sys.join("bus");
+        for bus in files::names(&buses)? {
+            let devices = buses.join(bus).join("devices");
+            for device in files::names(&devices)? {
+                // Many devices have none, and one may go away meanwhile.
+                if let Ok(modalias) = std::fs::read_to_string(devices.join(device).join("modalias")) {
+                    self.load_for(modalias.trim(), journal);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Modules and the events of devices.
+#[derive(Debug)]
+pub struct Devices {
+    events: Uevents,
+    /// The modules.
+    pub modules: Modules,
+    sys: PathBuf,
+}
+
+impl Devices {
+    /// Listens first and looks second, so that no device is missed.
+    ///
+    /// # Errors
+    /// No events, or sysfs cannot be read.
+    pub fn begin(sys: &Path, modules: Modules, journal: &mut Journal) -> Result<Self, Error> {
+        let mut devices = Self { events: Uevents::listen()?, modules, sys: sys.to_owned() };
+        devices.modules.coldplug(sys, journal)?;
+        Ok(devices)
+    }
+
+    /// Waits until `look` finds what it looks for, loading the modules that appearing devices ask for. `None` when the deadline passed;
+    /// `tick` is called at least every five seconds.
+    ///
+    /// # Errors
+    /// `look` fails, or the events do.
+    pub fn wait<T, E: From<Error>>(
+        &mut self,
+        deadline: Duration,
+        journal: &mut Journal,
+        tick: &mut dyn FnMut(),
+        look: &mut dyn FnMut() -> Result<Option<T>, E>,
+    ) -> Result<Option<T>, E> {
+        let end = Instant::now() + deadline;
+        let mut changed = true;
+        loop {
+            // Bursts of events are taken in whole before the next look.
+            let now = Instant::now();
+            if changed {
+                match self.events.wait(now)? {
+                    Signal::Deadline => {
+                        if let Some(found) = look()? {
+                            return Ok(Some(found));
+                        }
+                        changed = false;
+                    }
+                    signal => {
+                        self.take(signal, journal)?;
+                    }
+                }
+                continue;
+            }
+            if now >= end {
+                return Ok(None);
+            }
+            tick();
+            match self.events.wait(end.min(now + SLICE))? {
+                Signal::Deadline => {}
+                signal => changed = self.take(signal, journal)?,
+            }
+        }
+    }
+
+    /// Says whether a block device may have come.
+    fn take(&mut self, signal: Signal, journal: &mut Journal) -> Result<bool, Error> {
+        match signal {
+            Signal::Event(event) => {
+                if event.action == "add"
+                    && let Some(modalias) = event.get("MODALIAS")
+                {
+                    self.modules.load_for(modalias, journal);
+                }
+                Ok(event.get("SUBSYSTEM") == Some("block") && event.action != "remove")
+            }
+            Signal::Overrun => {
+                journal.say(Level::Notice, "device events were lost; looking at all devices again");
+                let sys = self.sys.clone();
+                self.modules.coldplug(&sys, journal)?;
+                Ok(true)
+            }
+            Signal::Deadline => Ok(false),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_and_names_load_their_modules_once_and_failures_are_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        let modules_dir = dir.path().join("lib/modules/6");
+        std::fs::create_dir_all(&modules_dir).unwrap();
+        std::fs::write(modules_dir.join("modules.dep"), "kernel/a.ko: kernel/b.ko\nkernel/b.ko:\n").unwrap();
+        std::fs::write(modules_dir.join("modules.alias"), "alias pci:v00001AF4d* a\n").unwrap();
+        let device = dir.path().join("sys/bus/pci/devices/0000:00:01.0");
+        std::fs::create_dir_all(&device).unwrap();
+        std::fs::write(device.join("modalias"), "pci:v00001AF4d00001001sv\n").unwrap();
+        let mut journal = Journal::default();
+        let mut modules = Modules::open(&modules_dir).unwrap();
+        modules.coldplug(&dir.path().join("sys"), &mut journal).unwrap();
+        modules.load(["a", "nonsense"], &mut journal);
+        // Neither file exists, so each is reported once, the dependency first.
+        assert_eq!(journal.events.len(), 2, "{:?}", journal.events);
+        assert!(matches!(&journal.events[0], Event::Warning { text } if text.contains("b.ko")));
+    }
+
+    #[test]
+    fn a_device_that_is_there_is_found_at_once_and_one_that_is_not_at_the_deadline() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("bus")).unwrap();
+        let mut journal = Journal::default();
+        let modules = Modules::open(dir.path()).unwrap();
+        let mut devices = match Devices::begin(dir.path(), modules, &mut journal) {
+            Ok(devices) => devices,
+            Err(error) => {
+                eprintln!("skipped: {error}");
+                return;
+            }
+        };
+        let found = devices.wait(Duration::from_secs(60), &mut journal, &mut || {}, &mut || Ok::<_, Error>(Some(7)));
+        assert_eq!(found.unwrap(), Some(7));
+        let deadline = Duration::from_millis(30);
+        let found = devices.wait(deadline, &mut journal, &mut || {}, &mut || Ok::<Option<()>, Error>(None));
+        assert_eq!(found.unwrap(), None);
+    }
+}
