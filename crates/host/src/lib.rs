@@ -4,10 +4,13 @@
 //! [`Machine`], so that a journal records it and a simulation can stop it. `unsafe` lives only here.
 #![deny(unsafe_op_in_unsafe_fn)]
 
+mod arrival;
+pub mod block;
 pub mod clock;
 mod confined;
 pub mod dm;
 mod effect;
+pub mod efivars;
 mod error;
 pub mod files;
 pub mod identity;
@@ -16,10 +19,13 @@ mod lock;
 mod loopdev;
 pub mod mount;
 pub mod mount_info;
+pub mod partition_table;
 mod program;
+mod real;
 mod uevent;
 mod watchdog;
 
+pub use arrival::wait_for_paths;
 pub use clock::{Clock, FixedClock, SystemClock};
 pub use confined::run_in_root;
 pub use effect::{Content, Effect, Machine, Recorder, StopAfter};
@@ -28,6 +34,7 @@ pub use lock::Lock;
 pub use loopdev::{LoopDevice, LoopOptions};
 pub use mount_info::{DeviceNumber, MountPoint};
 pub use program::{Finished, Invocation, Runner};
+pub use real::{RealMachine, Restart};
 pub use uevent::{Signal, Uevent, Uevents};
 pub use watchdog::Watchdog;
 
