@@ -5,7 +5,9 @@ mod disk;
 mod label;
 pub mod paths;
 mod size;
+mod table;
 
 pub use disk::{ALIGNMENT, DiskError, DiskLayout, Extent, PERSISTENT_IMAGE, PERSISTENT_NEED, Raised, Sizing};
 pub use label::PartLabel;
 pub use size::Bytes;
+pub use table::{DiskGuids, UNFINISHED};
