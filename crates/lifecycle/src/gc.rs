@@ -100,7 +100,8 @@ pub fn garbage(installed: &Installed, keep: Keep) -> Result<Garbage, Vec<String>
         return Err(doubts);
     }
     let kept_sequences: BTreeSet<Sequence> = kept.iter().map(|deployment| deployment.sequence).collect();
-    let mut releases: BTreeSet<ReleaseId> = kept.iter().filter_map(|deployment| installed.release_of(deployment)).collect();
+    let mut releases: BTreeSet<ReleaseId> =
+        kept.iter().filter_map(|deployment| installed.release_of(deployment)).collect();
     // From a live medium STATE is not ours to judge; `running` is then not on it. From recovery it may be, and stays.
     if installed.role != Role::Live {
         releases.insert(installed.running);

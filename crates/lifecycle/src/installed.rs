@@ -145,6 +145,9 @@ pub fn release_of_uki(name: &str) -> Option<ReleaseId> {
 }
 
 #[cfg(test)]
+pub(crate) mod fixture;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -160,7 +163,9 @@ mod tests {
     #[test]
     fn a_uki_names_its_release() {
         assert!(release_of_uki("0123456789abcdef-01234567.efi").is_some());
-        for name in ["0123456789abcdef.efi", "0123456789ABCDEF-01234567.efi", "0123456789abcdef-0123456.efi", "x.efi", ""] {
+        for name in
+            ["0123456789abcdef.efi", "0123456789ABCDEF-01234567.efi", "0123456789abcdef-0123456.efi", "x.efi", ""]
+        {
             assert_eq!(release_of_uki(name), None, "{name}");
         }
     }

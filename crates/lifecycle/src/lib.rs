@@ -8,9 +8,15 @@ pub mod cmdline;
 mod deployment;
 mod digest;
 pub mod entries;
+pub mod gc;
+pub mod installed;
 pub mod kmod;
+pub mod plan;
+pub mod refusal;
 mod release;
+pub mod rollback;
 mod source;
+pub mod upgrade;
 
 pub use boot_report::{BootReport, Phase, Role};
 pub use deployment::{Counter, Deployment, DeploymentState, EntryName, Sequence};

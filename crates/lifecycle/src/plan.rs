@@ -7,6 +7,7 @@ use std::fmt;
 
 /// One step of a plan. `A` is the operation's own vocabulary of actions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(bound(deserialize = "A: Deserialize<'de>"))]
 pub struct Step<A> {
     /// Stable name, unique in its plan, e.g. `write-uki`.
     pub name: String,
@@ -20,7 +21,7 @@ pub struct Step<A> {
     /// What holds afterwards, in words. The executor reads it back from the machine.
     pub after: String,
     /// What takes the step back; `None` when nothing has to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub undo: Option<A>,
     /// Whether the operation has happened once this step is done: an interrupted run is then finished, before it taken back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
