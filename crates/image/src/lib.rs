@@ -8,6 +8,7 @@ pub mod cpio;
 mod error;
 mod foreign;
 pub mod gpt;
+pub mod probe;
 pub mod uki;
 pub mod verity;
 
