@@ -1,1 +1,153 @@
-//! Unpacked tree to release.
+//! Seals a converted tree into a release: root image, hash tree, unified kernel image, loader, `release.json`.
+//!
+//! Invariant: a release is a function of the tree's content alone. No clock, no randomness, no name of the machine or of a
+//! directory enters it, so that node, workstation and CI get the same root hash from the same image.
+#![forbid(unsafe_code)]
+
+mod erofs;
+mod error;
+mod tree;
+mod uki;
+
+pub use error::Error;
+
+use kairn_host::Runner;
+use kairn_layout::{Bytes, paths};
+use kairn_lifecycle::{Blob, BootFacts, Digest, Loader, Release, ReleaseId, RootFormat, RootImage};
+use kairn_report::{Event, Sink};
+use sha2::Digest as _;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+/// Seals a tree into an empty or absent output directory; `release.json` is written last, so a directory that holds one is
+/// whole. Programs are looked up where the call runs: inside the image's own sandbox that is the image.
+///
+/// File times of the tree are cut to whole seconds and to the epoch that conversion recorded; nothing else in it changes.
+///
+/// # Errors
+/// The tree is not converted or was changed since, a program of the image is missing, or the file system refuses.
+pub fn seal(tree: &Path, output: &Path, runner: &Runner, sink: &mut dyn Sink) -> Result<Release, Error> {
+    let facts = step(sink, "check-tree", format!("checking `{}`", tree.display()), |_| {
+        let facts = tree::read_facts(tree)?;
+        tree::check_mount_points(tree)?;
+        Ok(facts)
+    })?;
+    if facts.root_format != RootFormat::Erofs {
+        return Err(Error::RootFormat(facts.root_format));
+    }
+    claim(output)?;
+    let unpacked =
+        step(sink, "clamp-times", "setting file times".to_owned(), |_| tree::clamp_times(tree, facts.epoch))?;
+    let root = step(sink, "root-image", format!("making the root image of {unpacked}"), |_| {
+        erofs::make(tree, &output.join(paths::release::ROOT), &facts, runner)
+    })?;
+    let root = step(sink, "hash-tree", format!("hashing the root image ({})", root.size), |_| hash_tree(output, root))?;
+    let cmdline = cmdline(tree, &root)?;
+    let uki = step(sink, "kernel-image", "assembling the kernel image".to_owned(), |_| {
+        uki::assemble(tree, &facts, &cmdline, &root, &output.join(paths::release::UKI))
+    })?;
+    let loader = copy(&tree.join(paths::BOOT_DIR).join(paths::boot::LOADER), &output.join(paths::release::LOADER))?;
+    let release = describe(&facts, unpacked, root, uki, loader, cmdline);
+    write_last(output, &release)?;
+    Ok(release)
+}
+
+/// Reports the beginning and the end of a step.
+fn step<T>(
+    sink: &mut dyn Sink,
+    name: &str,
+    text: String,
+    work: impl FnOnce(&mut dyn Sink) -> Result<T, Error>,
+) -> Result<T, Error> {
+    sink.event(Event::start(name, text));
+    match work(sink) {
+        Ok(value) => {
+            sink.event(Event::done(name));
+            Ok(value)
+        }
+        Err(error) => {
+            sink.event(Event::failed(name, error.to_string()));
+            Err(error)
+        }
+    }
+}
+
+/// Makes the output directory, or takes an empty one.
+fn claim(output: &Path) -> Result<(), Error> {
+    fs::create_dir_all(output).map_err(Error::path("create", output))?;
+    match fs::read_dir(output).map_err(Error::path("list", output))?.next() {
+        None => Ok(()),
+        Some(_) => Err(Error::OutputInUse(output.to_owned())),
+    }
+}
+
+/// Writes `root.verity`. The salt is derived from the image: an attacker gains nothing from knowing it, and two sealings of
+/// one image must agree.
+fn hash_tree(output: &Path, image: Blob) -> Result<RootImage, Error> {
+    let salt: [u8; 32] =
+        sha2::Sha256::new_with_prefix(b"kairn verity salt 1\n").chain_update(image.sha256.0).finalize().into();
+    let image_path = output.join(paths::release::ROOT);
+    let tree_path = output.join(paths::release::VERITY);
+    let data = File::open(&image_path).map_err(Error::path("open", &image_path))?;
+    let built = kairn_image::verity::build(data, &salt)?;
+    let mut file = File::create(&tree_path).map_err(Error::path("create", &tree_path))?;
+    file.write_all(&built.bytes).and_then(|()| file.sync_all()).map_err(Error::path("write", &tree_path))?;
+    Ok(RootImage {
+        format: RootFormat::Erofs,
+        image,
+        verity: Blob { size: Bytes(built.bytes.len() as u64), sha256: Digest::of(&built.bytes) },
+        root_hash: Digest(built.root_hash),
+        salt: hex::encode(salt),
+        data_blocks: built.data_blocks,
+    })
+}
+
+/// Appends the tokens of the root to the image's template.
+fn cmdline(tree: &Path, root: &RootImage) -> Result<String, Error> {
+    let path = tree.join(paths::BOOT_DIR).join(paths::boot::CMDLINE);
+    let template = fs::read_to_string(&path).map_err(Error::path("read", &path))?;
+    let words: Vec<&str> = template.split_whitespace().collect();
+    Ok(format!(
+        "{} kairn.root={} kairn.blocks={} kairn.salt={} kairn.format={}",
+        words.join(" "),
+        root.root_hash,
+        root.data_blocks,
+        root.salt,
+        root.format
+    ))
+}
+
+fn copy(from: &Path, to: &Path) -> Result<Blob, Error> {
+    fs::copy(from, to).map_err(Error::path("copy", from))?;
+    File::open(to).and_then(|file| file.sync_all()).map_err(Error::path("sync", to))?;
+    let (size, sha256) = tree::digest_file(to)?;
+    Ok(Blob { size: Bytes(size), sha256 })
+}
+
+fn describe(facts: &BootFacts, unpacked: Bytes, root: RootImage, uki: Blob, loader: Blob, cmdline: String) -> Release {
+    Release {
+        format: 1,
+        id: ReleaseId::of_root_hash(&root.root_hash),
+        version: facts.version.clone(),
+        title: facts.title.clone(),
+        architecture: facts.architecture,
+        kernel: facts.kernel.clone(),
+        unpacked,
+        root,
+        uki,
+        loader: Loader { file: loader, version: facts.loader_version.clone() },
+        cmdline,
+    }
+}
+
+fn write_last(output: &Path, release: &Release) -> Result<(), Error> {
+    let path = output.join(paths::release::DESCRIPTION);
+    let partial = output.join(format!(".{}.partial", paths::release::DESCRIPTION));
+    let mut text = serde_json::to_vec_pretty(release).map_err(|error| Error::path("describe", &path)(error.into()))?;
+    text.push(b'\n');
+    let mut file = File::create(&partial).map_err(Error::path("create", &partial))?;
+    file.write_all(&text).and_then(|()| file.sync_all()).map_err(Error::path("write", &partial))?;
+    fs::rename(&partial, &path).map_err(Error::path("rename", &partial))?;
+    File::open(output).and_then(|dir| dir.sync_all()).map_err(Error::path("sync", output))
+}

@@ -1,0 +1,70 @@
+//! Directories that must be in the image because nothing can be made in it later: mount points and persistent paths.
+
+/// Mount points with their permission bits.
+pub(crate) const MOUNT_POINTS: &[(&str, u32)] = &[
+    ("proc", 0o555),
+    ("sys", 0o555),
+    ("dev", 0o755),
+    ("run", 0o755),
+    ("tmp", 0o1777),
+    ("boot", 0o755),
+    ("oem", 0o755),
+    ("usr/local", 0o755),
+    ("etc", 0o755),
+    ("var", 0o755),
+    ("srv", 0o755),
+    ("mnt", 0o755),
+    ("media", 0o755),
+    ("system/oem", 0o755),
+    ("system/providers", 0o755),
+    ("var/tmp", 0o1777),
+];
+
+/// Paths that the shipped configuration binds from COS_PERSISTENT, and those that others commonly add.
+pub(crate) const PERSISTENT: &[(&str, u32)] = &[
+    ("etc/cni", 0o755),
+    ("etc/init.d", 0o755),
+    ("etc/iscsi", 0o755),
+    ("etc/k0s", 0o755),
+    ("etc/kubernetes", 0o755),
+    ("etc/modprobe.d", 0o755),
+    ("etc/pwx", 0o755),
+    ("etc/rancher", 0o755),
+    ("etc/runlevels", 0o755),
+    ("etc/ssh", 0o755),
+    ("etc/sysconfig", 0o755),
+    ("etc/zfs", 0o755),
+    ("home", 0o755),
+    ("opt", 0o755),
+    ("root", 0o700),
+    ("snap", 0o755),
+    ("var/snap", 0o755),
+    ("var/cores", 0o755),
+    ("var/lib/ca-certificates", 0o755),
+    ("var/lib/calico", 0o755),
+    ("var/lib/cni", 0o755),
+    ("var/lib/confexts", 0o755),
+    ("var/lib/containerd", 0o711),
+    ("var/lib/dbus", 0o755),
+    ("var/lib/etcd", 0o700),
+    ("var/lib/extensions", 0o755),
+    ("var/lib/k0s", 0o755),
+    ("var/lib/kairos", 0o755),
+    ("var/lib/kubelet", 0o750),
+    ("var/lib/longhorn", 0o755),
+    ("var/lib/osd", 0o755),
+    ("var/lib/rancher", 0o755),
+    ("var/lib/rook", 0o755),
+    ("var/lib/snapd", 0o755),
+    ("var/lib/tailscale", 0o700),
+    ("var/lib/wicked", 0o755),
+    ("var/log", 0o755),
+];
+
+/// Where content of the image is hidden by a mount, or only seeded on a machine's first boot.
+pub(crate) const SHADOWED: &[(&str, &str)] = &[
+    ("usr/local", "is hidden behind COS_PERSISTENT on installed machines; move it below /usr"),
+    ("oem", "is hidden behind COS_OEM on installed machines; move it to /system/oem"),
+    ("home", "is copied to COS_PERSISTENT once; an upgrade does not change it on machines"),
+    ("opt", "is copied to COS_PERSISTENT once; an upgrade does not change it on machines"),
+];

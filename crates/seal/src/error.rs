@@ -1,0 +1,125 @@
+//! Why a tree cannot be sealed.
+
+use kairn_report::{Diagnostic, Kind};
+use std::io;
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// A tree that was not sealed, and why. The output directory is left empty or absent.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The tree was never converted.
+    #[error("`{}` is not a converted image: it has no `{}`", .tree.display(), .missing)]
+    NotConverted {
+        /// The tree.
+        tree: PathBuf,
+        /// The file that conversion would have left.
+        missing: String,
+    },
+    /// A file that conversion wrote was changed or removed since.
+    #[error("`{file}` of the converted image is not what conversion wrote (expected {expected}, found {found})")]
+    Changed {
+        /// Path below the tree.
+        file: String,
+        /// Digest that conversion recorded.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// `boot.json` cannot be read.
+    #[error("`{file}` is not readable as facts of a conversion")]
+    Facts {
+        /// Path below the tree.
+        file: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// `boot.json` was written by a later Kairn.
+    #[error("`{file}` has format {found}, this program knows format 1")]
+    Format {
+        /// Path below the tree.
+        file: String,
+        /// Its format.
+        found: u32,
+    },
+    /// The root format has no writer here.
+    #[error("the image asks for a {0} root, which this version does not make")]
+    RootFormat(kairn_lifecycle::RootFormat),
+    /// The output directory holds something.
+    #[error("the output directory `{}` is not empty", .0.display())]
+    OutputInUse(PathBuf),
+    /// A program of the image is missing.
+    #[error("`{program}` is not installed in the image")]
+    MissingProgram {
+        /// The program.
+        program: &'static str,
+        /// Debian's package that holds it.
+        package: &'static str,
+        /// The other way it failed.
+        #[source]
+        source: kairn_host::Error,
+    },
+    /// A system call on a path failed.
+    #[error("cannot {action} `{}`", .path.display())]
+    Path {
+        /// What was tried.
+        action: &'static str,
+        /// The object.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The stub or another file has not the format it should have.
+    #[error(transparent)]
+    Image(#[from] kairn_image::Error),
+    /// A program failed.
+    #[error(transparent)]
+    Host(#[from] kairn_host::Error),
+}
+
+impl Error {
+    /// Makes a function for `map_err` that names action and path.
+    pub(crate) fn path(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Path { action, path: path.into(), source }
+    }
+
+    pub(crate) fn errno(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(rustix::io::Errno) -> Self {
+        move |errno| Self::Path { action, path: path.into(), source: errno.into() }
+    }
+}
+
+impl Diagnostic for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::NotConverted { .. } | Self::OutputInUse(_) => Kind::User,
+            Self::Image(error) => error.kind(),
+            Self::Host(error) => error.kind(),
+            _ => Kind::Environment,
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NotConverted { tree, .. } => vec![format!("run `kairn convert --root {}` first", tree.display())],
+            Self::Changed { .. } | Self::Facts { .. } | Self::Format { .. } => {
+                vec!["run `kairn convert` again as the last step of the image's build".into()]
+            }
+            Self::OutputInUse(_) => vec!["name a directory that is empty or does not exist yet".into()],
+            Self::MissingProgram { package, .. } => {
+                vec![format!("install the package `{package}` in the image and run `kairn convert` again")]
+            }
+            Self::Path { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                vec!["run the command as root, or rootless through `kairn build`".into()]
+            }
+            Self::Path { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                vec!["free space on the file system of the output directory".into()]
+            }
+            Self::Image(error) => error.hints(),
+            Self::Host(error) => error.hints(),
+            _ => Vec::new(),
+        }
+    }
+}
