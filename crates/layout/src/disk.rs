@@ -166,6 +166,13 @@ impl Sizing {
         sizes + Bytes(2 * ALIGNMENT)
     }
 
+    /// Returns the size of a disk that holds this release, as a person is told it: printed with one decimal it must not be less
+    /// than what it takes.
+    #[must_use]
+    pub fn disk_need_in_words(&self) -> Bytes {
+        self.disk_need().round_up(1 << 29)
+    }
+
     /// The size that a partition gets, PERSISTENT at least.
     fn size(&self, label: PartLabel) -> Bytes {
         let asked = self.overrides.get(&label).copied().filter(|asked| asked.0 != 0);
@@ -181,7 +188,7 @@ impl DiskLayout {
     /// The disk is too small, or its sector size is unknown.
     pub fn plan(disk_size: Bytes, sizing: &Sizing) -> Result<Self, DiskError> {
         check_sector_size(sizing.sector_size)?;
-        let needed = sizing.disk_need();
+        let needed = sizing.disk_need_in_words();
         let mut layout =
             Self { disk_size: whole_sectors(disk_size, sizing.sector_size), ..Self::empty(sizing.sector_size) };
         let end = layout.usable_end();
@@ -334,7 +341,7 @@ mod tests {
         let error = DiskLayout::plan(Bytes::gib(2), &sizing()).unwrap_err();
         let needed = sizing().disk_need();
         assert!(
-            error.to_string().starts_with("a disk of 2 GiB is too small: 6.1 GiB are needed (COS_GRUB 512 MiB"),
+            error.to_string().starts_with("a disk of 2 GiB is too small: 6.5 GiB are needed (COS_GRUB 512 MiB"),
             "{error}"
         );
         assert!(DiskLayout::plan(needed, &sizing()).is_ok());

@@ -9,6 +9,7 @@ mod deployment;
 mod digest;
 pub mod entries;
 pub mod gc;
+pub mod install;
 pub mod installed;
 pub mod kmod;
 pub mod plan;
