@@ -105,6 +105,14 @@ pub enum Effect {
         /// The program.
         program: Invocation,
     },
+    /// Announces that something other than effects (an unpacker, a program in a sandbox) writes `object` from here on, to which nothing
+    /// refers yet; after a crash the object may be partial. Applying it changes nothing.
+    Fill {
+        /// The staging file or tree.
+        object: PathBuf,
+        /// Who writes, in words.
+        by: String,
+    },
     /// Syncs the file system that holds a path (`syncfs`).
     SyncTree {
         /// Any path in it.

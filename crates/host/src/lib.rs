@@ -22,6 +22,7 @@ pub mod mount_info;
 pub mod partition_table;
 mod program;
 mod real;
+pub mod sandbox;
 mod uevent;
 mod watchdog;
 
@@ -35,6 +36,7 @@ pub use loopdev::{LoopDevice, LoopOptions};
 pub use mount_info::{DeviceNumber, MountPoint};
 pub use program::{Finished, Invocation, Runner};
 pub use real::{RealMachine, Restart};
+pub use sandbox::Sandbox;
 pub use uevent::{Signal, Uevent, Uevents};
 pub use watchdog::Watchdog;
 

@@ -137,15 +137,7 @@ impl Runner {
     /// # Errors
     /// Not installed, ended with an error, or past its deadline (then its whole process group was killed).
     pub fn run(&self, invocation: &Invocation) -> Result<Finished, Error> {
-        let finished = self.run_unchecked(invocation)?;
-        if finished.status.success() {
-            return Ok(finished);
-        }
-        Err(Error::Program {
-            command: invocation.to_string(),
-            status: status_in_words(finished.status),
-            stderr: tail(&finished.stderr).to_owned(),
-        })
+        checked(invocation, self.run_unchecked(invocation)?)
     }
 
     /// Runs a program to its end; its exit status is the caller's to judge.
@@ -153,42 +145,8 @@ impl Runner {
     /// # Errors
     /// Not installed, or past its deadline (then its whole process group was killed).
     pub fn run_unchecked(&self, invocation: &Invocation) -> Result<Finished, Error> {
-        let mut child = self.spawn(invocation)?;
-        let broken = |source| Error::Path { action: "talk to", path: invocation.program.clone().into(), source };
-        let stdin = child.stdin.take();
-        let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
-        thread::scope(|scope| {
-            let feed = scope.spawn(|| match stdin {
-                // A program may end without reading all of its input; its exit status tells, not the broken pipe.
-                Some(mut stdin) => match stdin.write_all(&invocation.stdin) {
-                    Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error),
-                    _ => Ok(()),
-                },
-                None => Ok(()),
-            });
-            let out = scope.spawn(move || drain(stdout.as_mut()));
-            let err = scope.spawn(move || drain(stderr.as_mut()));
-            let status = wait(&mut child, invocation.deadline);
-            if !matches!(status, Ok(Some(_))) {
-                kill_group(&child);
-            }
-            let died = || std::io::Error::other("a reader thread died");
-            feed.join().map_err(|_| died()).and_then(|fed| fed).map_err(broken)?;
-            let stdout = out.join().map_err(|_| died()).and_then(|read| read).map_err(broken)?;
-            let stderr = err.join().map_err(|_| died()).and_then(|read| read).map_err(broken)?;
-            let stderr = String::from_utf8_lossy(&stderr).into_owned();
-            match status.map_err(broken)? {
-                Some(status) => Ok(Finished { status, stdout, stderr }),
-                None => {
-                    child.wait().map_err(broken)?;
-                    Err(Error::Deadline {
-                        command: invocation.to_string(),
-                        deadline: invocation.deadline,
-                        stderr: tail(&stderr).to_owned(),
-                    })
-                }
-            }
-        })
+        let child = self.spawn(invocation)?;
+        finish(child, invocation)
     }
 
     fn spawn(&self, invocation: &Invocation) -> Result<Child, Error> {
@@ -198,6 +156,8 @@ impl Runner {
         command.args(&invocation.args).envs(&invocation.env).process_group(0);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(dir) = &invocation.dir {
+            // Looked at first, since the spawn would report its absence as that of the program.
+            dir.metadata().map_err(Error::path("enter", dir))?;
             command.current_dir(dir);
         }
         tracing::debug!(command = %invocation, "running");
@@ -209,6 +169,58 @@ impl Runner {
             }
         })
     }
+}
+
+/// Turns an exit status other than zero into an error.
+pub(crate) fn checked(invocation: &Invocation, finished: Finished) -> Result<Finished, Error> {
+    if finished.status.success() {
+        return Ok(finished);
+    }
+    Err(Error::Program {
+        command: invocation.to_string(),
+        status: status_in_words(finished.status),
+        stderr: tail(&finished.stderr).to_owned(),
+    })
+}
+
+/// Feeds a started child, collects what it says, and waits for its end. Its three streams are pipes, and it leads a process
+/// group, which is killed at the deadline.
+pub(crate) fn finish(mut child: Child, invocation: &Invocation) -> Result<Finished, Error> {
+    let broken = |source| Error::Path { action: "talk to", path: invocation.program.clone().into(), source };
+    let stdin = child.stdin.take();
+    let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
+    thread::scope(|scope| {
+        let feed = scope.spawn(|| match stdin {
+            // A program may end without reading all of its input; its exit status tells, not the broken pipe.
+            Some(mut stdin) => match stdin.write_all(&invocation.stdin) {
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error),
+                _ => Ok(()),
+            },
+            None => Ok(()),
+        });
+        let out = scope.spawn(move || drain(stdout.as_mut()));
+        let err = scope.spawn(move || drain(stderr.as_mut()));
+        let status = wait(&mut child, invocation.deadline);
+        if !matches!(status, Ok(Some(_))) {
+            kill_group(&child);
+        }
+        let died = || std::io::Error::other("a reader thread died");
+        feed.join().map_err(|_| died()).and_then(|fed| fed).map_err(broken)?;
+        let stdout = out.join().map_err(|_| died()).and_then(|read| read).map_err(broken)?;
+        let stderr = err.join().map_err(|_| died()).and_then(|read| read).map_err(broken)?;
+        let stderr = String::from_utf8_lossy(&stderr).into_owned();
+        match status.map_err(broken)? {
+            Some(status) => Ok(Finished { status, stdout, stderr }),
+            None => {
+                child.wait().map_err(broken)?;
+                Err(Error::Deadline {
+                    command: invocation.to_string(),
+                    deadline: invocation.deadline,
+                    stderr: tail(&stderr).to_owned(),
+                })
+            }
+        }
+    })
 }
 
 /// Waits on a pidfd, which no signal of another thread disturbs. `None` when the deadline passed.
@@ -278,6 +290,12 @@ mod tests {
     fn an_absent_program_is_named() {
         let error = Runner::default().run(&Invocation::new("kairn-no-such-program")).unwrap_err();
         assert!(matches!(error, Error::NoProgram { program } if program == "kairn-no-such-program"));
+    }
+
+    #[test]
+    fn an_absent_working_directory_is_not_taken_for_an_absent_program() {
+        let error = Runner::default().run(&Invocation::new("true").dir("/no/such")).unwrap_err();
+        assert!(matches!(error, Error::Path { path, .. } if path.as_os_str() == "/no/such"));
     }
 
     #[test]
