@@ -86,6 +86,9 @@ pub struct Installed {
     pub recovery: Option<Vec<StoredRelease>>,
     /// History, in any order.
     pub history: Vec<Record>,
+    /// What an upgrade of the image at hand would remove from `kairn/staging` first: leftovers other than that image's layers.
+    #[serde(default)]
+    pub staging: Bytes,
     /// Space on STATE.
     pub state_space: Space,
     /// Space on the ESP.

@@ -35,18 +35,21 @@ pub struct ImageFacts {
     pub kernel: Option<String>,
     /// Bytes to fetch and store before unpacking.
     pub stored: Bytes,
+    /// How many of them an earlier run left in staging.
+    #[serde(default)]
+    pub fetched: Bytes,
     /// Bytes when unpacked, when known.
     pub unpacked: Option<Bytes>,
 }
 
 impl ImageFacts {
-    /// Returns what a run needs on STATE: what is fetched, the tree, the sealed release beside it.
+    /// Returns what a run still needs on STATE: what is fetched, the tree, the sealed release beside it.
     #[must_use]
     pub fn needs(&self) -> Bytes {
         // Debian trees measured: gzip layers unpack to 2.4 to 2.9 times their size, and seal with plain LZ4 to 0.55 of the tree.
         let tree = self.unpacked.unwrap_or(Bytes(self.stored.0.saturating_mul(3)));
         let sealed = Bytes(tree.0 / 20 * 12);
-        self.stored + tree + sealed + RESERVE
+        self.stored.saturating_sub(self.fetched) + tree + sealed + RESERVE
     }
 }
 
@@ -64,7 +67,10 @@ pub struct UpgradeOptions {
 #[serde(tag = "action", rename_all = "kebab-case")]
 pub enum UpgradeAction {
     /// Empties `kairn/staging` and removes half-written files on the ESP.
-    Clean,
+    Clean {
+        /// Whether downloads of this image stay, so that fetching it goes on where it stopped.
+        keep: Option<Digest>,
+    },
     /// Removes entries, then UKIs, then releases.
     Collect {
         /// What goes.
@@ -161,7 +167,13 @@ pub fn upgrade(
     refuse(installed, image, options)?;
     let mut plan = Plan::new(if options.recovery { "upgrade-recovery" } else { "upgrade" });
     let collected = make_room(installed, image, &mut plan)?;
-    plan.step(Step::new("clean", "remove what earlier runs left in staging", UpgradeAction::Clean, "staging is empty"));
+    let clean = UpgradeAction::Clean { keep: image.digest };
+    plan.step(Step::new(
+        "clean",
+        "remove what earlier runs left in staging",
+        clean,
+        "staging holds this image's layers at most",
+    ));
     if !collected.is_empty() {
         let text = format!("remove what is no longer needed: {}", in_words(&collected));
         plan.step(Step::new(
@@ -177,7 +189,8 @@ pub fn upgrade(
     } else {
         finish(installed, image, &mut plan)
     }
-    plan.step(Step::new("tidy", "remove the staging files", UpgradeAction::Clean, "staging is empty"));
+    let tidy = UpgradeAction::Clean { keep: None };
+    plan.step(Step::new("tidy", "remove the staging files", tidy, "staging is empty"));
     Ok(plan)
 }
 
@@ -219,6 +232,7 @@ fn make_room(installed: &Installed, image: &ImageFacts, plan: &mut Plan<UpgradeA
     let needs_esp = uki + ESP_RESERVE;
     let fits = |garbage: &Garbage| {
         let (state, esp) = garbage.frees(installed);
+        let state = state + installed.staging;
         short(PartLabel::State, installed.state_space, state, image.needs())
             .or_else(|| short(PartLabel::Esp, installed.esp_space, esp, needs_esp))
     };
@@ -261,9 +275,15 @@ fn obtain(installed: &Installed, image: &ImageFacts, options: UpgradeOptions, pl
             fetch,
             "every layer has the digest that the manifest names",
         )
-        .requires(format!("{} on {}, {} are free", image.needs(), PartLabel::State, installed.state_space.free))
-        .undone_by(UpgradeAction::Clean),
+        .requires(format!(
+            "{} on {}, {} are free",
+            image.needs(),
+            PartLabel::State,
+            installed.state_space.free
+        )),
     );
+    // A failure keeps what was downloaded; only a refused image takes its layers with it.
+    let keep = UpgradeAction::Clean { keep: image.digest };
     plan.step(
         Step::new(
             "unpack",
@@ -271,7 +291,7 @@ fn obtain(installed: &Installed, image: &ImageFacts, options: UpgradeOptions, pl
             UpgradeAction::Unpack,
             "the tree is whole and converted",
         )
-        .undone_by(UpgradeAction::Clean),
+        .undone_by(keep.clone()),
     );
     plan.step(
         Step::new(
@@ -280,16 +300,19 @@ fn obtain(installed: &Installed, image: &ImageFacts, options: UpgradeOptions, pl
             UpgradeAction::Seal,
             "staging holds a release",
         )
-        .undone_by(UpgradeAction::Clean),
+        .undone_by(keep),
     );
     // Without force, sealing to what is active already would make a deployment that differs in its number only.
     let refuse = if options.recovery || options.force { Vec::new() } else { active_release(installed) };
-    plan.step(Step::new(
-        "verify",
-        "read the release back and compare every digest",
-        UpgradeAction::Verify { architecture: installed.architecture, refuse, target },
-        "the release is what `release.json` says and fits this machine",
-    ));
+    plan.step(
+        Step::new(
+            "verify",
+            "read the release back and compare every digest",
+            UpgradeAction::Verify { architecture: installed.architecture, refuse, target },
+            "the release is what `release.json` says and fits this machine",
+        )
+        .undone_by(UpgradeAction::Clean { keep: None }),
+    );
     plan.step(
         Step::new(
             "store",

@@ -60,6 +60,7 @@ pub(crate) fn machine(deployments: &[Deployed]) -> Installed {
                 title: None,
             })
             .collect(),
+        staging: Bytes(0),
         state_space: Space { total: Bytes::gib(4), free: Bytes::gib(3) },
         esp_space: Space { total: Bytes::mib(512), free: Bytes::mib(300) },
         recovery_space: Some(Space { total: Bytes::gib(1), free: Bytes::mib(600) }),

@@ -10,6 +10,7 @@ fn image(release: u8) -> ImageFacts {
         converted: Some(true),
         kernel: None,
         stored: Bytes::mib(150),
+        fetched: Bytes(0),
         unpacked: None,
     }
 }
@@ -133,7 +134,7 @@ proptest! {
         for step in before {
             let reversible = step.undo.is_some() || matches!(
                 step.action,
-                UpgradeAction::Clean | UpgradeAction::Collect { .. } | UpgradeAction::Verify { .. } | UpgradeAction::UpdateLoader
+                UpgradeAction::Clean { .. } | UpgradeAction::Collect { .. } | UpgradeAction::Fetch { .. } | UpgradeAction::UpdateLoader
             );
             prop_assert!(reversible, "{}", step.name);
         }
