@@ -6,6 +6,7 @@
 
 pub mod cpio;
 mod error;
+pub mod fat;
 mod foreign;
 pub mod gpt;
 pub mod probe;
