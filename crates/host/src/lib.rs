@@ -22,6 +22,7 @@ pub mod mount_info;
 pub mod partition_table;
 mod program;
 mod real;
+pub mod rootless;
 pub mod sandbox;
 mod uevent;
 mod watchdog;

@@ -12,8 +12,8 @@ use crate::{Error, Finished, Invocation};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change, move_mount,
-    open_tree, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
+    UnmountFlags, fsconfig_create, fsmount, fsopen, mount, mount_change, move_mount, open_tree, unmount,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, WaitOptions};
@@ -174,14 +174,15 @@ impl Sandbox {
             let slot = list.clone_tree(&from, bind.read_only, true)?;
             binds.push((slot, plain(&bind.to)?, from.is_dir()));
         }
+        // A user namespace may mount /proc only while it sees another whole one: before the old root is gone.
+        let proc = list.slot("mount in the sandbox on", "/proc".as_ref(), |_| Op::Proc)?;
         let root = list.clone_tree(&tree, !self.writable, true)?;
         list.add("enter", &tree, |path| Op::Root(root, path))?;
 
-        let options = |text: &'static CStr| text;
-        list.mount(c"proc", "/proc", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, options(c""))?;
-        list.mount(c"tmpfs", "/dev", MountFlags::NOSUID | MountFlags::NOEXEC, options(c"mode=755"))?;
-        list.mount(c"tmpfs", "/run", MountFlags::NOSUID | MountFlags::NODEV, options(c"mode=755"))?;
-        list.mount(c"tmpfs", "/tmp", MountFlags::NOSUID | MountFlags::NODEV, options(c"mode=1777"))?;
+        list.add("mount in the sandbox on", "/proc".as_ref(), |path| Op::Attach(proc, path))?;
+        list.tmpfs("/dev", MountFlags::NOSUID | MountFlags::NOEXEC, c"mode=755")?;
+        list.tmpfs("/run", MountFlags::NOSUID | MountFlags::NODEV, c"mode=755")?;
+        list.tmpfs("/tmp", MountFlags::NOSUID | MountFlags::NODEV, c"mode=1777")?;
         for (name, target) in [
             ("fd", c"/proc/self/fd"),
             ("stdin", c"/proc/self/fd/0"),
@@ -226,7 +227,8 @@ enum Op {
     Private,
     Clone { from: CString, read_only: bool, no_devices: bool },
     Root(usize, CString),
-    Mount { kind: &'static CStr, on: CString, flags: MountFlags, options: &'static CStr },
+    Proc,
+    Tmpfs { on: CString, flags: MountFlags, options: &'static CStr },
     Directory(CString),
     File(CString),
     Link(&'static CStr, CString),
@@ -245,14 +247,18 @@ impl Steps {
         Ok(())
     }
 
-    /// Returns the slot in which the clone will lie: the number of its step.
-    fn clone_tree(&mut self, from: &Path, read_only: bool, no_devices: bool) -> Result<usize, Error> {
-        self.add("bind", from, |from| Op::Clone { from, read_only, no_devices })?;
+    /// Adds a step that makes a detached mount, and returns the slot in which it will lie: the number of the step.
+    fn slot(&mut self, action: &'static str, path: &Path, op: impl FnOnce(CString) -> Op) -> Result<usize, Error> {
+        self.add(action, path, op)?;
         Ok(self.0.len() - 1)
     }
 
-    fn mount(&mut self, kind: &'static CStr, on: &str, flags: MountFlags, options: &'static CStr) -> Result<(), Error> {
-        self.add("mount in the sandbox on", Path::new(on), |on| Op::Mount { kind, on, flags, options })
+    fn clone_tree(&mut self, from: &Path, read_only: bool, no_devices: bool) -> Result<usize, Error> {
+        self.slot("bind", from, |from| Op::Clone { from, read_only, no_devices })
+    }
+
+    fn tmpfs(&mut self, on: &str, flags: MountFlags, options: &'static CStr) -> Result<(), Error> {
+        self.add("mount in the sandbox on", Path::new(on), |on| Op::Tmpfs { on, flags, options })
     }
 }
 
@@ -303,10 +309,15 @@ impl Child {
                 let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
                 let clone = open_tree(CWD, from.as_c_str(), flags)?;
                 set_attributes(&clone, *read_only, *no_devices)?;
-                if let Some(slot) = self.trees.get_mut(index) {
-                    *slot = Some(clone);
-                }
-                Ok(())
+                self.keep(index, clone)
+            }
+            Op::Proc => {
+                let context = fsopen(c"proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+                fsconfig_create(&context)?;
+                let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+                    | MountAttrFlags::MOUNT_ATTR_NODEV
+                    | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+                self.keep(index, fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
             }
             Op::Root(slot, on) => {
                 attach(tree(*slot)?, on)?;
@@ -316,7 +327,7 @@ impl Child {
                 unmount(c".", UnmountFlags::DETACH)?;
                 rustix::process::chdir(c"/")
             }
-            Op::Mount { kind, on, flags, options } => mount(*kind, on.as_c_str(), *kind, *flags, *options),
+            Op::Tmpfs { on, flags, options } => mount(c"tmpfs", on.as_c_str(), c"tmpfs", *flags, *options),
             // What cannot be made is missed by the mount that comes next, or is there.
             Op::Directory(path) => match rustix::fs::mkdir(path.as_c_str(), Mode::from_raw_mode(0o755)) {
                 Ok(()) | Err(Errno::EXIST | Errno::ROFS) => Ok(()),
@@ -334,6 +345,11 @@ impl Child {
             Op::Restrict => restrict(),
             Op::Enter(dir) => rustix::process::chdir(dir.as_c_str()),
         }
+    }
+
+    fn keep(&mut self, index: usize, tree: OwnedFd) -> rustix::io::Result<()> {
+        *self.trees.get_mut(index).ok_or(Errno::INVAL)? = Some(tree);
+        Ok(())
     }
 
     /// Waits for the program and ends as it did. Its pipes to the caller are closed, or the caller would wait for them.

@@ -47,7 +47,7 @@ fn shell(script: &str) -> Invocation {
 fn a_program_sees_its_tree_and_nothing_of_the_machine() {
     let Some(tree) = tree() else { return };
     let said = |script: &str| sandbox(tree.path()).run(&shell(script)).unwrap().text();
-    assert_eq!(said("echo $$; ls /proc | grep -c '^[0-9]'"), "1\n3\n", "the shell, ls and grep are all there is");
+    assert_eq!(said("echo $$ /proc/[0-9]*"), "1 /proc/1\n");
     assert_eq!(said("cat /proc/sys/kernel/hostname"), "localhost\n");
     assert_eq!(said("ls /sys; tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '"), "lo\n");
     assert_eq!(said("ls / | tr '\\n' ' '"), "bin dev etc lib lib64 proc root run sbin sys tmp usr ");
