@@ -13,6 +13,7 @@ pub use read::{Entry, Volume};
 pub use write::{Options, Writer, create, needed_size};
 
 use crate::Error;
+use crate::calendar::Civil;
 
 const FORMAT: &str = "FAT file system";
 const DIR_ENTRY: u64 = 32;
@@ -129,19 +130,9 @@ impl Geometry {
 fn timestamp(epoch: u64) -> (u16, u16) {
     const FIRST: u64 = 315_532_800;
     const LAST: u64 = 4_354_819_198;
-    let seconds = epoch.clamp(FIRST, LAST);
-    let (days, time) = (seconds / 86400, seconds % 86400);
-    // Days to a civil date, in eras of 400 years that begin on 1 March (H. Hinnant, "chrono-compatible low-level date algorithms").
-    let shifted = days + 719_468;
-    let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_index = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
-    let year = shifted / 146_097 * 400 + year_of_era + u64::from(month <= 2);
+    let Civil { year, month, day, hour, minute, second } = Civil::of(epoch, FIRST, LAST);
     let date = ((year - 1980) << 9) | (month << 5) | day;
-    let time = ((time / 3600) << 11) | ((time / 60 % 60) << 5) | ((time % 60) / 2);
+    let time = (hour << 11) | (minute << 5) | (second / 2);
     // Both have 16 bits by the clamp above.
     (date as u16, time as u16)
 }

@@ -4,11 +4,13 @@
 //! foreign bytes, bound every access and every allocation, and never panic.
 #![forbid(unsafe_code)]
 
+mod calendar;
 pub mod cpio;
 mod error;
 pub mod fat;
 mod foreign;
 pub mod gpt;
+pub mod iso;
 pub mod probe;
 pub mod uki;
 pub mod verity;
