@@ -147,12 +147,16 @@ pub fn mount_tmpfs(target: &Path, mode: u32, size: Option<&str>) -> Result<(), E
 /// Mounts an overlay on `target`: `lower` from the topmost down, changes in `upper`; `work` is empty and on the same file system as `upper`.
 ///
 /// # Errors
-/// Names the target and what the kernel said; a colon in a lower path is refused, since overlayfs takes it as a separator.
+/// Names the target and what the kernel said. A colon in a lower path is refused, since overlayfs takes it as a separator, and
+/// so is more than 255 bytes of lower paths, which fsconfig(2) does not take in one string.
 pub fn mount_overlay(target: &Path, lower: &[&Path], upper: &Path, work: &Path) -> Result<(), Error> {
     if let Some(path) = lower.iter().find(|path| path.as_os_str().as_bytes().iter().any(|byte| b":\\".contains(byte))) {
         return Err(Error::errno("use as an overlay's lower directory", *path)(Errno::INVAL));
     }
     let lower = lower.iter().map(|path| path.as_os_str()).collect::<Vec<_>>().join(OsStr::new(":"));
+    if lower.len() > 255 {
+        return Err(Error::errno("mount an overlay on", target)(Errno::NAMETOOLONG));
+    }
     FileSystem::new("overlay", Access::ReadWrite)
         .option("lowerdir", &lower)
         .option("upperdir", upper)
@@ -365,6 +369,23 @@ mod tests {
             assert_eq!((found.fs_type.as_str(), found.source.as_str()), ("tmpfs", "test"));
             remount(&tmpfs, Access::ReadWrite).unwrap();
             std::fs::write(tmpfs.join("file"), "y").unwrap();
+        });
+    }
+
+    #[test]
+    fn removing_a_tree_stops_at_a_mount_and_leaves_what_is_in_it() {
+        in_namespace(|base| {
+            let [tree, outside] = dirs(base, ["tree", "outside"]);
+            std::fs::write(outside.join("file"), "kept").unwrap();
+            let inner = tree.join("inner");
+            std::fs::create_dir(&inner).unwrap();
+            bind(&outside, &inner).unwrap();
+            let error = crate::files::remove_tree(&tree).unwrap_err();
+            assert!(matches!(&error, Error::Path { path, .. } if *path == inner), "{error}");
+            assert_eq!(std::fs::read_to_string(outside.join("file")).unwrap(), "kept");
+            unmount(&inner).unwrap();
+            crate::files::remove_tree(&tree).unwrap();
+            assert!(!tree.exists() && outside.join("file").exists());
         });
     }
 

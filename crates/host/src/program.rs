@@ -5,7 +5,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -162,13 +162,21 @@ impl Runner {
         }
         tracing::debug!(command = %invocation, "running");
         command.spawn().map_err(|source| {
-            if source.kind() == std::io::ErrorKind::NotFound {
+            // One unreadable directory in PATH turns "not found" into "permission denied" (execvp(3)).
+            let hidden = source.kind() == std::io::ErrorKind::PermissionDenied && !seen_in_path(&path);
+            if source.kind() == std::io::ErrorKind::NotFound || hidden {
                 Error::NoProgram { program: invocation.program.clone() }
             } else {
                 Error::Path { action: "run", path, source }
             }
         })
     }
+}
+
+fn seen_in_path(program: &Path) -> bool {
+    let named = program.components().count() > 1;
+    let dirs = std::env::var_os("PATH").unwrap_or_default();
+    named || std::env::split_paths(&dirs).any(|dir| dir.join(program).exists())
 }
 
 /// Turns an exit status other than zero into an error.
