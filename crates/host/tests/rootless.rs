@@ -23,7 +23,6 @@ fn main() {
         as_user();
     } else {
         outside();
-        println!("test a_user_without_privileges_becomes_root_of_a_namespace_with_all_its_ids ... ok");
     }
 }
 
@@ -125,4 +124,5 @@ fn outside() {
     assert_eq!(finished.status.code(), Some(7), "{}", finished.stderr);
     let map: Vec<u32> = finished.text().split_whitespace().map(|number| number.parse().unwrap()).collect();
     assert_eq!(map, [0, 54_321, 1, 1, 500_000, 65_536]);
+    println!("test a_user_without_privileges_becomes_root_of_a_namespace_with_all_its_ids ... ok");
 }
