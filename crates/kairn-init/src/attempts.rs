@@ -6,7 +6,7 @@
 use kairn_host::{Error, files};
 use kairn_layout::paths;
 use kairn_lifecycle::attempt::{Attempt, AttemptName, Opening, Verdict, failures_in_a_row};
-use kairn_lifecycle::{EntryName, ReleaseId, Sequence};
+use kairn_lifecycle::{EntryName, Phase, ReleaseId, Sequence};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -40,12 +40,12 @@ pub struct ThisBoot {
 }
 
 impl AttemptFile {
-    /// Opens the record below `state` and returns the deployment's earlier ones that can be read. The oldest beyond those that are
-    /// kept go.
+    /// Opens the record below `state`, with the phases so far, and returns the deployment's earlier ones that can be read. The oldest
+    /// beyond those that are kept go.
     ///
     /// # Errors
     /// STATE cannot be written.
-    pub fn open(state: &Path, boot: ThisBoot) -> Result<(Self, Vec<Attempt>), Error> {
+    pub fn open(state: &Path, boot: ThisBoot, phases: &[Phase]) -> Result<(Self, Vec<Attempt>), Error> {
         let dir = state.join(paths::BOOTS);
         files::make_dir(&dir, 0o755)?;
         let names = files::names(&dir)?.into_iter().filter_map(|name| AttemptName::parse(name.to_str()?));
@@ -60,7 +60,8 @@ impl AttemptFile {
             files::remove_file(&dir.join(name.to_string()))?;
         }
         let ThisBoot { sequence: _, release, entry, boot_id, at } = boot;
-        let record = Attempt::open(Opening { name, release, entry, boot_id, at });
+        let mut record = Attempt::open(Opening { name, release, entry, boot_id, at });
+        record.phases = phases.to_vec();
         let path = dir.join(name.to_string());
         files::write_whole(&path, &padded(&record, &path)?, 0o644)?;
         let file = OpenOptions::new().write(true).open(&path).map_err(Error::path("open", &path))?;
@@ -175,7 +176,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         for number in 1..=10_u32 {
             let (mut attempt, earlier) =
-                AttemptFile::open(state.path(), boot(&number.to_string(), "kairn-5.conf")).unwrap();
+                AttemptFile::open(state.path(), boot(&number.to_string(), "kairn-5.conf"), &[]).unwrap();
             assert_eq!(earlier.len(), (number as usize - 1).min(8));
             for phase in 0..60 {
                 attempt.advance(&format!("phase-{phase}"), phase).unwrap();
@@ -194,7 +195,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(state.path().join("kairn/boots")).unwrap();
         std::fs::write(state.path().join("kairn/boots/5-3.json"), "{torn").unwrap();
-        let (attempt, earlier) = AttemptFile::open(state.path(), boot("a", "kairn-5.conf")).unwrap();
+        let (attempt, earlier) = AttemptFile::open(state.path(), boot("a", "kairn-5.conf"), &[]).unwrap();
         assert!(earlier.is_empty());
         assert_eq!(attempt.close(Verdict::HandedOver).unwrap(), "5-4.json");
     }

@@ -123,7 +123,7 @@ impl Boot {
         let tokens = self.cmdline.root()?;
         let release = ReleaseId::of_root_hash(&tokens.root_hash);
         self.phase("modules");
-        self.load_modules()?;
+        self.load_modules(&tokens.format.to_string())?;
         self.phase("watchdog");
         self.arm_watchdog();
         self.phase("disk");
@@ -172,16 +172,15 @@ impl Boot {
         Ok(Ready { init })
     }
 
-    fn load_modules(&mut self) -> Result<(), Error> {
+    fn load_modules(&mut self, root_format: &str) -> Result<(), Error> {
         let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
         let modules = Modules::open(&Path::new("/lib/modules").join(kernel))?;
-        // Devices first: their drivers look at the hardware while the rest is loaded.
-        let mut devices = Devices::begin(Path::new("/sys"), modules, &mut self.journal)?;
         let listed = files::read_text_if_any(Path::new(NAMES))?.unwrap_or_default();
         let on_use: Vec<&str> = wanted_names(Some(Load::OnUse)).chain(esp::MODULES).collect();
         let names = listed.lines().map(str::trim).filter(|name| !name.is_empty() && !name.starts_with('#'));
-        let now: Vec<&str> = names.filter(|name| !on_use.contains(name)).collect();
-        devices.modules.load(now, &mut self.journal);
+        let names = names.filter(|name| !on_use.contains(name)).chain([root_format]);
+        let names: Vec<&str> = names.collect();
+        let devices = Devices::begin(Path::new("/sys"), modules, &names, &mut self.journal)?;
         self.devices = Some(devices);
         Ok(())
     }
@@ -322,7 +321,7 @@ impl Boot {
             at: SystemClock.since_epoch().as_secs(),
         };
         let id = boot.boot_id.clone();
-        match AttemptFile::open(&state, boot) {
+        match AttemptFile::open(&state, boot, &self.journal.phases) {
             Ok((attempt, earlier)) => {
                 self.attempt = Some(attempt);
                 if let Some(sequence) = sequence {
@@ -398,8 +397,6 @@ impl Boot {
     }
 
     fn open_root(&mut self, dir: &Path, tokens: &RootTokens) -> Result<PathBuf, Error> {
-        let format = tokens.format.to_string();
-        self.load(&[format.as_str()]);
         let trial = self.booted.is_some_and(|booted| booted.trial);
         root::open(dir, tokens, trial, Path::new(SYSROOT))
     }

@@ -1,7 +1,8 @@
 //! Drivers and the devices that they bring, without udev: modules by modalias and by name, and waiting for a device by event.
 
 use crate::journal::{Journal, Level};
-use kairn_host::{Error, Signal, Uevents, files, kmod};
+use kairn_host::kmod::{self, Probe};
+use kairn_host::{Error, Signal, Uevents, files};
 use kairn_lifecycle::kmod::{IndexTexts, ModuleIndex};
 use kairn_report::{Event, Sink};
 use std::collections::BTreeSet;
@@ -44,20 +45,38 @@ impl Modules {
 
     /// Loads modules by name, with all that they need; what fails is reported and the rest goes on.
     pub fn load<S: AsRef<str>>(&mut self, names: impl IntoIterator<Item = S>, journal: &mut Journal) {
+        let files = self.files(names, journal);
+        let errors = load_files(&self.dir, &files);
+        report(&errors, journal);
+    }
+
+    /// Loads what the devices that are there ask for, and these names at the same time: drivers wait for hardware, and large modules
+    /// for the processor. A module that both need is loaded by one and waited for by the other; the kernel sees to that.
+    ///
+    /// # Errors
+    /// sysfs cannot be read.
+    pub fn coldplug_and_load(&mut self, sys: &Path, names: &[&str], journal: &mut Journal) -> Result<(), Error> {
+        let files = self.files(names, journal);
+        // Both may need them, so neither counts as tried for the other.
+        self.tried.clear();
+        let dir = self.dir.clone();
+        let (found, errors) = std::thread::scope(|scope| {
+            let named = scope.spawn(|| load_files(&dir, &files));
+            let found = self.coldplug(sys, journal);
+            (found, named.join().unwrap_or_default())
+        });
+        self.tried.extend(files);
+        report(&errors, journal);
+        found
+    }
+
+    /// Returns the files that these names need and that were not tried yet; from now on they were.
+    fn files<S: AsRef<str>>(&mut self, names: impl IntoIterator<Item = S>, journal: &mut Journal) -> Vec<String> {
         let closure = self.index.closure(names);
         for name in closure.missing {
             journal.say(Level::Notice, &format!("the initramfs has no module `{name}`"));
         }
-        for file in closure.files {
-            if self.tried.contains(&file) {
-                continue;
-            }
-            if let Err(error) = kmod::load(&self.dir.join(&file)) {
-                let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-                journal.event(Event::warning(format!("{error}{cause}")));
-            }
-            self.tried.insert(file);
-        }
+        closure.files.into_iter().filter(|file| self.tried.insert(file.clone())).collect()
     }
 
     /// Loads what a device asks for.
@@ -90,6 +109,22 @@ impl Modules {
     }
 }
 
+/// Drivers below these directories have disks behind them, which take their time and come with events. Others, watchdogs above all,
+/// are to be there when they are looked for.
+const SLOW: [&str; 8] = ["/ata/", "/scsi/", "/nvme/", "/block/", "/usb/", "/mmc/", "/message/", "/hv/"];
+
+fn load_files(dir: &Path, files: &[String]) -> Vec<Error> {
+    let probe = |file: &str| if SLOW.iter().any(|part| file.contains(part)) { Probe::Later } else { Probe::Now };
+    files.iter().filter_map(|file| kmod::load(&dir.join(file), probe(file)).err()).collect()
+}
+
+fn report(errors: &[Error], journal: &mut Journal) {
+    for error in errors {
+        let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        journal.event(Event::warning(format!("{error}{cause}")));
+    }
+}
+
 /// Modules and the events of devices.
 #[derive(Debug)]
 pub struct Devices {
@@ -100,14 +135,28 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// Listens first and looks second, so that no device is missed.
+    /// Listens first and looks second, so that no device is missed. Loads `names`, too.
     ///
     /// # Errors
     /// No events, or sysfs cannot be read.
-    pub fn begin(sys: &Path, modules: Modules, journal: &mut Journal) -> Result<Self, Error> {
+    pub fn begin(sys: &Path, modules: Modules, names: &[&str], journal: &mut Journal) -> Result<Self, Error> {
         let mut devices = Self { events: Uevents::listen()?, modules, sys: sys.to_owned() };
-        devices.modules.coldplug(sys, journal)?;
+        devices.modules.coldplug_and_load(sys, names, journal)?;
+        devices.settle(journal)?;
         Ok(devices)
+    }
+
+    /// Takes the events that are there, without waiting for more: a driver may have brought a bus with devices of its own.
+    ///
+    /// # Errors
+    /// The events cannot be read.
+    pub fn settle(&mut self, journal: &mut Journal) -> Result<(), Error> {
+        loop {
+            match self.events.wait(Instant::now())? {
+                Signal::Deadline => return Ok(()),
+                signal => self.take(signal, journal)?,
+            };
+        }
     }
 
     /// Waits until `look` finds what it looks for, loading the modules that appearing devices ask for. `None` when the deadline passed;
@@ -203,7 +252,7 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("bus")).unwrap();
         let mut journal = Journal::default();
         let modules = Modules::open(dir.path()).unwrap();
-        let mut devices = match Devices::begin(dir.path(), modules, &mut journal) {
+        let mut devices = match Devices::begin(dir.path(), modules, &[], &mut journal) {
             Ok(devices) => devices,
             Err(error) => {
                 eprintln!("skipped: {error}");
