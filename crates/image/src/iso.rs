@@ -5,6 +5,8 @@
 //! image as an EFI system partition. The image is written in one pass, contents streamed from readers; equal arguments give equal
 //! bytes.
 //!
+//! Linux sees a disk with one partition and an ISO 9660 on the whole of it. While either is mounted, the other is busy.
+//!
 //! ```text
 //! sector 0    GPT (in the 32 KiB that ISO 9660 leaves alone)
 //! sector 16   volume descriptors: primary, boot record, end
