@@ -72,6 +72,9 @@ pub enum Error {
         /// The source.
         source_text: String,
     },
+    /// Kairn has no images for this machine's architecture.
+    #[error("Kairn makes images for amd64 and arm64, not for this machine's architecture")]
+    Architecture,
     /// The output directory holds something.
     #[error("the output directory `{}` is not empty", .0.display())]
     OutputInUse(PathBuf),
@@ -125,6 +128,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The release cannot be laid out on a disk.
+    #[error(transparent)]
+    Disk(#[from] kairn_layout::DiskError),
     /// A format could not be written or read.
     #[error(transparent)]
     Image(#[from] kairn_image::Error),
@@ -170,6 +176,7 @@ impl Diagnostic for Error {
             | Self::Source { .. }
             | Self::OutputInUse(_)
             | Self::BadRelease { .. } => Kind::User,
+            Self::Disk(error) => error.kind(),
             Self::Image(error) => error.kind(),
             Self::Host(error) => error.kind(),
             Self::Seal(error) => error.kind(),
@@ -204,6 +211,7 @@ impl Diagnostic for Error {
             Self::Path { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 vec!["free space on that file system".into()]
             }
+            Self::Disk(error) => error.hints(),
             Self::Image(error) => error.hints(),
             Self::Host(error) => error.hints(),
             Self::Seal(error) => error.hints(),

@@ -4,10 +4,16 @@
 //! read in order. Two builds of one source give the same bytes.
 #![forbid(unsafe_code)]
 
+pub mod build;
 pub mod convert;
 pub mod debian;
 mod embedded;
 mod error;
+mod manifest;
+pub mod media;
 mod rootfs;
+mod unpack;
 
+pub use build::{Request, Sealer, build};
 pub use error::Error;
+pub use manifest::{Manifest, Output};

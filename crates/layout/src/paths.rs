@@ -50,6 +50,9 @@ pub const STAGING: &str = "kairn/staging";
 /// Below STATE: history of deployments (`kairn_lifecycle::Deployment` as JSON, one file each). The ESP decides their state.
 pub const DEPLOYMENTS: &str = "kairn/deployments";
 
+/// Below STATE of a written disk image: there until its first boot has fitted it to its disk and given it identities of its own.
+pub const FIRST_BOOT: &str = "kairn/first-boot";
+
 /// Below the ESP.
 pub mod esp {
     /// UKIs of deployments and recovery: `<id>-<8 hex of the UKI's sha256>.efi`.

@@ -1,0 +1,96 @@
+//! Media made of a release: disks, their file systems, install media.
+
+mod esp;
+mod ext4;
+mod raw;
+mod sparse;
+
+pub use raw::{FIRST_BOOT, write as write_raw};
+
+use crate::Error;
+use kairn_layout::paths;
+use kairn_lifecycle::{Blob, Release};
+use sha2::Digest as _;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+/// A release directory that was read and found whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReleaseDir {
+    /// The directory.
+    pub path: PathBuf,
+    /// What it says.
+    pub release: Release,
+}
+
+impl ReleaseDir {
+    /// Reads a release directory and checks every file against `release.json`.
+    ///
+    /// # Errors
+    /// No description, or a file that is absent, of another size or of another content.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let description = path.join(paths::release::DESCRIPTION);
+        let text = fs::read(&description).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::BadRelease { path: path.to_owned(), why: format!("it has no {}", paths::release::DESCRIPTION) }
+            }
+            _ => Error::path("read", &description)(source),
+        })?;
+        let release: Release =
+            serde_json::from_slice(&text).map_err(|source| Error::Json { path: description, source })?;
+        for (name, blob) in [
+            (paths::release::ROOT, release.root.image),
+            (paths::release::VERITY, release.root.verity),
+            (paths::release::UKI, release.uki),
+            (paths::release::LOADER, release.loader.file),
+        ] {
+            check(path, name, blob)?;
+        }
+        Ok(Self { path: path.to_owned(), release })
+    }
+
+    /// Returns the path of one of its files.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Returns a UUID that belongs to this release and this purpose (version 8, RFC 9562 section 5.8).
+    pub(crate) fn derived_uuid(&self, purpose: &str) -> Uuid {
+        let hash = sha2::Sha256::new_with_prefix(b"kairn media 1\n")
+            .chain_update(self.release.root.root_hash.0)
+            .chain_update(purpose)
+            .finalize();
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..]: [u8; 32] = hash.into();
+        uuid::Builder::from_custom_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]).into_uuid()
+    }
+}
+
+fn check(dir: &Path, name: &str, blob: Blob) -> Result<(), Error> {
+    let path = dir.join(name);
+    let bad = |why: String| Error::BadRelease { path: dir.to_owned(), why };
+    let found = match digest(&path) {
+        Ok(found) => found,
+        Err(Error::Path { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Err(bad(format!("it has no {name}")));
+        }
+        Err(other) => return Err(other),
+    };
+    if found == blob { Ok(()) } else { Err(bad(format!("{name} is not the file that its description names"))) }
+}
+
+/// Computes size and digest of a file.
+pub(crate) fn digest(path: &Path) -> Result<Blob, Error> {
+    let mut file = File::open(path).map_err(Error::path("open", path))?;
+    let mut hash = sha2::Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    let mut size = 0_u64;
+    loop {
+        let read = file.read(&mut buffer).map_err(Error::path("read", path))?;
+        let Some(chunk) = buffer.get(..read).filter(|chunk| !chunk.is_empty()) else { break };
+        hash.update(chunk);
+        size += read as u64;
+    }
+    Ok(Blob { size: kairn_layout::Bytes(size), sha256: kairn_lifecycle::Digest(hash.finalize().into()) })
+}
