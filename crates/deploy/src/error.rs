@@ -20,6 +20,12 @@ pub enum Error {
     /// The operation is refused; nothing was written.
     #[error(transparent)]
     Refused(#[from] kairn_lifecycle::refusal::Refusal),
+    /// The installation is refused; nothing was written.
+    #[error(transparent)]
+    InstallRefused(#[from] kairn_lifecycle::install::InstallRefusal),
+    /// A partition table or file system cannot be read or rendered.
+    #[error(transparent)]
+    Format(#[from] kairn_image::Error),
     /// A step failed before the operation had happened; what was done was taken back.
     #[error("step `{step}` of the {operation} failed; what it had done was taken back")]
     Step {
@@ -109,6 +115,8 @@ impl Diagnostic for Error {
             Self::Firmware(error) => error.kind(),
             Self::Image(error) => error.kind(),
             Self::Refused(refusal) => refusal.kind(),
+            Self::InstallRefused(refusal) => refusal.kind(),
+            Self::Format(error) => error.kind(),
             Self::Step { source, .. } | Self::Undo { source, .. } | Self::AfterCommit { source, .. } => source.kind(),
             Self::NotSo { .. } => Kind::Bug,
             Self::Damaged { .. } | Self::Digest { .. } => Kind::Environment,
@@ -124,6 +132,8 @@ impl Diagnostic for Error {
             Self::Firmware(error) => error.hints(),
             Self::Image(error) => error.hints(),
             Self::Refused(refusal) => refusal.hints(),
+            Self::InstallRefused(refusal) => refusal.hints(),
+            Self::Format(error) => error.hints(),
             Self::Step { source, .. } => source.hints(),
             Self::Undo { source, operation, .. } => {
                 let mut hints = source.hints();

@@ -50,7 +50,7 @@ pub fn execute<A: Serialize>(
     run(plan, &plan.steps, &[], actor, journal, sink)
 }
 
-/// Ends an operation that a crash interrupted: finishes it when it has happened, else takes it back.
+/// Ends an operation that a crash interrupted: finishes it when it has happened, else takes it back. Returns whether it was finished.
 ///
 /// # Errors
 /// As [`execute`]; the journal stays open then, and the next command tries again.
@@ -59,7 +59,7 @@ pub fn recover<A: Serialize>(
     actor: &mut dyn Actor<A>,
     clock: &dyn Clock,
     sink: &mut dyn Sink,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let mut journal = FileJournal::resume(&story.path, clock)?;
     let operation = &story.plan.operation;
     // The power may have gone between the last effect of the committing step and the line that says so: the machine decides.
@@ -75,7 +75,8 @@ pub fn recover<A: Serialize>(
             story.begun
         )));
         let left: Vec<&Step<A>> = story.plan.steps.iter().filter(|step| !story.finished.contains(&step.name)).collect();
-        return run(&story.plan, left, &story.finished, actor, &mut journal, sink);
+        run(&story.plan, left, &story.finished, actor, &mut journal, sink)?;
+        return Ok(true);
     }
     let at = story.interrupted.as_deref().unwrap_or("between two steps");
     sink.event(Event::warning(format!(
@@ -88,7 +89,8 @@ pub fn recover<A: Serialize>(
     let errors = undo(&done, actor, &mut journal)?;
     if errors.is_empty() {
         let why = format!("interrupted ({at}) and taken back");
-        return journal.line(Line::Finished { outcome: Outcome::Failed(why) });
+        journal.line(Line::Finished { outcome: Outcome::Failed(why) })?;
+        return Ok(false);
     }
     Err(Error::Several(errors))
 }
@@ -118,7 +120,9 @@ fn run<'p, A: 'p>(
                 let outcome = Outcome::Failed(in_words(&error));
                 sink.event(Event::End { step: step.name.clone(), outcome: outcome.clone() });
                 let (name, source) = (step.name.clone(), Box::new(error));
-                if committed {
+                // The committing step may fail after what commits: then there is nothing that could still be taken back. When even that
+                // cannot be found out, the next command does.
+                if committed || (step.commits && actor.holds(&step.action).unwrap_or(true)) {
                     journal.line(Line::End { step: name.clone(), outcome })?;
                     // Not finished: the next command goes on from here.
                     return Err(Error::AfterCommit { operation: operation(), step: name, source });

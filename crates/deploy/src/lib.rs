@@ -4,8 +4,19 @@
 //! what a machine should become.
 #![forbid(unsafe_code)]
 
+pub mod boot_entry;
 mod error;
 pub mod executor;
+pub mod facts;
 pub mod journal;
+mod node;
+pub mod rollback;
+pub mod upgrade;
+mod upgrade_actor;
+pub mod upgrade_source;
+pub mod volume;
 
 pub use error::Error;
+pub use facts::Volumes;
+pub use node::Node;
+pub use upgrade_actor::UpgradeActor;

@@ -165,7 +165,7 @@ pub fn upgrade(
     options: UpgradeOptions,
 ) -> Result<Plan<UpgradeAction>, Refusal> {
     refuse(installed, image, options)?;
-    let mut plan = Plan::new(if options.recovery { "upgrade-recovery" } else { "upgrade" });
+    let mut plan = Plan::new(operation(options));
     let collected = make_room(installed, image, &mut plan)?;
     let clean = UpgradeAction::Clean { keep: image.digest };
     plan.step(Step::new(
@@ -192,6 +192,12 @@ pub fn upgrade(
     let tidy = UpgradeAction::Clean { keep: None };
     plan.step(Step::new("tidy", "remove the staging files", tidy, "staging is empty"));
     Ok(plan)
+}
+
+/// Names the operation in its journal.
+#[must_use]
+pub const fn operation(options: UpgradeOptions) -> &'static str {
+    if options.recovery { "upgrade-recovery" } else { "upgrade" }
 }
 
 fn refuse(installed: &Installed, image: &ImageFacts, options: UpgradeOptions) -> Result<(), Refusal> {
