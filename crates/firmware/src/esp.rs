@@ -302,7 +302,7 @@ pub fn read_entries(dir: &Path) -> Result<Vec<EntryFile>, Error> {
             (sequence.0, state, u32::MAX - left, done)
         }
     };
-    entries.sort_by_key(rank);
+    entries.sort_unstable_by_key(rank);
     Ok(entries)
 }
 

@@ -4,21 +4,25 @@
 use crate::{Error, Invocation};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
-use std::ffi::CString;
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process_group, pidfd_open, waitpid};
+use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 /// Longest line that is handed on whole, in bytes.
 const LINE: usize = 4096;
+/// Exit status of a child that could not become the program, as shells use it; the pipe says why.
+const NOT_STARTED: i32 = 127;
 
 /// Runs a program with `root` as its root directory; stdout and stderr go line by line to `line`, and `tick` is called at
-/// least every `every`. Only the invocation's own environment is passed. The exit status is the caller's to judge.
+/// least every `every`. The program is named by its absolute path in that root, and gets the invocation's environment only. Its exit
+/// status is the caller's to judge.
 ///
 /// Output of grandchildren that outlive the program is not waited for.
 ///
@@ -33,35 +37,37 @@ pub fn run_in_root(
 ) -> Result<ExitStatus, Error> {
     let broken = |errno: Errno| Error::errno("run", &invocation.program)(errno);
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(broken)?;
-    let second = writer.try_clone().map_err(Error::path("run", &invocation.program))?;
-    let enter = CString::new(root.as_os_str().as_bytes()).map_err(|_| broken(Errno::INVAL))?;
-    let mut command = Command::new(&invocation.program);
-    command.args(&invocation.args).env_clear().envs(&invocation.env).process_group(0);
-    command.stdin(Stdio::null()).stdout(Stdio::from(writer)).stderr(Stdio::from(second));
-    // SAFETY: between fork and exec only chroot(2) and chdir(2) are called, both async-signal-safe, on memory made before.
-    unsafe {
-        command.pre_exec(move || {
-            rustix::process::chroot(&enter)?;
-            rustix::process::chdir(c"/")?;
-            Ok(())
+    let (trouble, child_trouble) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(broken)?;
+    let nothing = File::open("/dev/null").map_err(Error::path("open", "/dev/null"))?;
+    let image = Image::new(root, invocation).map_err(broken)?;
+    // std's own way of running programs is not used: it would bring a tenth of the initramfs' size for what these lines do.
+    let (args, env) = (pointers(&image.args), pointers(&image.env));
+    let descriptors = [nothing.as_raw_fd(), writer.as_raw_fd(), child_trouble.as_raw_fd()];
+    // SAFETY: between fork and exec the child makes system calls only, on memory that was prepared before.
+    let pid = match unsafe { libc::fork() } {
+        // SAFETY: both are of texts in `image`.
+        0 => unsafe { become_it(&image, &args, &env, descriptors) },
+        pid => Pid::from_raw(pid).filter(|_| pid > 0).ok_or_else(|| broken(Errno::AGAIN))?,
+    };
+    drop((writer, child_trouble));
+    let mut why = Vec::new();
+    File::from(trouble).read_to_end(&mut why).map_err(Error::path("run", &invocation.program))?;
+    if let Some(bytes) = why.first_chunk() {
+        reap(pid).map_err(broken)?;
+        return Err(match Errno::from_raw_os_error(i32::from_ne_bytes(*bytes)) {
+            Errno::NOENT => Error::NoProgram { program: invocation.program.clone() },
+            errno => broken(errno),
         });
     }
-    let mut child = command.spawn().map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => Error::NoProgram { program: invocation.program.clone() },
-        _ => Error::Path { action: "run", path: invocation.program.clone().into(), source },
-    })?;
-    // The command holds our ends of the pipe open until it is dropped.
-    drop(command);
     rustix::io::ioctl_fionbio(&reader, true).map_err(broken)?;
     let mut lines = Lines { pipe: reader.into(), rest: Vec::new(), open: true };
-    let pid = Pid::from_child(&child);
     let exited = pidfd_open(pid, PidfdFlags::empty()).map_err(broken)?;
     let end = Instant::now() + invocation.deadline;
     loop {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             kill_process_group(pid, Signal::KILL).map_err(broken)?;
-            child.wait().map_err(Error::path("wait for", &invocation.program))?;
+            reap(pid).map_err(broken)?;
             lines.drain(line, true)?;
             return Err(Error::Deadline {
                 command: invocation.to_string(),
@@ -85,7 +91,94 @@ pub fn run_in_root(
         lines.drain(line, ended)?;
         tick();
         if ended {
-            return child.wait().map_err(Error::path("wait for", &invocation.program));
+            return reap(pid).map_err(broken);
+        }
+    }
+}
+
+/// Becomes another program, with this one's environment. Returns only with an error.
+pub fn become_program(program: &Path, args: &[OsString]) -> Error {
+    let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| Errno::INVAL);
+    let all = std::iter::once(program.as_os_str()).chain(args.iter().map(OsString::as_os_str));
+    let texts: Result<Vec<CString>, Errno> = all.map(|arg| text(arg.as_bytes())).collect();
+    let errno = match texts {
+        Ok(texts) => {
+            let args = pointers(&texts);
+            // SAFETY: the pointers are to texts that live until exec, with a null pointer behind them. The ignored SIGPIPE of Rust
+            // programs would be inherited.
+            unsafe {
+                libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+                libc::execv(args.first().copied().unwrap_or_default(), args.as_ptr());
+            }
+            Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::NOEXEC)
+        }
+        Err(errno) => errno,
+    };
+    Error::errno("start", program)(errno)
+}
+
+/// Everything that the child needs, made before the fork.
+struct Image {
+    root: CString,
+    program: CString,
+    args: Vec<CString>,
+    env: Vec<CString>,
+}
+
+impl Image {
+    fn new(root: &Path, invocation: &Invocation) -> Result<Self, Errno> {
+        let text = |bytes: &[u8]| CString::new(bytes).map_err(|_| Errno::INVAL);
+        let names = std::iter::once(&invocation.program).chain(&invocation.args);
+        let pairs = invocation.env.iter().map(|(name, value)| format!("{name}={value}"));
+        Ok(Self {
+            root: text(root.as_os_str().as_bytes())?,
+            program: text(invocation.program.as_bytes())?,
+            args: names.map(|arg| text(arg.as_bytes())).collect::<Result<_, _>>()?,
+            env: pairs.map(|pair| text(pair.as_bytes())).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// Pointers to texts as exec wants them, with a null pointer at the end.
+fn pointers(texts: &[CString]) -> Vec<*const libc::c_char> {
+    texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+/// Becomes the program, in the child of a fork.
+///
+/// # Safety
+/// `args` and `env` are from [`pointers`] of texts that still live.
+unsafe fn become_it(
+    image: &Image,
+    args: &[*const libc::c_char],
+    env: &[*const libc::c_char],
+    [stdin, output, trouble]: [i32; 3],
+) -> ! {
+    // SAFETY: system calls, all async-signal-safe, on descriptors and texts that live until exec.
+    unsafe {
+        // Rust ignores it for itself; a program that writes into a closed pipe is to end.
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        let failed = libc::setpgid(0, 0) < 0
+            || libc::dup2(stdin, 0) < 0
+            || libc::dup2(output, 1) < 0
+            || libc::dup2(output, 2) < 0
+            || libc::chroot(image.root.as_ptr()) < 0
+            || libc::chdir(c"/".as_ptr()) < 0;
+        if !failed {
+            libc::execve(image.program.as_ptr(), args.as_ptr(), env.as_ptr());
+        }
+        let why = (*libc::__errno_location()).to_ne_bytes();
+        libc::write(trouble, why.as_ptr().cast(), why.len());
+        libc::_exit(NOT_STARTED)
+    }
+}
+
+fn reap(pid: Pid) -> Result<ExitStatus, Errno> {
+    loop {
+        match waitpid(Some(pid), WaitOptions::empty()) {
+            Ok(Some((_, status))) => return Ok(ExitStatus::from_raw(status.as_raw())),
+            Ok(None) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
         }
     }
 }
@@ -188,6 +281,12 @@ mod tests {
             assert!(matches!(ended.unwrap_err(), Error::Deadline { .. }));
             assert!(lines == ["begun"] && ticks >= 3, "{lines:?} {ticks}");
         }
+    }
+
+    #[test]
+    fn becoming_a_program_that_does_not_exist_is_an_error_that_names_it() {
+        let error = become_program(Path::new("/no/such/init"), &["single".into()]);
+        assert_eq!(error.to_string(), "cannot start `/no/such/init`");
     }
 
     #[test]

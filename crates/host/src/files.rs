@@ -59,7 +59,7 @@ pub fn names(dir: &Path) -> Result<Vec<std::ffi::OsString>, Error> {
         .map(|entry| entry.map(|entry| entry.file_name()))
         .collect::<Result<Vec<_>, _>>()
         .map_err(Error::path("list", dir))?;
-    names.sort();
+    names.sort_unstable();
     Ok(names)
 }
 

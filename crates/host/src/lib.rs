@@ -29,7 +29,7 @@ mod watchdog;
 
 pub use arrival::wait_for_paths;
 pub use clock::{Clock, FixedClock, SystemClock};
-pub use confined::run_in_root;
+pub use confined::{become_program, run_in_root};
 pub use effect::{Content, Effect, Machine, Recorder, StopAfter};
 pub use error::Error;
 pub use lock::Lock;

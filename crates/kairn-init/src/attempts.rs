@@ -143,12 +143,12 @@ pub fn judge(earlier: &[Attempt], sequence: Sequence, entry: EntryName, boot_id:
             }
         }
         EntryName::Deployment { counter: None, .. } => {
-            let mut mine: Vec<&Attempt> = earlier.iter().filter(|attempt| attempt.sequence == Some(sequence)).collect();
-            mine.sort_by_key(|attempt| attempt.number);
-            let silent = |attempt: &&&Attempt| {
-                matches!(attempt.verdict, Verdict::Open | Verdict::HandedOver) && attempt.boot_id != boot_id
-            };
-            let ended = u32::try_from(mine.iter().rev().take_while(silent).count()).unwrap_or(u32::MAX);
+            let mine =
+                || earlier.iter().filter(|attempt| attempt.sequence == Some(sequence) && attempt.boot_id != boot_id);
+            let silent = |attempt: &&Attempt| matches!(attempt.verdict, Verdict::Open | Verdict::HandedOver);
+            let spoke = mine().filter(|attempt| !silent(attempt)).map(|attempt| attempt.number).max().unwrap_or(0);
+            let ended = mine().filter(|attempt| attempt.number > spoke).count();
+            let ended = u32::try_from(ended).unwrap_or(u32::MAX);
             if ended >= SILENT { History::Silent { ended } } else { History::Fine }
         }
         EntryName::Deployment { .. } | EntryName::Recovery => History::Fine,

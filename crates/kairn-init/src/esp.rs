@@ -4,13 +4,35 @@ use crate::Error;
 use crate::devices::Modules;
 use crate::journal::Journal;
 use kairn_firmware::{Esp, apply};
+use kairn_host::efivars::{EfiVars, Variable};
 use kairn_host::mount::{Access, FileSystem, unmount};
-use kairn_host::{Effect, RealMachine, files};
+use kairn_host::{Effect, Error as HostError, Machine, files};
 use std::path::Path;
 
 /// What mounting a FAT file system takes; nothing announces it.
 pub const MODULES: [&str; 5] = ["vfat", "nls_cp437", "nls_ascii", "nls_utf8", "nls_iso8859_1"];
 const MOUNT_POINT: &str = "/run/kairn-esp";
+
+/// Applies the effects that init needs: small files on the ESP, and EFI variables. The whole of them would bring programs, copies and
+/// partition tables into the initramfs.
+#[derive(Clone, Copy, Debug)]
+pub struct InitMachine;
+
+impl Machine for InitMachine {
+    fn apply(&mut self, effect: &Effect) -> Result<(), HostError> {
+        match effect {
+            Effect::MakeDir { path, mode } => files::make_dir(path, *mode),
+            Effect::CreateFile { path, content } => files::create_new(path, &content.0, 0o644),
+            Effect::Rename { from, to } => files::rename_new(from, to),
+            Effect::RemoveFile { path } => files::remove_file(path),
+            Effect::SyncTree { path } => files::sync_file_system(path),
+            Effect::SetVariable { name, attributes, content } => {
+                EfiVars::below(Path::new("/")).set(name, &Variable { attributes: *attributes, data: content.0.clone() })
+            }
+            _ => Err(HostError::errno("apply in the initramfs", "an effect")(rustix::io::Errno::NOSYS)),
+        }
+    }
+}
 
 /// Reads the ESP on a device.
 ///
@@ -32,7 +54,7 @@ pub fn change(
 ) -> Result<(), Error> {
     with(device, Access::ReadWrite, modules, journal, &mut |esp| {
         let effects = decide(&esp)?;
-        Ok(apply(&mut RealMachine::this(), &effects)?)
+        Ok(apply(&mut InitMachine, &effects)?)
     })
 }
 

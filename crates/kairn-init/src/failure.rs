@@ -2,19 +2,37 @@
 
 use crate::Error;
 use crate::boot::Boot;
+use crate::esp::InitMachine;
 use crate::journal::{Journal, Level};
 use crate::reaction::{self, Reaction, Situation};
 use kairn_firmware::variables;
+use kairn_host::Machine;
 use kairn_host::efivars::EfiVars;
-use kairn_host::{Machine, RealMachine};
-use kairn_lifecycle::EntryName;
 use kairn_lifecycle::attempt::Verdict;
+use kairn_lifecycle::{EntryName, Phase};
+use kairn_report::Event;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::Serialize;
 use std::fs::File;
 use std::path::Path;
 
 /// Seconds for a person to read the last lines.
 const READING_TIME: i64 = 5;
+
+/// A file of the flight recorder on the ESP.
+#[derive(Debug, Serialize)]
+struct Record<'a> {
+    /// Version of this format; 1.
+    format: u32,
+    /// Entry as the loader named it.
+    entry: Option<String>,
+    /// The phase that failed.
+    phase: &'a str,
+    /// Why.
+    reason: &'a str,
+    phases: Vec<Phase>,
+    events: Vec<Event>,
+}
 
 /// Ends the boot.
 pub fn end(mut boot: Boot, error: &Error) -> ! {
@@ -37,7 +55,7 @@ pub fn end(mut boot: Boot, error: &Error) -> ! {
         Reaction::Rearm(sequence) => rearm(&mut boot, sequence),
         Reaction::Recovery => {
             boot.journal.say(Level::Error, "the recovery release boots next");
-            if let Err(error) = RealMachine::this().apply(&variables::select_once(EntryName::Recovery)) {
+            if let Err(error) = InitMachine.apply(&variables::select_once(EntryName::Recovery)) {
                 boot.journal.say(Level::Error, &format!("recovery cannot be selected: {}", Error::from(error).line()));
                 if let Some(kairn_lifecycle::Role::Deployment { sequence }) = boot.role {
                     rearm(&mut boot, sequence);
@@ -58,15 +76,19 @@ fn rearm(boot: &mut Boot, sequence: kairn_lifecycle::Sequence) {
 }
 
 fn record_on_esp(boot: &mut Boot, phase: &str, reason: &str) {
-    let record = serde_json::json!({
-        "format": 1,
-        "entry": boot.hints.entry,
-        "phase": phase,
-        "reason": reason,
-        "phases": boot.journal.phases,
-        "events": boot.journal.events,
-    });
-    if let Err(error) = boot.change_esp(&|esp| Ok(esp.write_record(&record.to_string()))) {
+    let record = Record {
+        format: 1,
+        entry: boot.hints.entry.clone(),
+        phase,
+        reason,
+        phases: boot.journal.phases.clone(),
+        events: boot.journal.events.clone(),
+    };
+    let text = match serde_json::to_string(&record) {
+        Ok(text) => text,
+        Err(error) => format!("{{\"format\":1,\"reason\":\"{error}\"}}"),
+    };
+    if let Err(error) = boot.change_esp(&|esp| Ok(esp.write_record(&text))) {
         boot.journal.say(Level::Error, &format!("the failure cannot be recorded: {}", error.line()));
     }
 }

@@ -1,13 +1,11 @@
 //! Hands the machine over to the root's own init.
 
-use kairn_host::{Error, files, mount};
+use kairn_host::{Error, become_program, files, mount};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
 
 /// Reads the root's init whole. A damaged block in it is then found while the boot can still be recorded as failed, not by a process
 /// that the kernel kills.
@@ -28,9 +26,9 @@ pub fn read_init(sysroot: &Path, init: &str) -> Result<(), Error> {
 }
 
 /// Makes `sysroot` the root, frees the initramfs, and becomes the root's init. Returns only with an error.
-pub fn switch_root(sysroot: &Path, init: &str, args: Vec<OsString>) -> Error {
+pub fn switch_root(sysroot: &Path, init: &str, args: &[OsString]) -> Error {
     match enter(sysroot) {
-        Ok(()) => Error::path("start", init)(Command::new(init).args(args).exec()),
+        Ok(()) => become_program(Path::new(init), args),
         Err(error) => error,
     }
 }

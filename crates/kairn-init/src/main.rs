@@ -19,8 +19,8 @@ fn main() {
     }));
     let error = match mounted.map_err(Error::from).and_then(|()| boot.run()) {
         Ok(ready) => {
-            let args = std::env::args_os().skip(1).collect();
-            handover::switch_root(Path::new(SYSROOT), &ready.init, args).into()
+            let args: Vec<_> = std::env::args_os().skip(1).collect();
+            handover::switch_root(Path::new(SYSROOT), &ready.init, &args).into()
         }
         Err(error) => error,
     };

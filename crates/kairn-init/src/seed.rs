@@ -140,12 +140,7 @@ impl Copy<'_> {
         match kind {
             FileType::Directory => {
                 make_plain(to)?;
-                let mut names = Vec::new();
-                for item in std::fs::read_dir(from).map_err(Error::path("read", from))? {
-                    names.push(item.map_err(Error::path("read", from))?.file_name());
-                }
-                names.sort();
-                for item in names {
+                for item in files::names(from)? {
                     let below = item.to_string_lossy();
                     let below = if name.is_empty() { below.into_owned() } else { format!("{name}/{below}") };
                     self.object(&from.join(&item), &to.join(&item), &below)?;

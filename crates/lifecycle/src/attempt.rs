@@ -174,7 +174,7 @@ impl Attempt {
 #[must_use]
 pub fn failures_in_a_row(attempts: &[Attempt], sequence: Sequence, this_boot: &str) -> u32 {
     let mut mine: Vec<&Attempt> = attempts.iter().filter(|attempt| attempt.sequence == Some(sequence)).collect();
-    mine.sort_by_key(|attempt| attempt.number);
+    mine.sort_unstable_by_key(|attempt| attempt.number);
     let unhealthy = |attempt: &&&Attempt| attempt.verdict != Verdict::Healthy;
     let tried = mine.iter().rev().take_while(unhealthy).filter(|attempt| attempt.is_failure(this_boot));
     u32::try_from(tried.count()).unwrap_or(u32::MAX)
