@@ -9,7 +9,9 @@ mod facts;
 mod refusal;
 
 pub use choose::{Choice, Rejected};
-pub use facts::{DiskFacts, FirmwareKind, InstallFacts, InstallRequest, Installation, PartitionFacts, Target, What};
+pub use facts::{
+    DiskFacts, FirmwareKind, InstallFacts, InstallRequest, Installation, PartitionFacts, ReleaseSource, Target, What,
+};
 pub use refusal::{InstallRefusal, Unsuitable};
 
 use crate::plan::{Plan, Step};
@@ -73,12 +75,16 @@ pub struct FileCopy {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "kebab-case")]
 pub enum InstallAction {
-    /// Overwrites the first and last mebibyte, where partition tables, RAID and volume managers keep their marks.
+    /// Overwrites the first and last mebibyte, where partition tables, RAID and volume managers keep their marks, and where the
+    /// partitions will begin: a file system of an earlier installation at the same place would show its old content between the
+    /// table and the new file system.
     Wipe {
         /// The disk.
         disk: String,
         /// Its size.
         size: Bytes,
+        /// Where partitions will begin.
+        starts: Vec<Bytes>,
     },
     /// Writes the partition table, backup first, and has the kernel read it.
     WriteTable {
@@ -176,6 +182,11 @@ pub enum InstallAction {
         version: String,
         /// What a person reads.
         title: String,
+    },
+    /// Leaves a copy of the installation's journal, as far as it got, with those of later operations.
+    KeepJournal {
+        /// Absolute path of the directory.
+        dir: String,
     },
     /// Syncs and unmounts.
     Unmount {
@@ -326,7 +337,8 @@ impl Steps<'_> {
 
     fn disk_steps(&mut self) {
         let disk = self.disk.device.clone();
-        let wipe = InstallAction::Wipe { disk: disk.clone(), size: self.disk.size };
+        let starts = self.layout.partitions.iter().map(|extent| extent.offset).collect();
+        let wipe = InstallAction::Wipe { disk: disk.clone(), size: self.disk.size, starts };
         let text = format!("wipe the marks of what was on {disk}");
         let step = Step::new("wipe", text, wipe, "no tool recognises anything on the disk");
         self.plan.step(step.requires(format!("nothing uses {disk} or a partition of it")));
@@ -465,6 +477,8 @@ impl Steps<'_> {
     }
 
     fn final_steps(&mut self, facts: &InstallFacts) {
+        let keep = InstallAction::KeepJournal { dir: format!("{}/{}", mount_point(PartLabel::State), paths::JOURNAL) };
+        self.add("keep-journal", "copy the journal of this installation to STATE", keep, "STATE has it");
         let targets: Vec<String> = PartLabel::ALL.into_iter().rev().map(mount_point).collect();
         self.add("unmount", "sync and unmount everything", InstallAction::Unmount { targets }, "nothing is mounted");
         let table = self.table(false);

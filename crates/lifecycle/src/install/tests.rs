@@ -237,7 +237,7 @@ fn the_entry_of_the_deployment_is_the_last_thing_written_to_the_file_systems() {
     let at = |name: &str| names.iter().position(|one| *one == name).unwrap();
     let commits: Vec<_> = plan.plan.steps.iter().filter(|step| step.commits).map(|step| step.name.as_str()).collect();
     assert_eq!(commits, ["write-entry"]);
-    assert_eq!(&names[at("write-entry") + 1..], ["unmount", "finish-table", "verify", "boot-options"]);
+    assert_eq!(&names[at("write-entry") + 1..], ["keep-journal", "unmount", "finish-table", "verify", "boot-options"]);
     assert!(at("wipe") == 0 && at("write-table") == 1 && at("format-persistent") < at("mount-efi"));
     let text = plan.to_string();
     for wanted in [
