@@ -8,6 +8,7 @@ pub mod boot_entry;
 mod error;
 pub mod executor;
 pub mod facts;
+pub mod install;
 pub mod journal;
 mod node;
 pub mod rollback;
