@@ -8,7 +8,9 @@ pub mod cmdline;
 mod deployment;
 mod digest;
 pub mod entries;
+pub mod first_boot;
 pub mod gc;
+pub mod health;
 pub mod install;
 pub mod installed;
 pub mod kmod;
@@ -17,6 +19,7 @@ pub mod refusal;
 mod release;
 pub mod rollback;
 mod source;
+pub mod status;
 pub mod upgrade;
 
 pub use boot_report::{BootReport, Phase, Role};

@@ -7,7 +7,7 @@ use crate::gc::{Garbage, Keep, garbage};
 use crate::installed::{Installed, Space};
 use crate::plan::{Plan, Step};
 use crate::refusal::{NeedsSpace, Refusal};
-use crate::{Architecture, Digest, ReleaseId, Role, Sequence, Source};
+use crate::{Architecture, DeploymentState, Digest, ReleaseId, Role, Sequence, Source};
 use kairn_layout::{Bytes, PartLabel};
 use serde::{Deserialize, Serialize};
 
@@ -222,6 +222,11 @@ fn refuse(installed: &Installed, image: &ImageFacts, options: UpgradeOptions) ->
             sequence: trial.sequence,
             runs: installed.running_sequence() == Some(trial.sequence),
         });
+    }
+    // During its last try a deployment's name says already what it will be if it fails.
+    let running = installed.running_sequence().and_then(|sequence| selection.get(sequence));
+    if let Some(running) = running.filter(|running| running.state == DeploymentState::Bad) {
+        return Err(Refusal::OnTrial { sequence: running.sequence, runs: true });
     }
     let record = selection.active().and_then(|active| installed.record(active.sequence));
     match (record, image.digest) {

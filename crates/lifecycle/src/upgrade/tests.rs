@@ -63,6 +63,9 @@ fn everything_that_makes_an_upgrade_pointless_or_impossible_is_refused() {
     assert!(upgrade(&usual(), &image(1), options).is_ok());
     let trying = machine(&[(1, None, 1), (2, Some((2, 0)), 2)]);
     assert_eq!(refused(&trying, &image(9)), Refusal::OnTrial { sequence: Sequence(2), runs: false });
+    let mut last_try = machine(&[(1, None, 1), (2, Some((0, 2)), 2)]);
+    last_try.role = Role::Deployment { sequence: Sequence(2) };
+    assert_eq!(refused(&last_try, &image(9)), Refusal::OnTrial { sequence: Sequence(2), runs: true });
     let forced = UpgradeOptions { force: true, ..options };
     assert!(upgrade(&trying, &image(2), forced).is_ok());
 }
