@@ -130,25 +130,27 @@ impl Build<'_> {
         let release_dir = results.join(names::RELEASE);
         let mut origin = None;
         let mut image = None;
-        let epoch;
         if let Source::Release(path) = &self.request.source {
             ReleaseDir::open(path)?;
             unpack::copy_release(path, &release_dir)?;
-            epoch = self.request.convert.epoch.unwrap_or_default();
         } else {
             let tree = self.work.join("tree");
             origin = self.unpack(&tree, sink)?;
             let facts = self.convert(&tree, origin.as_ref(), sink)?;
-            epoch = facts.epoch;
             self.seal(&tree, &release_dir, sink)?;
             if self.request.oci || self.request.push.is_some() {
                 image = Some(self.image(&tree, &results, &facts, sink)?);
             }
         }
         let source = ReleaseDir::open(&release_dir)?;
+        let epoch = source.epoch()?;
+        let config = self.request.config.as_deref();
+        if self.request.iso {
+            let work = self.subdir("iso")?;
+            media::write_iso(&results.join(names::ISO), &source, config, epoch, &work, sink)?;
+        }
         if self.request.raw {
             let work = self.subdir("raw")?;
-            let config = self.request.config.as_deref();
             media::write_raw(&results.join(names::RAW), &source, config, epoch, &work, self.runner, sink)?;
         }
         let manifest = self.describe(&results, &source, origin, image)?;

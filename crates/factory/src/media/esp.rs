@@ -10,6 +10,9 @@ use kairn_lifecycle::{Counter, EntryName};
 use std::fs::File;
 use std::path::Path;
 
+/// Sector size of the image on a medium.
+const LIVE_SECTOR: u32 = 512;
+
 /// Makes the file system of an installed machine in a new file: loader, UKI, entries of recovery and of the first deployment.
 pub(crate) fn write_installed(
     image: &Path,
@@ -22,23 +25,7 @@ pub(crate) fn write_installed(
     let key = LoaderVersion::parse(&release.loader.version).map_or(ImageKey::Efi, |v| ImageKey::for_loader(v.major));
     let entry = |title: String, sequence| EntryText { title, sequence, key, uki: release.uki_name() }.render();
     let first = EntryName::Deployment { sequence: FIRST, counter: Some(Counter { left: TRIES, done: 0 }) };
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(image)
-        .map_err(Error::path("create", image))?;
-    let mut fat = fat::create(
-        file,
-        &fat::Options {
-            size,
-            sector_size,
-            label: PartLabel::Esp.fs_label().to_owned(),
-            volume_id: source.derived_uuid("file system COS_GRUB").as_fields().0,
-            epoch,
-        },
-    )?;
+    let mut fat = begin(image, size, sector_size, PartLabel::Esp.fs_label(), source, epoch)?;
     let loader = source.file(paths::release::LOADER);
     for path in [paths::esp::REMOVABLE, paths::esp::LOADER] {
         add_file(&mut fat, path, &loader)?;
@@ -54,6 +41,36 @@ pub(crate) fn write_installed(
     }
     fat.finish()?;
     Ok(())
+}
+
+/// Makes the file system of a medium: the UKI alone, where the firmware looks on a removable medium.
+pub(crate) fn write_live(image: &Path, source: &ReleaseDir, epoch: u64) -> Result<(), Error> {
+    let files = [(paths::esp::REMOVABLE, source.release.uki.size.0)];
+    // A CD-ROM's image is counted in sectors of 2048 bytes, which a multiple of 64 KiB is.
+    let size = fat::needed_size(LIVE_SECTOR, files)?;
+    let mut fat = begin(image, size, LIVE_SECTOR, "KAIRN", source, epoch)?;
+    add_file(&mut fat, paths::esp::REMOVABLE, &source.file(paths::release::UKI))?;
+    fat.finish()?;
+    Ok(())
+}
+
+fn begin(
+    image: &Path,
+    size: u64,
+    sector_size: u32,
+    label: &str,
+    source: &ReleaseDir,
+    epoch: u64,
+) -> Result<fat::Writer<File>, Error> {
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(image);
+    let options = fat::Options {
+        size,
+        sector_size,
+        label: label.to_owned(),
+        volume_id: source.derived_uuid(&format!("file system {label}")).as_fields().0,
+        epoch,
+    };
+    Ok(fat::create(file.map_err(Error::path("create", image))?, &options)?)
 }
 
 fn add_file(fat: &mut fat::Writer<File>, path: &str, from: &Path) -> Result<(), Error> {

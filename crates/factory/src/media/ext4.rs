@@ -57,6 +57,8 @@ impl Ext4 {
         // tables to a kernel thread; on a sparse file they are zero already.
         let format = Invocation::new("mke2fs")
             .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-m", "0", "-L", &self.label])
+            // Checksums that do not contain the UUID: the first boot of a disk image changes it while the file system is mounted.
+            .args(["-O", "metadata_csum_seed"])
             .args(["-U", &self.uuid.to_string(), "-e", "remount-ro", "-E"])
             .arg(format!("hash_seed={},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0", self.hash_seed()))
             .arg(&image)

@@ -2,9 +2,11 @@
 
 mod esp;
 mod ext4;
+mod iso;
 mod raw;
 mod sparse;
 
+pub use iso::{CONFIG as MEDIUM_CONFIG, LABEL as MEDIUM_LABEL, write as write_iso};
 pub use raw::{FIRST_BOOT, write as write_raw};
 
 use crate::Error;
@@ -13,6 +15,7 @@ use kairn_lifecycle::{Blob, Release};
 use sha2::Digest as _;
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
@@ -49,6 +52,21 @@ impl ReleaseDir {
             check(path, name, blob)?;
         }
         Ok(Self { path: path.to_owned(), release })
+    }
+
+    /// Returns the epoch of the image, which sealing wrote into the superblock of the root (`struct erofs_super_block` of the
+    /// kernel's `fs/erofs/erofs_fs.h`: magic at byte 1024, time of making 24 bytes behind it).
+    pub(crate) fn epoch(&self) -> Result<u64, Error> {
+        let path = self.file(paths::release::ROOT);
+        let mut start = [0_u8; 32];
+        let file = File::open(&path).map_err(Error::path("open", &path))?;
+        file.read_exact_at(&mut start, 1024).map_err(Error::path("read", &path))?;
+        match start {
+            [0xe2, 0xe1, 0xf5, 0xe0, .., a, b, c, d, e, f, g, h] => Ok(u64::from_le_bytes([a, b, c, d, e, f, g, h])),
+            _ => {
+                Err(Error::BadRelease { path: self.path.clone(), why: format!("{} is no EROFS", paths::release::ROOT) })
+            }
+        }
     }
 
     /// Returns the path of one of its files.
