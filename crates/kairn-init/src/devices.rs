@@ -46,28 +46,7 @@ impl Modules {
     /// Loads modules by name, with all that they need; what fails is reported and the rest goes on.
     pub fn load<S: AsRef<str>>(&mut self, names: impl IntoIterator<Item = S>, journal: &mut Journal) {
         let files = self.files(names, journal);
-        let errors = load_files(&self.dir, &files);
-        report(&errors, journal);
-    }
-
-    /// Loads what the devices that are there ask for, and these names at the same time: drivers wait for hardware, and large modules
-    /// for the processor. A module that both need is loaded by one and waited for by the other; the kernel sees to that.
-    ///
-    /// # Errors
-    /// sysfs cannot be read.
-    pub fn coldplug_and_load(&mut self, sys: &Path, names: &[&str], journal: &mut Journal) -> Result<(), Error> {
-        let files = self.files(names, journal);
-        // Both may need them, so neither counts as tried for the other.
-        self.tried.clear();
-        let dir = self.dir.clone();
-        let (found, errors) = std::thread::scope(|scope| {
-            let named = scope.spawn(|| load_files(&dir, &files));
-            let found = self.coldplug(sys, journal);
-            (found, named.join().unwrap_or_default())
-        });
-        self.tried.extend(files);
-        report(&errors, journal);
-        found
+        report(&load_files(&self.dir, &files, Probe::Now), journal);
     }
 
     /// Returns the files that these names need and that were not tried yet; from now on they were.
@@ -79,43 +58,59 @@ impl Modules {
         closure.files.into_iter().filter(|file| self.tried.insert(file.clone())).collect()
     }
 
-    /// Loads what a device asks for.
-    pub fn load_for(&mut self, modalias: &str, journal: &mut Journal) {
-        if !self.asked.insert(modalias.to_owned()) {
-            return;
-        }
-        let names: Vec<String> = self.index.matches(modalias).into_iter().map(str::to_owned).collect();
-        if !names.is_empty() {
-            self.load(names, journal);
-        }
-    }
-
-    /// Loads what the devices that are there ask for. Every device with a modalias is on a bus.
-    ///
-    /// # Errors
-    /// sysfs cannot be read.
-    pub fn coldplug(&mut self, sys: &Path, journal: &mut Journal) -> Result<(), Error> {
-        let buses = sys.join("bus");
-        for bus in files::names(&buses)? {
-            let devices = buses.join(bus).join("devices");
-            for device in files::names(&devices)? {
-                // Many devices have none, and one may go away meanwhile.
-                if let Ok(modalias) = std::fs::read_to_string(devices.join(device).join("modalias")) {
-                    self.load_for(modalias.trim(), journal);
-                }
+    /// Returns the files that devices ask for: those to load now, and those of drivers with disks behind them.
+    fn asked_for(&mut self, modaliases: &[String], journal: &mut Journal) -> [Vec<String>; 2] {
+        let (mut now, mut later) = (Vec::new(), Vec::new());
+        for modalias in modaliases {
+            if !self.asked.insert(modalias.clone()) {
+                continue;
+            }
+            let names: Vec<String> = self.index.matches(modalias).into_iter().map(str::to_owned).collect();
+            for name in names {
+                // What needs a module that comes later comes later, too.
+                let waits = |file: &String| is_slow(file) || later.contains(file);
+                let slow = self.index.closure([&name]).files.iter().any(waits);
+                let files = self.files([name], journal);
+                if slow { later.extend(files) } else { now.extend(files) }
             }
         }
-        Ok(())
+        [now, later]
+    }
+
+    /// Loads what devices ask for.
+    fn load_for(&mut self, modaliases: &[String], journal: &mut Journal) {
+        let [now, later] = self.asked_for(modaliases, journal);
+        report(&load_files(&self.dir, &now, Probe::Now), journal);
+        report(&load_files(&self.dir, &later, Probe::Later), journal);
     }
 }
 
+/// Lists what the devices that are there say of themselves. Every device with a modalias is on a bus.
+fn modaliases(sys: &Path) -> Result<Vec<String>, Error> {
+    let buses = sys.join("bus");
+    let mut found = Vec::new();
+    for bus in files::names(&buses)? {
+        let devices = buses.join(bus).join("devices");
+        for device in files::names(&devices)? {
+            // Many devices have none, and one may go away meanwhile.
+            if let Ok(modalias) = std::fs::read_to_string(devices.join(device).join("modalias")) {
+                found.push(modalias.trim().to_owned());
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// Drivers below these directories have disks behind them, which take their time and come with events. Others, watchdogs above all,
-/// are to be there when they are looked for.
+/// are to be there when they are looked for, and are loaded first: a load that waits for its probe waits for all that are under way.
 const SLOW: [&str; 8] = ["/ata/", "/scsi/", "/nvme/", "/block/", "/usb/", "/mmc/", "/message/", "/hv/"];
 
-fn load_files(dir: &Path, files: &[String]) -> Vec<Error> {
-    let probe = |file: &str| if SLOW.iter().any(|part| file.contains(part)) { Probe::Later } else { Probe::Now };
-    files.iter().filter_map(|file| kmod::load(&dir.join(file), probe(file)).err()).collect()
+fn is_slow(file: &str) -> bool {
+    SLOW.iter().any(|part| file.contains(part))
+}
+
+fn load_files(dir: &Path, files: &[String], probe: Probe) -> Vec<Error> {
+    files.iter().filter_map(|file| kmod::load(&dir.join(file), probe).err()).collect()
 }
 
 fn report(errors: &[Error], journal: &mut Journal) {
@@ -135,15 +130,48 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// Listens first and looks second, so that no device is missed. Loads `names`, too.
+    /// Listens first and looks second, so that no device is missed. Loads `names` at the same time: drivers wait for hardware, and large
+    /// modules for the processor. A module that both need is loaded by one and waited for by the other; the kernel sees to that.
     ///
     /// # Errors
     /// No events, or sysfs cannot be read.
     pub fn begin(sys: &Path, modules: Modules, names: &[&str], journal: &mut Journal) -> Result<Self, Error> {
         let mut devices = Self { events: Uevents::listen()?, modules, sys: sys.to_owned() };
-        devices.modules.coldplug_and_load(sys, names, journal)?;
+        let named = devices.modules.files(names, journal);
+        // Both sides may need them, so none counts as tried for the other.
+        devices.modules.tried.clear();
+        let dir = devices.modules.dir.clone();
+        let (found, errors) = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| load_files(&dir, &named, Probe::Later));
+            let found = devices.coldplug(journal);
+            (found, thread.join().unwrap_or_default())
+        });
+        devices.modules.tried.extend(named);
+        report(&errors, journal);
+        found?;
         devices.settle(journal)?;
         Ok(devices)
+    }
+
+    /// Loads what the devices that are there ask for, and those that the first drivers bring; drivers with disks behind them last.
+    fn coldplug(&mut self, journal: &mut Journal) -> Result<(), Error> {
+        let mut last = Vec::new();
+        let mut aliases = modaliases(&self.sys)?;
+        while !aliases.is_empty() {
+            let [now, later] = self.modules.asked_for(&aliases, journal);
+            report(&load_files(&self.modules.dir, &now, Probe::Now), journal);
+            last.extend(later);
+            aliases.clear();
+            loop {
+                match self.events.wait(Instant::now())? {
+                    Signal::Deadline => break,
+                    Signal::Event(event) => aliases.extend(event.get("MODALIAS").map(str::to_owned)),
+                    Signal::Overrun => aliases = modaliases(&self.sys)?,
+                }
+            }
+        }
+        report(&load_files(&self.modules.dir, &last, Probe::Later), journal);
+        Ok(())
     }
 
     /// Takes the events that are there, without waiting for more: a driver may have brought a bus with devices of its own.
@@ -208,14 +236,14 @@ impl Devices {
                 if event.action == "add"
                     && let Some(modalias) = event.get("MODALIAS")
                 {
-                    self.modules.load_for(modalias, journal);
+                    self.modules.load_for(&[modalias.to_owned()], journal);
                 }
                 Ok(event.get("SUBSYSTEM") == Some("block") && event.action != "remove")
             }
             Signal::Overrun => {
                 journal.say(Level::Notice, "device events were lost; looking at all devices again");
-                let sys = self.sys.clone();
-                self.modules.coldplug(&sys, journal)?;
+                let aliases = modaliases(&self.sys)?;
+                self.modules.load_for(&aliases, journal);
                 Ok(true)
             }
             Signal::Deadline => Ok(false),
@@ -239,7 +267,8 @@ mod tests {
         std::fs::write(device.join("modalias"), "pci:v00001AF4d00001001sv\n").unwrap();
         let mut journal = Journal::default();
         let mut modules = Modules::open(&modules_dir).unwrap();
-        modules.coldplug(&dir.path().join("sys"), &mut journal).unwrap();
+        let aliases = modaliases(&dir.path().join("sys")).unwrap();
+        modules.load_for(&aliases, &mut journal);
         modules.load(["a", "nonsense"], &mut journal);
         // Neither file exists, so each is reported once, the dependency first.
         assert_eq!(journal.events.len(), 2, "{:?}", journal.events);
