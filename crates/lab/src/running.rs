@@ -1,0 +1,301 @@
+//! A machine while it runs.
+
+use crate::command::file;
+use crate::console::{Console, Mark, Seen};
+use crate::machine::LastStart;
+use crate::process::Process;
+use crate::qmp::{Qmp, QmpEvent};
+use crate::{Accel, Error, Machine, Ssh};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// Where the guest reaches the loopback of the host, e.g. a registry on it.
+pub const HOST_ADDRESS: &str = "10.0.2.2";
+/// The first line that kairn-init writes.
+pub const INIT_STARTS: &str = "kairn-init: start";
+/// A guest that gives no byte for so long before [`INIT_STARTS`] is mute: QEMU without hardware help loses a timer now and then.
+pub const MUTE_LIMIT: Duration = Duration::from_secs(120);
+/// Within this time a killed QEMU is gone.
+const GONE: Duration = Duration::from_secs(30);
+
+/// A running machine. One that [`Machine::start`] returned loses its power when this value is dropped.
+#[derive(Debug)]
+pub struct Running {
+    machine: Machine,
+    process: Process,
+    console: Console,
+    /// The connection for events; made at the start, so that no event is lost.
+    events: Option<Qmp>,
+    ports: BTreeMap<u16, u16>,
+    accel: Accel,
+    owned: bool,
+}
+
+impl Running {
+    pub(crate) fn own(machine: Machine, process: Process, console_from: u64, accel: Accel) -> Result<Self, Error> {
+        let handle = process.duplicate().map_err(Error::path("watch", machine.dir()))?;
+        let console = Console::follow(machine.name(), machine.dir(), console_from, Some(handle))?;
+        let mut running = Self { machine, process, console, events: None, ports: BTreeMap::new(), accel, owned: true };
+        running.events = Some(Qmp::connect(running.machine.dir(), file::EVENTS)?);
+        running.ports = running.forwards()?;
+        Ok(running)
+    }
+
+    pub(crate) fn attach(machine: Machine, process: Process, start: &LastStart) -> Result<Self, Error> {
+        let handle = process.duplicate().map_err(Error::path("watch", machine.dir()))?;
+        let console = Console::follow(machine.name(), machine.dir(), start.console_from, Some(handle))?;
+        let (accel, ports) = (start.accel, BTreeMap::new());
+        let mut running = Self { machine, process, console, events: None, ports, accel, owned: false };
+        running.ports = running.forwards()?;
+        Ok(running)
+    }
+
+    /// Returns the machine.
+    #[must_use]
+    pub const fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// Returns the serial console.
+    #[must_use]
+    pub const fn console(&self) -> &Console {
+        &self.console
+    }
+
+    /// Tells with what it runs.
+    #[must_use]
+    pub const fn accel(&self) -> Accel {
+        self.accel
+    }
+
+    /// Returns QEMU's process id.
+    #[must_use]
+    pub const fn pid(&self) -> i32 {
+        self.process.pid()
+    }
+
+    /// Connects to the monitor; QEMU serves one connection at a time.
+    ///
+    /// # Errors
+    /// QEMU has ended or another one is connected.
+    pub fn qmp(&self) -> Result<Qmp, Error> {
+        Qmp::connect(self.machine.dir(), file::QMP)
+    }
+
+    /// Waits for an event of QEMU, e.g. `RESET`, `SHUTDOWN`, `WATCHDOG`; `None` when the deadline passed. For the owner, events
+    /// since the start count; each is seen once.
+    ///
+    /// # Errors
+    /// QEMU ended.
+    pub fn wait_event(&mut self, names: &[&str], deadline: Duration) -> Result<Option<QmpEvent>, Error> {
+        let mut events = match self.events.take() {
+            Some(events) => events,
+            None => Qmp::connect(self.machine.dir(), file::EVENTS)?,
+        };
+        let event = events.wait_event(names, deadline);
+        self.events = Some(events);
+        event
+    }
+
+    /// Returns the port on the host's loopback that leads to a port of the guest.
+    #[must_use]
+    pub fn port(&self, guest: u16) -> Option<u16> {
+        self.ports.get(&guest).copied()
+    }
+
+    /// Resets it, as the button would.
+    ///
+    /// # Errors
+    /// QEMU does not answer.
+    pub fn reset(&self) -> Result<(), Error> {
+        self.qmp()?.execute("system_reset", Value::Null).map(drop)
+    }
+
+    /// Pulls out a disk by its place in the description; on USB at once, on other buses the guest must play along.
+    ///
+    /// # Errors
+    /// QEMU refuses.
+    pub fn unplug(&self, disk: usize) -> Result<(), Error> {
+        self.qmp()?.execute("device_del", json!({"id": format!("device{disk}")})).map(drop)
+    }
+
+    /// Takes the disc out of a CD-ROM drive by its place in the description, locked or not.
+    ///
+    /// # Errors
+    /// QEMU refuses.
+    pub fn eject(&self, disk: usize) -> Result<(), Error> {
+        let id = format!("device{disk}");
+        let mut qmp = self.qmp()?;
+        qmp.execute("blockdev-open-tray", json!({"id": id, "force": true}))?;
+        qmp.execute("blockdev-remove-medium", json!({"id": id})).map(drop)
+    }
+
+    /// Waits for the first line of kairn-init after a place. A guest that gives no byte for [`MUTE_LIMIT`] before that is reset
+    /// once and counted; it must come then within the same deadline counted anew.
+    ///
+    /// # Errors
+    /// The line did not come, QEMU ended, or the guest was mute twice.
+    pub fn await_init(&self, from: Mark, deadline: Duration) -> Result<Seen, Error> {
+        let name = self.machine.name();
+        if let Some(tally) = self.machine.tally() {
+            tally.boot(name)?;
+        }
+        let wait = || self.console.search(from, &[INIT_STARTS.into()], deadline, Some(MUTE_LIMIT));
+        match wait() {
+            Err(Error::Mute { tail, .. }) => {
+                tracing::warn!(machine = name, console = tail, "the guest is mute; resetting it once");
+                if let Some(tally) = self.machine.tally() {
+                    tally.retry(name)?;
+                }
+                self.reset()?;
+                wait()
+            }
+            answer => answer,
+        }
+    }
+
+    /// Returns ssh into the guest as the machine's user.
+    ///
+    /// # Errors
+    /// The machine forwards no ssh port, or has no key.
+    pub fn ssh(&self) -> Result<Ssh, Error> {
+        let port = self.port(22).ok_or_else(|| Error::Spec {
+            machine: self.machine.name().into(),
+            reason: "no port of the host leads to its ssh".into(),
+        })?;
+        let (name, user) = (self.machine.name(), &self.machine.spec().user);
+        Ok(Ssh::new(name, port, self.machine.key()?, user, self.machine.runner().clone()))
+    }
+
+    /// Waits until the guest lets us in by ssh.
+    ///
+    /// A connection that is refused tells nobody when it would be accepted, so there is no event to wait for: it is tried again
+    /// after half a second, until the deadline or QEMU's end.
+    ///
+    /// # Errors
+    /// It did not in time; the error holds the last reason.
+    pub fn wait_ssh(&self, deadline: Duration) -> Result<Ssh, Error> {
+        let ssh = self.ssh()?;
+        let end = Instant::now() + deadline;
+        loop {
+            let last = match ssh.attempt() {
+                Ok(()) => return Ok(ssh),
+                Err(reason) => reason?,
+            };
+            let machine = self.machine.name().to_owned();
+            if Instant::now() >= end {
+                return Err(Error::NoSsh { machine, port: ssh.port(), deadline, last });
+            }
+            if self.console.wait_end(Duration::from_millis(500)) {
+                return Err(Error::Ended { machine, what: "ssh".into(), tail: last });
+            }
+        }
+    }
+
+    /// Waits until QEMU ends by itself, e.g. since the guest powered off.
+    ///
+    /// # Errors
+    /// It did not in time.
+    pub fn wait_exit(&self, deadline: Duration) -> Result<(), Error> {
+        if self.process.wait(deadline)? {
+            return Ok(());
+        }
+        Err(Error::NotEnded { what: format!("the end of lab machine `{}`", self.machine.name()), deadline })
+    }
+
+    /// Presses the power button and waits until the guest has powered off; past the deadline the power is cut and that is an
+    /// error.
+    ///
+    /// # Errors
+    /// The guest did not power off in time.
+    pub fn shut_down(mut self, deadline: Duration) -> Result<(), Error> {
+        self.qmp()?.execute("system_powerdown", Value::Null)?;
+        let ended = self.wait_exit(deadline);
+        let mut errors: Vec<Error> = ended.err().into_iter().collect();
+        errors.extend(self.kill().err());
+        Error::collect(errors)
+    }
+
+    /// Ends QEMU in order, without asking the guest: what the guest wrote reaches the images, also their logs of writes.
+    ///
+    /// # Errors
+    /// QEMU did not end.
+    pub fn quit(mut self) -> Result<(), Error> {
+        // QEMU may close the connection before the answer is read; its end is what counts.
+        let asked = self.qmp()?.execute("quit", Value::Null);
+        match self.wait_exit(GONE) {
+            Ok(()) => {
+                self.owned = false;
+                Ok(())
+            }
+            Err(error) => Err(asked.err().unwrap_or(error)),
+        }
+    }
+
+    /// Cuts the power: QEMU is killed, and what it had not yet written to the images is lost.
+    ///
+    /// # Errors
+    /// QEMU could not be killed.
+    pub fn cut_power(mut self) -> Result<(), Error> {
+        self.kill()
+    }
+
+    /// Lets it run on without us.
+    #[must_use = "the machine runs on; its directory leads to it"]
+    pub fn detach(mut self) -> Machine {
+        self.owned = false;
+        self.machine.clone()
+    }
+
+    fn kill(&mut self) -> Result<(), Error> {
+        self.owned = false;
+        self.process.signal(Signal::KILL)?;
+        self.wait_exit(GONE)
+    }
+
+    /// Asks QEMU which ports it forwards: with port zero only it knows. The lines look like
+    /// `TCP[HOST_FORWARD]  16  127.0.0.1 46415  10.0.2.15 22 0 0`.
+    fn forwards(&self) -> Result<BTreeMap<u16, u16>, Error> {
+        if self.machine.spec().network.is_none() {
+            return Ok(BTreeMap::new());
+        }
+        Ok(parse_forwards(&self.qmp()?.human("info usernet")?))
+    }
+}
+
+fn parse_forwards(text: &str) -> BTreeMap<u16, u16> {
+    let forward = |line: &str| {
+        let rest = line.trim_start().strip_prefix("TCP[HOST_FORWARD]")?;
+        let mut fields = rest.split_ascii_whitespace().skip(2);
+        let host = fields.next()?.parse().ok()?;
+        let guest = fields.nth(1)?.parse().ok()?;
+        Some((guest, host))
+    };
+    text.lines().filter_map(forward).collect()
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.owned
+            && let Err(error) = self.kill()
+        {
+            tracing::error!(machine = self.machine.name(), %error, "the machine may still run");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forwarded_ports_are_read_from_qemus_table() {
+        let table = "Hub -1 (net0):\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\n  \
+            TCP[HOST_FORWARD]  16       127.0.0.1 46415       10.0.2.15    22     0     0\n  \
+            TCP[ESTABLISHED]   20       127.0.0.1 46415       10.0.2.15    22     0     0\n  \
+            TCP[HOST_FORWARD]  17       127.0.0.1  8080       10.0.2.15    80     0     0\n";
+        assert_eq!(parse_forwards(table), BTreeMap::from([(22, 46415), (80, 8080)]));
+    }
+}
