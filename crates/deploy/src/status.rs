@@ -1,0 +1,142 @@
+//! `kairn status`: reads the facts for [`kairn_lifecycle::status`].
+
+use crate::Error;
+use crate::boot_entry::selected;
+use crate::facts::{self, Volumes, attempts, below, boot_report, space};
+use crate::journal;
+use kairn_firmware::variables;
+use kairn_host::efivars::EfiVars;
+use kairn_host::files;
+use kairn_layout::{PartLabel, paths};
+use kairn_lifecycle::status::{PartitionStatus, Status, StatusFacts, status as status_of};
+use kairn_lifecycle::upgrade::UpgradeAction;
+use kairn_lifecycle::{BootReport, Role};
+use kairn_report::{Event, Outcome};
+use std::path::Path;
+
+/// Reads the status of the machine below `root`. Partitions that nobody has mounted are mounted read-only for the moment, in a mount
+/// namespace of the calling thread's own.
+///
+/// # Errors
+/// kairn-init did not boot this system, or ESP or STATE cannot be read.
+pub fn status(root: &Path) -> Result<Status, Error> {
+    let report = boot_report(root)?;
+    if report.role == Role::Live {
+        return Ok(status_of(&live(&report)));
+    }
+    kairn_host::mount::private_namespace()?;
+    let volumes = Volumes::of_report(&report)?;
+    status_with(root, &report, &volumes)
+}
+
+/// The same for partitions that are given.
+///
+/// # Errors
+/// ESP or STATE cannot be read.
+pub fn status_with(root: &Path, report: &BootReport, volumes: &Volumes) -> Result<Status, Error> {
+    let mut facts = live(report);
+    facts.installed = Some(facts::installed(report, volumes, None)?);
+    let (records, interrupted) = volumes.state.read(|root| Ok((attempts(root)?, interrupted(root)?)))?;
+    facts.attempts = records;
+    facts.interrupted = interrupted;
+    let boot_id = files::read_text_if_any(&below(root, "/proc/sys/kernel/random/boot_id"))?;
+    facts.boot_id = boot_id.unwrap_or_default().trim().to_owned();
+    let efi = EfiVars::below(root);
+    facts.selected = selected(&efi)?;
+    if efi.present() {
+        facts.overruled_by = efi
+            .get(variables::DEFAULT)?
+            .and_then(|variable| variables::decode_text(&variable.data))
+            .filter(|name| !name.is_empty());
+    }
+    for partition in &mut facts.partitions {
+        partition.space = match partition.label {
+            PartLabel::Esp => facts.installed.as_ref().map(|installed| installed.esp_space),
+            PartLabel::State => facts.installed.as_ref().map(|installed| installed.state_space),
+            PartLabel::Recovery => facts.installed.as_ref().and_then(|installed| installed.recovery_space),
+            PartLabel::Oem => space(&below(root, "/oem")).ok(),
+            PartLabel::Persistent => space(&below(root, "/usr/local")).ok(),
+        };
+    }
+    facts.warnings.extend(failed_stages(root)?);
+    Ok(status_of(&facts))
+}
+
+fn live(report: &BootReport) -> StatusFacts {
+    let said = report.events.iter().filter_map(|event| match event {
+        Event::Warning { text } => Some(text.clone()),
+        Event::End { step, outcome: Outcome::Failed(why) } => Some(format!("kairn-init: {step}: {why}")),
+        _ => None,
+    });
+    let partition =
+        |(label, device): (&PartLabel, &String)| PartitionStatus { label: *label, device: device.clone(), space: None };
+    StatusFacts {
+        role: report.role,
+        release: report.release,
+        disk: report.disk.clone(),
+        installed: None,
+        attempts: Vec::new(),
+        boot_id: String::new(),
+        selected: None,
+        overruled_by: None,
+        partitions: report.partitions.iter().map(partition).collect(),
+        interrupted: Vec::new(),
+        warnings: said.collect(),
+    }
+}
+
+fn interrupted(state: &Path) -> Result<Vec<String>, Error> {
+    let mut found = Vec::new();
+    for path in journal::list(&state.join(paths::JOURNAL))? {
+        // Plans of other vocabularies (an installation's) have ended before this system could boot.
+        let story = match journal::read::<UpgradeAction>(&path) {
+            Ok(Some(story)) if story.outcome.is_none() => story,
+            Ok(_) => continue,
+            Err(error) => {
+                tracing::debug!(path = %path.display(), %error, "a journal of something else");
+                continue;
+            }
+        };
+        let at = story
+            .interrupted
+            .as_deref()
+            .map_or_else(|| "between two steps".to_owned(), |step| format!("in step `{step}`"));
+        let effect = if story.committed() { "after it took effect" } else { "before it took effect" };
+        found.push(format!("the {} of {} was interrupted {at}, {effect}", story.plan.operation, story.begun));
+    }
+    Ok(found)
+}
+
+/// Failed steps of stages, as their results in `/run/kairn/stages` say.
+fn failed_stages(root: &Path) -> Result<Vec<String>, Error> {
+    let dir = below(root, paths::run::STAGES);
+    let mut failed = Vec::new();
+    for name in files::names(&dir)? {
+        let path = dir.join(&name);
+        let Some(text) = files::read_text_if_any(&path)? else { continue };
+        let stage = Path::new(&name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let Ok(value) = serde_json::from_str::<serde_json::Value>(&text) else {
+            failed.push(format!("the result of stage {stage} cannot be read"));
+            continue;
+        };
+        collect_failures(&value, &stage, &mut failed);
+    }
+    Ok(failed)
+}
+
+/// Walks a result: any object with `"outcome": "failed"` is a failed step, whatever else the stage runner writes around it.
+fn collect_failures(value: &serde_json::Value, stage: &str, failed: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(map) => {
+            if map.get("outcome").and_then(serde_json::Value::as_str) == Some("failed") {
+                let word = |key: &str| map.get(key).and_then(serde_json::Value::as_str);
+                let step = word("step").or_else(|| word("name")).unwrap_or("a step");
+                failed.push(format!("stage {stage}: {step}: {}", word("reason").unwrap_or("failed")));
+                return;
+            }
+            map.values().for_each(|value| collect_failures(value, stage, failed));
+        }
+        serde_json::Value::Array(values) => values.iter().for_each(|value| collect_failures(value, stage, failed)),
+        _ => {}
+    }
+}
