@@ -23,6 +23,9 @@ pub enum Error {
     /// The installation is refused; nothing was written.
     #[error(transparent)]
     InstallRefused(#[from] kairn_lifecycle::install::InstallRefusal),
+    /// A disk does not take the partitions that it should.
+    #[error(transparent)]
+    Layout(#[from] kairn_layout::DiskError),
     /// A partition table or file system cannot be read or rendered.
     #[error(transparent)]
     Format(#[from] kairn_image::Error),
@@ -117,6 +120,7 @@ impl Diagnostic for Error {
             Self::Refused(refusal) => refusal.kind(),
             Self::InstallRefused(refusal) => refusal.kind(),
             Self::Format(error) => error.kind(),
+            Self::Layout(error) => error.kind(),
             Self::Step { source, .. } | Self::Undo { source, .. } | Self::AfterCommit { source, .. } => source.kind(),
             Self::NotSo { .. } => Kind::Bug,
             Self::Damaged { .. } | Self::Digest { .. } => Kind::Environment,
@@ -134,6 +138,7 @@ impl Diagnostic for Error {
             Self::Refused(refusal) => refusal.hints(),
             Self::InstallRefused(refusal) => refusal.hints(),
             Self::Format(error) => error.hints(),
+            Self::Layout(error) => error.hints(),
             Self::Step { source, .. } => source.hints(),
             Self::Undo { source, operation, .. } => {
                 let mut hints = source.hints();

@@ -7,6 +7,7 @@ mod actor;
 mod facts;
 
 pub use actor::InstallActor;
+pub(crate) use actor::{boot_options, refused};
 pub use facts::{Probe, facts, release_dir, target};
 
 use crate::Error;
@@ -110,4 +111,4 @@ pub fn identities() -> kairn_lifecycle::install::Identities {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,6 +8,7 @@ pub mod boot_entry;
 mod error;
 pub mod executor;
 pub mod facts;
+pub mod first_boot;
 pub mod health;
 pub mod health_checks;
 pub mod install;

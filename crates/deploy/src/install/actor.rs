@@ -222,8 +222,7 @@ impl Actor<InstallAction> for InstallActor<'_> {
                 let done = self.boot_options(esp_partition(action), former, *count);
                 // The disk boots without them, by the removable-media path; a firmware that is full or refuses must not turn a
                 // finished installation into a failed one.
-                if let Err(error) = done {
-                    let why = crate::executor::in_words(&error);
+                if let Some(why) = refused(done)? {
                     sink.event(Event::warning(format!(
                         "the firmware took no boot options ({why}); choose the disk in its menu if it boots something else"
                     )));
@@ -295,8 +294,20 @@ impl Actor<InstallAction> for InstallActor<'_> {
     }
 }
 
+/// Says in words why the firmware took no boot options. What is no refusal of the firmware stays an error.
+pub(crate) fn refused(done: Result<(), Error>) -> Result<Option<String>, Error> {
+    use kairn_host::Error::PowerCut;
+    match done {
+        Ok(()) => Ok(None),
+        Err(error @ (Error::Host(PowerCut(_)) | Error::Firmware(kairn_firmware::Error::Host(PowerCut(_))))) => {
+            Err(error)
+        }
+        Err(error) => Ok(Some(crate::executor::in_words(&error))),
+    }
+}
+
 /// Reads the firmware's boot options.
-pub(super) fn boot_options(variables: &EfiVars) -> Result<boot_option::BootOptions, Error> {
+pub(crate) fn boot_options(variables: &EfiVars) -> Result<boot_option::BootOptions, Error> {
     let mut values = Vec::new();
     let wanted = |name: &String| name == boot_option::BOOT_ORDER || boot_option::number_of(name).is_some();
     for name in variables.names()?.into_iter().filter(wanted) {
