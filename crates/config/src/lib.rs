@@ -1,2 +1,44 @@
 //! Cloud-config documents with spans: parse, classify, merge, validate, plan stages.
+//!
+//! Every source is parsed once into a [`Document`], whose nodes keep their places. Two things derive from the same documents:
+//! the merged configuration ([`merge()`], with the origin of each value) and the plan of a stage ([`plan()`]). A fault is
+//! a [`Diagnostic`] that points at file, line and column; it takes out the smallest thing that holds it, never a neighbour.
+//!
+//! No input makes anything here panic; sizes, depths and expansions are bounded ([`yaml::LIMITS`]).
 #![forbid(unsafe_code)]
+
+mod action;
+mod classify;
+mod cloud_init;
+mod decode;
+mod diagnostic;
+mod document;
+mod install;
+mod key_table;
+mod keys;
+mod login;
+mod merge;
+mod node;
+mod plan;
+mod reading;
+mod scalar;
+mod step;
+mod suggest;
+mod template;
+mod user;
+mod validate;
+pub mod yaml;
+
+pub use action::{
+    Action, DEFAULT_ENVIRONMENT_FILE, Directory, Environment, File, Group, Mode, Owner, SshKey, UnitVerb, User, Work,
+};
+pub use diagnostic::{Code, Diagnostic, Error, Severity};
+pub use document::{Document, Header};
+pub use install::{InstallOptions, install};
+pub use login::{Login, Means, login};
+pub use merge::{Configuration, Merged, MergedValue, merge};
+pub use node::{Entry, Node, Scalar, Style, Value};
+pub use plan::{Condition, PlannedStep, StagePlan, plan};
+pub use scalar::Resolved;
+pub use template::{Template, TemplateError, TemplateValues};
+pub use validate::{strict, validate};

@@ -1,0 +1,255 @@
+//! The merged configuration: what all documents together say, each value with its origin and what it put aside.
+//!
+//! Later documents win. Mappings merge; lists of mappings are joined; other lists become their union; a later null resets to the
+//! empty value of the earlier one's kind. Only documents with a header take part.
+
+use crate::diagnostic::tidy;
+use crate::{Code, Diagnostic, Document, InstallOptions, Node, Resolved, Severity, Value, install};
+use kairn_report::Span;
+
+/// A merged value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Merged {
+    /// The value.
+    pub value: MergedValue,
+    /// Where it was written; for a mapping or list, where its first part was.
+    pub origin: Span,
+    /// Places of the values that it put aside, earliest first.
+    pub overrode: Vec<Span>,
+}
+
+/// What a merged value holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MergedValue {
+    /// Nothing.
+    Null,
+    /// True or false.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// Another number.
+    Float(f64),
+    /// Text.
+    Text(String),
+    /// A list.
+    List(Vec<Merged>),
+    /// A mapping, in the order in which its keys first appeared.
+    Map(Vec<(String, Merged)>),
+}
+
+/// The merged configuration with what is read from it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Configuration {
+    /// All of it.
+    pub merged: Merged,
+    /// `install`.
+    pub install: InstallOptions,
+    /// `strict`: a configuration with errors is refused instead of warned about.
+    pub strict: bool,
+    /// Faults of merging and of these two blocks.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Merges documents, lowest precedence first.
+#[must_use]
+pub fn merge(documents: &[Document]) -> Configuration {
+    let mut merged =
+        Merged { value: MergedValue::Map(Vec::new()), origin: Span::default_for(documents), overrode: Vec::new() };
+    let mut diagnostics = Vec::new();
+    for document in documents.iter().filter(|document| document.header.is_some()) {
+        if let Some(root) = &document.root {
+            merge_into(&mut merged, convert(document, root), &mut diagnostics);
+        }
+    }
+    let (install, mut said) = install::read(&merged);
+    diagnostics.append(&mut said);
+    let strict = install::flag(&merged, "strict", &mut diagnostics);
+    tidy(&mut diagnostics);
+    Configuration { merged, install, strict, diagnostics }
+}
+
+trait DefaultFor {
+    fn default_for(documents: &[Document]) -> Self;
+}
+
+impl DefaultFor for Span {
+    fn default_for(documents: &[Document]) -> Self {
+        let source =
+            documents.iter().find(|document| document.header.is_some()).map(|document| document.source.clone());
+        Self {
+            source: source.unwrap_or_else(|| "(no configuration)".into()),
+            place: kairn_report::Place { line: 1, column: 1 },
+        }
+    }
+}
+
+impl Merged {
+    /// Returns the value of a key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Self> {
+        match &self.value {
+            MergedValue::Map(entries) => entries.iter().find(|(name, _)| name == key).map(|(_, value)| value),
+            _ => None,
+        }
+    }
+
+    /// Follows a path of keys and list indices: `install.device`, `users.0.name`.
+    #[must_use]
+    pub fn at(&self, path: &str) -> Option<&Self> {
+        path.split('.').filter(|part| !part.is_empty()).try_fold(self, |here, part| match &here.value {
+            MergedValue::List(items) => items.get(part.parse::<usize>().ok()?),
+            _ => here.get(part),
+        })
+    }
+
+    /// Returns the value as JSON, without origins.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        use serde_json::Value as Json;
+        match &self.value {
+            MergedValue::Null => Json::Null,
+            MergedValue::Bool(value) => (*value).into(),
+            MergedValue::Int(value) => (*value).into(),
+            MergedValue::Float(value) => (*value).into(),
+            MergedValue::Text(value) => value.clone().into(),
+            MergedValue::List(items) => items.iter().map(Self::to_json).collect(),
+            MergedValue::Map(entries) => {
+                Json::Object(entries.iter().map(|(name, value)| (name.clone(), value.to_json())).collect())
+            }
+        }
+    }
+}
+
+impl MergedValue {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "nothing",
+            Self::Bool(_) => "true or false",
+            Self::Int(_) => "a whole number",
+            Self::Float(_) => "a number",
+            Self::Text(_) => "text",
+            Self::List(_) => "a list",
+            Self::Map(_) => "a mapping",
+        }
+    }
+
+    fn empty_of_same_kind(&self) -> Self {
+        match self {
+            Self::Null => Self::Null,
+            Self::Bool(_) => Self::Bool(false),
+            Self::Int(_) => Self::Int(0),
+            Self::Float(_) => Self::Float(0.0),
+            Self::Text(_) => Self::Text(String::new()),
+            Self::List(_) => Self::List(Vec::new()),
+            Self::Map(_) => Self::Map(Vec::new()),
+        }
+    }
+}
+
+fn convert(document: &Document, node: &Node) -> Merged {
+    let value = match &node.value {
+        Value::Scalar(scalar) => match scalar.resolve() {
+            Resolved::Null => MergedValue::Null,
+            Resolved::Bool(value) => MergedValue::Bool(value),
+            Resolved::Int(value) => MergedValue::Int(value),
+            Resolved::Float(value) => MergedValue::Float(value),
+            Resolved::Text(value) => MergedValue::Text(value),
+        },
+        Value::Seq(items) => MergedValue::List(items.iter().map(|item| convert(document, item)).collect()),
+        Value::Map(entries) => {
+            MergedValue::Map(entries.iter().map(|e| (e.key.clone(), convert(document, &e.value))).collect())
+        }
+    };
+    Merged { value, origin: document.span(node.place), overrode: Vec::new() }
+}
+
+fn merge_into(a: &mut Merged, b: Merged, diagnostics: &mut Vec<Diagnostic>) {
+    match (&mut a.value, b.value) {
+        (MergedValue::Map(entries), MergedValue::Map(more)) => {
+            for (name, value) in more {
+                match entries.iter_mut().find(|(known, _)| *known == name) {
+                    Some((_, known)) => merge_into(known, value, diagnostics),
+                    None => entries.push((name, value)),
+                }
+            }
+        }
+        (MergedValue::List(items), MergedValue::List(more)) => {
+            let of_maps = matches!(items.first(), Some(Merged { value: MergedValue::Map(_), .. }));
+            for item in more {
+                if of_maps || !items.iter().any(|known| known.to_json() == item.to_json()) {
+                    items.push(item);
+                }
+            }
+        }
+        (MergedValue::Null, value) => replace(a, value, b.origin),
+        (value, MergedValue::Null) => {
+            let empty = value.empty_of_same_kind();
+            replace(a, empty, b.origin);
+        }
+        (old, new) if std::mem::discriminant(old) == std::mem::discriminant(&new) => replace(a, new, b.origin),
+        (old, new) => {
+            let message =
+                format!("this is {}, but an earlier file has {} here; the earlier one stays", new.kind(), old.kind());
+            let fault = Diagnostic::new(Severity::Error, Code::Conflict, b.origin, message);
+            diagnostics.push(fault.related(a.origin.clone(), "the earlier one"));
+        }
+    }
+}
+
+fn replace(a: &mut Merged, value: MergedValue, origin: Span) {
+    a.value = value;
+    a.overrode.push(std::mem::replace(&mut a.origin, origin));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn merged(texts: &[&str]) -> Configuration {
+        let parse = |(i, text): (usize, &&str)| Document::parse(format!("{i}.yaml"), &format!("#cloud-config\n{text}"));
+        merge(&texts.iter().enumerate().map(parse).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn documents_merge_by_the_rules_of_the_reference() {
+        for (texts, expected) in [
+            (vec!["a: {b: 1, c: 2}", "a: {c: 3, d: 4}"], json!({"a": {"b": 1, "c": 3, "d": 4}})),
+            (vec!["l: [{x: 1}]", "l: [{x: 1}]"], json!({"l": [{"x": 1}, {"x": 1}]})),
+            (vec!["l: [1, 2]", "l: [2, 3]"], json!({"l": [1, 2, 3]})),
+            (vec!["a: x", "a: yes"], json!({"a": "yes"})),
+            (vec!["a: [1]\nb: {c: 1}\nd: x", "a:\nb: ~\nd: null"], json!({"a": [], "b": {}, "d": ""})),
+            (vec!["a:", "a: [1]"], json!({"a": [1]})),
+            (vec!["m: 0644"], json!({"m": 420})),
+        ] {
+            let configuration = merged(&texts);
+            assert_eq!(configuration.merged.to_json(), expected, "{texts:?}");
+            assert_eq!(configuration.diagnostics, []);
+        }
+    }
+
+    #[test]
+    fn a_value_knows_where_it_came_from_and_what_it_put_aside() {
+        let merged = merged(&["a: {b: 1}", "a: {b: 2}", "a: {b: 3}"]).merged;
+        let b = merged.at("a.b").unwrap();
+        assert_eq!(b.origin.to_string(), "2.yaml:2:8");
+        let aside: Vec<_> = b.overrode.iter().map(ToString::to_string).collect();
+        assert_eq!(aside, ["0.yaml:2:8", "1.yaml:2:8"]);
+    }
+
+    #[test]
+    fn values_of_different_kinds_are_a_fault_of_that_value_only() {
+        let configuration = merged(&["a: 1\nb: 1", "a: x\nb: 2"]);
+        assert_eq!(configuration.merged.to_json(), json!({"a": 1, "b": 2}));
+        let [said] = configuration.diagnostics.as_slice() else { panic!("{:?}", configuration.diagnostics) };
+        assert!(
+            said.to_string().starts_with("1.yaml:2:4: error: this is text, but an earlier file has a whole number")
+        );
+    }
+
+    #[test]
+    fn a_document_without_header_takes_no_part() {
+        let configuration = merge(&[Document::parse("a", "install: {auto: true}\n")]);
+        assert_eq!(configuration.merged.to_json(), json!({}));
+    }
+}

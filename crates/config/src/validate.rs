@@ -1,0 +1,97 @@
+//! All that is to be said about documents.
+
+use crate::classify::classify;
+use crate::diagnostic::{refuse_errors, tidy};
+use crate::{Code, Diagnostic, Document, Error, Severity, merge, plan};
+
+/// Returns everything that is to be said, by document and place: faults of the text, classes of keys, types and values of every
+/// stage, conflicts of merging.
+#[must_use]
+pub fn validate(documents: &[Document]) -> Vec<Diagnostic> {
+    let mut said = Vec::new();
+    for document in documents {
+        said.extend(document.diagnostics.iter().cloned());
+        said.extend(classify(document));
+        said.extend(without_header(document));
+    }
+    for stage in stage_names(documents) {
+        said.extend(plan(documents, &stage).diagnostics);
+    }
+    said.extend(merge(documents).diagnostics);
+    tidy(&mut said);
+    said
+}
+
+/// Refuses a configuration with errors.
+///
+/// # Errors
+/// [`validate`] found at least one.
+pub fn strict(documents: &[Document]) -> Result<(), Error> {
+    refuse_errors(&validate(documents))
+}
+
+/// Returns the stages that documents name, and those of the top-level keys, without `.before` and `.after`.
+pub(crate) fn stage_names(documents: &[Document]) -> Vec<String> {
+    let mut names = vec!["initramfs".to_owned(), "boot".to_owned()];
+    for entry in documents.iter().filter_map(|document| document.get("stages")?.entries()).flatten() {
+        let base = entry.key.strip_suffix(".before").or_else(|| entry.key.strip_suffix(".after")).unwrap_or(&entry.key);
+        if !names.iter().any(|name| name == base) {
+            names.push(base.to_owned());
+        }
+    }
+    names
+}
+
+/// Points at top-level keys that count only below a header.
+fn without_header(document: &Document) -> Option<Diagnostic> {
+    if document.header.is_some() {
+        return None;
+    }
+    let entries = document.root.as_ref()?.entries()?;
+    let entry = entries.iter().find(|entry| {
+        let known = crate::key_table::TOP.keys.iter().any(|key| key.name == entry.key);
+        known && !matches!(entry.key.as_str(), "name" | "stages")
+    })?;
+    let message = format!("without a header line `{}` has no effect: only `stages` of this file counts", entry.key);
+    let said = Diagnostic::new(Severity::Warning, Code::Header, document.span(entry.key_place), message);
+    Some(said.hint("begin the file with `#cloud-config`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_list_holds_all_that_is_to_be_said_in_order_of_place() {
+        let text =
+            "#cloud-config\nhostname: -x\nusrs: []\nk3s: {}\nstages: {boot: [{commands: 1}]}\nusers: 3\ninstall: []\n";
+        let documents = [Document::parse("t", text)];
+        let said: Vec<_> = validate(&documents).iter().map(|d| (d.span.place.line, d.severity, d.code)).collect();
+        assert_eq!(
+            said,
+            [
+                (2, Severity::Error, Code::BadValue),
+                (3, Severity::Error, Code::UnknownKey),
+                (4, Severity::Warning, Code::NotSupported),
+                (5, Severity::Error, Code::WrongType),
+                (6, Severity::Error, Code::WrongType),
+                (7, Severity::Error, Code::WrongType),
+            ]
+        );
+        let error = strict(&documents).unwrap_err();
+        assert!(error.to_string().starts_with("the configuration has 5 errors, the first: `-x` cannot be a host name"));
+        let report = kairn_report::Report::from(error);
+        assert_eq!((report.exit_code(), report.span.unwrap().to_string()), (3, "t:2:11".to_owned()));
+    }
+
+    #[test]
+    fn keys_that_a_header_would_wake_are_pointed_at() {
+        let said = validate(&[Document::parse("t", "name: a\nusers: []\nstages: {}\n")]);
+        assert!(
+            said.first()
+                .unwrap()
+                .to_string()
+                .starts_with("t:2:1: warning: without a header line `users` has no effect")
+        );
+    }
+}
