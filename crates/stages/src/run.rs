@@ -1,0 +1,198 @@
+//! Runs the steps of a plan in their order and keeps what became of each.
+
+use crate::{Context, Error, accounts, environment, files, hostname, shell};
+use kairn_config::{Action, Condition, Diagnostic, Document, PlannedStep, Severity, Work, plan};
+use kairn_report::{Event, Report, Sink};
+use serde::Serialize;
+
+/// What an action did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "result", content = "reason", rename_all = "lowercase")]
+pub enum Effect {
+    /// The machine is different now; for commands, they ran.
+    Changed,
+    /// It was so already.
+    Unchanged,
+    /// Not done, for this reason.
+    Skipped(String),
+    /// It failed, for this reason.
+    Failed(String),
+}
+
+/// What became of an action.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ActionResult {
+    /// Kind and object.
+    pub label: String,
+    /// What it did.
+    #[serde(flatten)]
+    pub effect: Effect,
+}
+
+/// What became of a step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StepResult {
+    /// Its name.
+    pub name: String,
+    /// The stage with `.before` or `.after`.
+    pub stage: String,
+    /// `file:line:column`.
+    pub place: String,
+    /// Why it did not run, when it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
+    /// Its actions.
+    pub actions: Vec<ActionResult>,
+}
+
+/// What became of a stage; `/run/kairn/stages/<stage>.json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct StageResult {
+    /// Version of this format; 1.
+    pub format: u32,
+    /// The stage.
+    pub stage: String,
+    /// What is to be said about the files.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Its steps.
+    pub steps: Vec<StepResult>,
+}
+
+impl StageResult {
+    /// Counts failed actions and files with errors.
+    #[must_use]
+    pub fn failures(&self) -> usize {
+        let failed = |action: &&ActionResult| matches!(action.effect, Effect::Failed(_));
+        let actions = self.steps.iter().flat_map(|step| &step.actions).filter(failed).count();
+        actions + self.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count()
+    }
+}
+
+/// Runs `stage` with its `.before` and `.after`. Never fails as a whole: what went wrong is in the result and was reported.
+pub fn run(documents: &[Document], stage: &str, context: &Context, sink: &mut dyn Sink) -> StageResult {
+    let plan = plan(documents, stage);
+    for diagnostic in &plan.diagnostics {
+        sink.event(Event::warning(diagnostic.to_string()));
+    }
+    let unreadable =
+        documents.iter().flat_map(|document| &document.diagnostics).filter(|d| d.severity == Severity::Error);
+    let mut diagnostics: Vec<Diagnostic> = unreadable.cloned().collect();
+    for diagnostic in &diagnostics {
+        sink.event(Event::warning(diagnostic.to_string()));
+    }
+    diagnostics.extend(plan.diagnostics);
+    let steps = plan.steps.iter().map(|step| run_step(step, context, sink)).collect();
+    StageResult { format: 1, stage: stage.to_owned(), diagnostics, steps }
+}
+
+fn run_step(step: &PlannedStep, context: &Context, sink: &mut dyn Sink) -> StepResult {
+    let mut result = StepResult {
+        name: step.name.clone(),
+        stage: step.stage.clone(),
+        place: step.span.to_string(),
+        skipped: None,
+        actions: Vec::new(),
+    };
+    let title = format!("{}: {}", step.stage, step.name);
+    for condition in &step.conditions {
+        if let Some(why) = unmet(condition, context, sink) {
+            sink.event(Event::skipped(&title, &why));
+            result.skipped = Some(why);
+            return result;
+        }
+    }
+    for action in &step.actions {
+        let label = format!("{title}: {}", action.label);
+        let effect = match perform(action, context, sink) {
+            Ok(effect) => effect,
+            Err(error) => Effect::Failed(Report::from(error).chain.join(": ")),
+        };
+        sink.event(match &effect {
+            Effect::Changed => Event::done(&label),
+            Effect::Unchanged => Event::skipped(&label, "unchanged"),
+            Effect::Skipped(why) => Event::skipped(&label, format!("{why} ({})", action.span)),
+            Effect::Failed(why) => Event::failed(&label, format!("{why} ({})", action.span)),
+        });
+        result.actions.push(ActionResult { label: action.label.clone(), effect });
+    }
+    result
+}
+
+/// Returns why a condition does not hold.
+fn unmet(condition: &Condition, context: &Context, sink: &mut dyn Sink) -> Option<String> {
+    match condition {
+        Condition::Unmet(why) => Some(why.clone()),
+        Condition::If(line) => match shell::holds(line, context, sink) {
+            Ok(true) => None,
+            Ok(false) => Some("its condition does not hold".to_owned()),
+            Err(error) => Some(format!("its condition cannot be evaluated: {error}")),
+        },
+    }
+}
+
+fn perform(action: &Action, context: &Context, sink: &mut dyn Sink) -> Result<Effect, Error> {
+    let changed = match &action.work {
+        Work::Group(group) => accounts::ensure_group(context, group)?,
+        Work::Directory(directory) => files::ensure_directory(context, directory)?,
+        Work::File(file) => files::ensure_file(context, file)?,
+        Work::Shell(line) => shell::run_line(line.reveal(), context, sink)?,
+        Work::Program(words) => shell::run_words(words.reveal(), context, sink)?,
+        Work::Hostname(template) => hostname::set(context, &template.render(&context.values)?)?,
+        Work::User(user) => accounts::ensure_user(context, user, sink)?,
+        Work::AuthorizedKeys { user, keys } => accounts::ensure_keys(context, user, keys, sink)?,
+        Work::Unit { verb, unit } => shell::unit(*verb, unit, context, sink)?,
+        Work::Environment(environment) => environment::ensure(context, environment)?,
+        Work::NotSupported(why) => return Ok(Effect::Skipped(why.clone())),
+        Work::Invalid(why) => return Ok(Effect::Failed(why.clone())),
+    };
+    Ok(if changed { Effect::Changed } else { Effect::Unchanged })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
+
+    fn context(root: &std::path::Path) -> Context {
+        Context {
+            root: root.to_owned(),
+            values: kairn_config::TemplateValues::default(),
+            command_deadline: Duration::from_secs(20),
+            notice: Duration::from_secs(10),
+            live: false,
+        }
+    }
+
+    const FILE: &str = "#cloud-config\nstages:\n  boot:\n    - name: one\n      files:\n        - path: /etc/motd\n          content: hello\n          permissions: 0640\n      directories:\n        - path: /var/lib/x/y\n          permissions: 0700\n      environment:\n        B: two words\n        A: \"1\"\n    - name: two\n      only_os: nothing\n      files:\n        - path: /etc/never\n          content: x\n";
+
+    #[test]
+    fn a_stage_changes_the_root_once_and_finds_it_unchanged_the_second_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let documents = [Document::parse("a.yaml", FILE)];
+        let first = run(&documents, "boot", &context(dir.path()), &mut Vec::new());
+        assert_eq!(first.failures(), 0, "{first:?}");
+        assert_eq!(fs::read_to_string(dir.path().join("etc/motd")).unwrap(), "hello");
+        assert_eq!(fs::metadata(dir.path().join("etc/motd")).unwrap().permissions().mode() & 0o7777, 0o640);
+        assert_eq!(fs::metadata(dir.path().join("var/lib/x/y")).unwrap().permissions().mode() & 0o7777, 0o700);
+        assert_eq!(fs::read_to_string(dir.path().join("etc/environment")).unwrap(), "A=\"1\"\nB=\"two words\"\n");
+        assert!(!dir.path().join("etc/never").exists());
+        assert!(first.steps[1].skipped.is_some());
+        let second = run(&documents, "boot", &context(dir.path()), &mut Vec::new());
+        let effects: Vec<_> = second.steps.iter().flat_map(|step| &step.actions).map(|action| &action.effect).collect();
+        assert!(effects.iter().all(|effect| **effect == Effect::Unchanged), "{effects:?}");
+    }
+
+    #[test]
+    fn a_failed_action_stops_neither_its_step_nor_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("blocked"), "").unwrap();
+        let text = "#cloud-config\nstages:\n  boot:\n    - files:\n        - path: /blocked/a\n          content: x\n        - path: /b\n          content: x\n    - files:\n        - path: /c\n          content: x\n";
+        let mut events = Vec::new();
+        let result = run(&[Document::parse("a.yaml", text)], "boot", &context(dir.path()), &mut events);
+        assert_eq!(result.failures(), 1);
+        assert!(dir.path().join("b").exists() && dir.path().join("c").exists());
+        assert!(events.iter().any(|event| matches!(event, Event::End { outcome: kairn_report::Outcome::Failed(why), .. } if why.contains("a.yaml:5:"))), "{events:?}");
+    }
+}
