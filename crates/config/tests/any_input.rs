@@ -1,0 +1,157 @@
+//! No input makes the readers panic, hang or lose a neighbour.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A test's panic is its verdict.
+
+use kairn_config::{Document, Severity, Template, TemplateValues, Work, login, merge, plan, strict, validate, yaml};
+use proptest::prelude::*;
+use std::time::{Duration, Instant};
+
+fn use_everything(text: &str) {
+    let documents = [Document::parse("a.yaml", text), Document::parse("b.yaml", text)];
+    let said = validate(&documents);
+    let refused = said.iter().any(|said| said.severity == Severity::Error);
+    assert_eq!(strict(&documents).is_err(), refused);
+    for stage in ["boot", "initramfs", "x"] {
+        let plan = plan(&documents, stage);
+        serde_json::to_string(&plan).unwrap();
+    }
+    assert!(merge(&documents).merged.to_json().is_object());
+    drop(login(&documents));
+    for diagnostic in said {
+        assert!(diagnostic.span.place.line >= 1 && diagnostic.span.place.column >= 1);
+        assert!(!diagnostic.to_string().is_empty());
+    }
+}
+
+/// Pieces of which YAML that means something to us is made.
+fn piece() -> impl Strategy<Value = String> {
+    let fixed = prop::sample::select(vec![
+        "#cloud-config\n",
+        "stages:",
+        "  boot:",
+        "    - ",
+        "users:",
+        "- name: a",
+        "files:",
+        "commands:",
+        "path: /a",
+        "permissions: 0644",
+        "hostname: {{ trunc 4 .MachineID }}",
+        "install:",
+        "&a ",
+        "*a",
+        "<<: *a",
+        "[",
+        "]",
+        "{",
+        "}",
+        ": ",
+        ", ",
+        "\n",
+        "\n  ",
+        "\n    ",
+        "\n---\n",
+        "...",
+        "|",
+        ">",
+        "|2-",
+        "\"",
+        "'",
+        "!!str ",
+        "!x ",
+        "%YAML 1.1\n",
+        "? ",
+        "- ",
+        "\t",
+        "~",
+        "0x",
+        "-1",
+        "99999999999999999999",
+        "if: '{{'",
+        "content: |\n",
+        "encoding: gz+b64\n",
+        "entity: |\n  kind: group\n",
+        "\u{feff}",
+        "\u{85}",
+        "\u{2028}",
+        "\\x",
+        "\0",
+        "ü",
+        "🦀",
+    ]);
+    prop_oneof![8 => fixed.prop_map(str::to_owned), 1 => ".{0,8}"]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_text_makes_anything_panic(text in "(?s).{0,200}") {
+        use_everything(&text);
+    }
+
+    #[test]
+    fn nothing_that_looks_like_a_configuration_makes_anything_panic(pieces in prop::collection::vec(piece(), 0..40)) {
+        use_everything(&pieces.concat());
+    }
+
+    #[test]
+    fn a_template_renders_wholly_or_not_at_all(text in "(\\{\\{|\\}\\}|[ -~]|ü|\\.Random|trunc -?[0-9]+ ?){0,20}") {
+        let values = TemplateValues { machine_id: Some("ü1".repeat(8)), random: "r".into(), uuid: "u".into() };
+        if let Ok(template) = Template::parse(&text) {
+            let rendered = template.render(&values).unwrap();
+            if template.is_plain() {
+                prop_assert_eq!(rendered, text);
+            }
+        }
+    }
+
+    #[test]
+    fn any_text_survives_as_the_content_of_a_file(content in "[ -~\n]{0,80}") {
+        let quoted = serde_json::to_string(&content).unwrap();
+        let text = format!("stages: {{boot: [{{files: [{{path: /a, content: {quoted}}}]}}]}}\n");
+        let plan = plan(&[Document::parse("t", &text)], "boot");
+        let Work::File(file) = &plan.steps[0].actions[0].work else { panic!("{plan:?}") };
+        prop_assert_eq!(file.content.reveal().as_slice(), content.as_bytes());
+    }
+
+    #[test]
+    fn a_bad_document_changes_nothing_of_its_neighbours(bad in prop::collection::vec(piece(), 0..20)) {
+        let good = Document::parse("good", "#cloud-config\nusers: [{name: u, passwd: p}]\nstages: {boot: [{commands: [x]}]}\n");
+        let alone = plan(std::slice::from_ref(&good), "boot");
+        let both = plan(&[Document::parse("bad", &bad.concat()), good], "boot");
+        let of_good = |plan: &kairn_config::StagePlan| {
+            let steps = plan.steps.iter().filter(|step| step.span.source == "good");
+            steps.map(|step| serde_json::to_string(step).unwrap()).collect::<Vec<_>>()
+        };
+        prop_assert_eq!(of_good(&alone), of_good(&both));
+    }
+}
+
+#[test]
+fn large_and_nested_inputs_end_soon() {
+    let begun = Instant::now();
+    for text in [
+        "[".repeat(1 << 20),
+        "{".repeat(1 << 20),
+        "- ".repeat(1 << 19),
+        "? ".repeat(1 << 19),
+        "a: ".repeat(1 << 18),
+        "&a ".repeat(1 << 18),
+        "\"".repeat(1 << 20),
+        "!".repeat(1 << 20),
+        " \n".repeat(1 << 19),
+        "x\n".repeat(1 << 19),
+        "a:\n".repeat(1 << 18),
+        (0..60_000).map(|i| format!("k{i}: v\n")).collect(),
+        (0..60_000).map(|i| format!("k{}: v\n", i % 7)).collect(),
+        format!("stages: {{boot: [{}]}}", "{commands: [x]}, ".repeat(10_000)),
+        format!("users: [{}]", "{name: a}, ".repeat(20_000)),
+    ] {
+        let text = &text[..text.len().min(yaml::LIMITS.bytes)];
+        let one = Instant::now();
+        use_everything(text);
+        let head: String = text.chars().take(10).collect();
+        assert!(one.elapsed() < Duration::from_secs(20), "{head:?}… took {:?}", one.elapsed());
+    }
+    assert!(begun.elapsed() < Duration::from_secs(120));
+}
