@@ -2,13 +2,14 @@
 
 use crate::facts::{self, read_json};
 use crate::health_checks::Checks;
-use crate::{Error, Node, executor};
+use crate::{Error, Node, executor, health_checks};
 use kairn_firmware::Esp;
 use kairn_host::{Clock, Content, Effect, Invocation, Lock, Runner};
 use kairn_layout::paths;
+use kairn_lifecycle::Sequence;
 use kairn_lifecycle::attempt::{Attempt, Verdict};
+use kairn_lifecycle::entries::EntryState;
 use kairn_lifecycle::health::{CheckResult, Finding, HealthAction, Probe, act, finding};
-use kairn_lifecycle::{Role, Sequence};
 use kairn_report::{Event, Sink};
 use serde::Serialize;
 use std::fmt;
@@ -19,6 +20,9 @@ const ROUND: Duration = Duration::from_secs(2);
 /// How long another command may hold the lock before the verdict is acted upon without it. A trial refuses upgrades, so only short
 /// commands are in the way; and a lock that stays is no reason to leave a failed deployment running.
 const LOCK_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What the last run of `kairn health --act` in this boot found.
+pub const RESULT: &str = "/run/kairn/health.json";
 
 /// Lets time pass between two rounds; a test's clock advances instead.
 pub type Pause<'p> = &'p mut dyn FnMut(Duration);
@@ -96,26 +100,84 @@ fn failure(probe: &Probe, runner: &Runner) -> Option<String> {
     runner.run(&invocation).err().map(|error| executor::in_words(&error))
 }
 
-/// Says what follows from a finding for this machine, and what it is based on.
+/// Checks a machine's health and, if asked to, acts on it. `late` says that the time of the boot is over: then nothing is checked any more.
+/// To act, checks are repeated until their deadline; to report, they are made once.
 ///
 /// # Errors
-/// The ESP or STATE cannot be read.
-pub fn decide(node: &Node<'_>, found: &Finding) -> Result<Vec<HealthAction>, Error> {
-    let installed = facts::installed(&node.report, &node.volumes, None)?;
-    let selection = installed.selection();
-    let entry = installed.running_sequence().and_then(|sequence| selection.get(sequence));
-    let verdict = read_attempt(node)?.map(|attempt| attempt.verdict);
-    Ok(act(node.report.role, entry, verdict.as_ref(), found))
+/// Facts cannot be read, or an action failed; a machine that is not healthy is no error.
+pub fn health(
+    node: &mut Node<'_>,
+    runner: &Runner,
+    acting: bool,
+    late: bool,
+    pause: Pause<'_>,
+    sink: &mut dyn Sink,
+) -> Result<HealthReport, Error> {
+    let checks = health_checks::read(node.root());
+    let results = match (late, acting) {
+        (true, _) => Vec::new(),
+        (false, true) => check(&checks, runner, node.clock, pause),
+        (false, false) => check_once(&checks, runner),
+    };
+    let report = report(node, results, late, sink)?;
+    if acting {
+        act_on(node, &report, pause, sink)?;
+    }
+    Ok(report)
 }
 
-/// Makes the report of a finding with its checks.
+/// Makes the report of what was found, with what follows from it for this machine.
 ///
 /// # Errors
-/// As [`decide`].
-pub fn report(node: &Node<'_>, checks: Vec<CheckResult>, late: bool) -> Result<HealthReport, Error> {
+/// The ESP or STATE cannot be read though the checks passed. Where they did not, that is one more thing that is wrong, and what follows is
+/// decided without.
+pub fn report(
+    node: &Node<'_>,
+    checks: Vec<CheckResult>,
+    late: bool,
+    sink: &mut dyn Sink,
+) -> Result<HealthReport, Error> {
     let finding = if late { Finding::Late } else { finding(&checks) };
-    let actions = decide(node, &finding)?;
+    let verdict = read_attempt(node).map(|attempt| attempt.map(|attempt| attempt.verdict));
+    let mut verdict = known(verdict, &finding, sink)?;
+    let entry = known(running_entry(node), &finding, sink)?;
+    // The verdict of this boot is also kept in memory: a STATE that cannot be written must not make a healthy boot look undecided.
+    if late && was_healthy(node)? {
+        verdict = Some(Verdict::Healthy);
+    }
+    let actions = act(node.report.role, entry.as_ref(), verdict.as_ref(), &finding);
     Ok(HealthReport { finding, checks, actions })
+}
+
+fn known<T>(result: Result<Option<T>, Error>, finding: &Finding, sink: &mut dyn Sink) -> Result<Option<T>, Error> {
+    match result {
+        Err(error) if *finding != Finding::Passed => {
+            sink.event(Event::warning(format!("deciding without: {}", executor::in_words(&error))));
+            Ok(None)
+        }
+        other => other,
+    }
+}
+
+fn running_entry(node: &Node<'_>) -> Result<Option<EntryState>, Error> {
+    let installed = facts::installed(&node.report, &node.volumes, None)?;
+    Ok(installed.running_sequence().and_then(|sequence| installed.selection().get(sequence).cloned()))
+}
+
+/// Whether an earlier run in this boot found it healthy.
+fn was_healthy(node: &Node<'_>) -> Result<bool, Error> {
+    let result: Option<serde_json::Value> = read_json(&facts::below(node.root(), RESULT))?;
+    Ok(result.is_some_and(|result| result.get("health").and_then(serde_json::Value::as_str) == Some("passed")))
+}
+
+fn keep_result(node: &mut Node<'_>, report: &HealthReport) -> Result<(), Error> {
+    let path = facts::below(node.root(), RESULT);
+    let text =
+        serde_json::to_vec(report).map_err(|error| Error::Damaged { path: path.clone(), why: error.to_string() })?;
+    if let Some(dir) = path.parent() {
+        node.machine.apply(&Effect::MakeDir { path: dir.to_owned(), mode: 0o755 })?;
+    }
+    Ok(node.machine.apply(&Effect::WriteFile { path, content: Content(text), mode: 0o644 })?)
 }
 
 /// Does what a report says. An error does not stop what comes after: a verdict that cannot be recorded must not keep a failed deployment
@@ -124,11 +186,11 @@ pub fn report(node: &Node<'_>, checks: Vec<CheckResult>, late: bool) -> Result<H
 /// # Errors
 /// All that went wrong.
 pub fn act_on(node: &mut Node<'_>, report: &HealthReport, pause: Pause<'_>, sink: &mut dyn Sink) -> Result<(), Error> {
-    if report.actions.is_empty() {
-        return Ok(());
-    }
-    let lock = lock(node, pause, sink);
     let mut errors = Vec::new();
+    if report.finding != Finding::Late {
+        errors.extend(keep_result(node, report).err());
+    }
+    let lock = if report.actions.is_empty() { None } else { lock(node, pause, sink) };
     for action in &report.actions {
         let (step, text) = in_words(action);
         sink.event(Event::start(step, text));
@@ -225,10 +287,4 @@ fn record(node: &mut Node<'_>, verdict: &Verdict) -> Result<(), Error> {
         machine.apply(&Effect::WriteFile { path: path.clone(), content: Content(text), mode: 0o644 })?;
         Ok(())
     })
-}
-
-/// Says whether health has anything to act on here: only deployments are assessed.
-#[must_use]
-pub const fn is_assessed(role: Role) -> bool {
-    matches!(role, Role::Deployment { .. })
 }

@@ -224,6 +224,15 @@ mod tests {
         assert_eq!(read(Path::new("/no/such/root")), Checks { checks: vec![], deadline: DEADLINE });
     }
 
+    #[test]
+    fn the_checks_that_images_ship_are_understood() {
+        let text = include_str!("../../factory/files/image/usr/lib/kairn/health.d/10-system.yaml");
+        let (checks, deadline) = parse(Path::new("10-system.yaml"), text);
+        let name = "the system has started".to_owned();
+        assert_eq!(checks, [Check { name, probe: Probe::Unit("multi-user.target".into()) }]);
+        assert_eq!(deadline, Some(DEADLINE));
+    }
+
     proptest! {
         #[test]
         fn no_text_makes_the_parser_panic(text in "[ -~\n]{0,200}") {

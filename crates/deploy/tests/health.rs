@@ -7,7 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
-use kairn_deploy::health::{HealthReport, act_on, check, report};
+use kairn_deploy::health::{HealthReport, act_on, check, health, report};
 use kairn_deploy::health_checks::read;
 use kairn_deploy::volume::Volume;
 use kairn_deploy::{Node, Volumes, status};
@@ -128,14 +128,16 @@ impl Site {
     }
 
     fn health(&mut self, runner: &Runner, late: bool) -> (HealthReport, Result<(), kairn_deploy::Error>) {
-        let checks = read(&self.path("root"));
         let (clock, root) = (self.clock.clone(), self.path("root"));
-        let results = if late { Vec::new() } else { check(&checks, runner, &clock, &mut |time| clock.advance(time)) };
-        let (report_of_boot, volumes) = (self.boot_report(), self.volumes());
-        let mut node = Node { root, machine: &mut self.machine, clock: &clock, report: report_of_boot, volumes };
-        let found = report(&node, results, late).unwrap();
-        let done = act_on(&mut node, &found, &mut |time| clock.advance(time), &mut Vec::new());
-        self.clock = clock;
+        let (boot, volumes) = (self.boot_report(), self.volumes());
+        let mut node = Node { root, machine: &mut self.machine, clock: &clock, report: boot, volumes };
+        let mut pause = |time| clock.advance(time);
+        // The parts of `health`, to see what was found although an action failed.
+        let checks = read(node.root());
+        let results = if late { Vec::new() } else { check(&checks, runner, &clock, &mut pause) };
+        let found = report(&node, results, late, &mut Vec::new()).unwrap();
+        let done = act_on(&mut node, &found, &mut pause, &mut Vec::new());
+        self.clock = clock.clone();
         (found, done)
     }
 
@@ -232,6 +234,39 @@ fn a_passed_deadline_restarts_only_what_was_not_decided() {
     assert_eq!(fine.verdict(), Verdict::Healthy);
     fine.health(&Runner::default(), true).1.unwrap();
     assert_eq!(fine.machine.restarts, 0);
+}
+
+#[test]
+fn a_healthy_boot_stays_though_state_could_not_take_its_verdict() {
+    let mut site = Site::new("kairn-7+1-1.conf");
+    site.machine.broken = Some(site.path("state"));
+    assert!(site.health(&Runner::default(), false).1.is_err());
+    assert_eq!(site.entries(), ["kairn-7.conf"]);
+    assert_eq!(site.verdict(), Verdict::HandedOver);
+    site.health(&Runner::default(), true).1.unwrap();
+    assert_eq!((site.machine.restarts, site.entries()), (0, vec!["kairn-7.conf".to_owned()]));
+}
+
+#[test]
+fn a_hung_boot_is_ended_though_neither_esp_nor_state_can_be_read() {
+    let mut site = Site::new("kairn-7+1-1.conf");
+    std::fs::remove_dir_all(site.path("esp/loader/entries")).unwrap();
+    std::fs::write(site.path("esp/loader/entries"), "not a directory").unwrap();
+    std::fs::write(site.path("state/kairn/boots/7-1.json"), "torn").unwrap();
+    assert!(site.health(&Runner::default(), true).1.is_err());
+    assert_eq!(site.machine.restarts, 1);
+}
+
+#[test]
+fn asking_changes_nothing() {
+    let mut site = Site::new("kairn-7+1-1.conf");
+    site.checks("checks:\n  - command: [/bin/false]\n");
+    let (clock, root, volumes, report) = (site.clock.clone(), site.path("root"), site.volumes(), site.boot_report());
+    let mut node = Node { root, machine: &mut site.machine, clock: &clock, report, volumes };
+    let found = health(&mut node, &Runner::default(), false, false, &mut |_| panic!("asks once"), &mut Vec::new());
+    assert!(found.unwrap().actions.contains(&kairn_lifecycle::health::HealthAction::Reboot));
+    assert_eq!((site.machine.restarts, site.verdict()), (0, Verdict::HandedOver));
+    assert!(!site.path("root/run").exists());
 }
 
 #[test]
