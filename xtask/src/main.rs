@@ -1,3 +1,78 @@
-//! Entry point.
+//! Glue of this repository: sets up the machine, builds, checks, tests, shows. What needs the project's own crates (virtual
+//! machines, the demo) lives in the package `kairn-vm`, which this starts.
+#![forbid(unsafe_code)]
 
-fn main() {}
+mod build;
+mod layers;
+mod lengths;
+mod packages;
+mod run;
+mod setup;
+mod suite;
+mod tools;
+
+use run::Failure;
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask <task> [--yes]
+
+  setup          install the Debian packages that building, testing and the demo need; asks once, --yes does not ask
+  demo           set up, build, then take a machine through its life in QEMU and leave it running
+  test [FILTER]  set up, then pass all checks and tests, the ones in virtual machines included
+                   --no-vm      leave out the virtual machines
+                   --only-vm    only the virtual machines (FILTER: those whose name holds it)
+  bench boot     set up, build, then measure boots against other initramfs systems
+  build          build the static programs
+  check-layers   check the arrows between the crates against ARCHITECTURE.md
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (options, words): (Vec<&str>, Vec<&str>) =
+        arguments.iter().map(String::as_str).partition(|argument| argument.starts_with("--"));
+    match task(&words, &options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            run::say(&format!("error: {failure}"));
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn task(words: &[&str], options: &[&str]) -> Result<(), Failure> {
+    let allowed: &[&str] = match words.first() {
+        Some(&"test") => &["--yes", "--no-vm", "--only-vm"],
+        Some(&("setup" | "demo" | "bench")) => &["--yes"],
+        _ => &["--help"],
+    };
+    if let Some(option) = options.iter().find(|option| !allowed.contains(option)) {
+        return Err(Failure::user(format!("there is no option `{option}` here\n\n{USAGE}")));
+    }
+    let has = |option: &str| options.contains(&option);
+    match words {
+        ["setup"] => setup::set_up(has("--yes")).map(drop),
+        ["build"] => build::build().map(drop),
+        ["check-layers"] => layers::check(),
+        ["demo"] => vm(has("--yes"), &["demo"]),
+        ["bench", what @ ..] => vm(has("--yes"), &[&["bench"], what].concat()),
+        ["test", filter @ ..] => {
+            let part = match (has("--no-vm"), has("--only-vm")) {
+                (true, true) => return Err(Failure::user("--no-vm and --only-vm leave nothing")),
+                (true, false) => suite::Part::WithoutMachines,
+                (false, true) => suite::Part::OnlyMachines,
+                (false, false) => suite::Part::All,
+            };
+            suite::test(has("--yes"), part, filter)
+        }
+        [] if has("--help") => run::print(USAGE),
+        _ => Err(Failure::user(format!("a task is missing or unknown\n\n{USAGE}"))),
+    }
+}
+
+/// Sets up, builds, and hands over to `kairn-vm`.
+fn vm(yes: bool, arguments: &[&str]) -> Result<(), Failure> {
+    let tools = setup::set_up(yes)?;
+    let programs = build::build()?;
+    suite::machines(&tools, &programs)?.args(arguments).check()
+}

@@ -1,0 +1,259 @@
+//! All checks and tests in one run, with one line at its end that counts them. A test that could not run is counted as skipped,
+//! with its reason: none is silent.
+
+use crate::build::{self, Programs};
+use crate::run::{Failure, Run, cache, print, say};
+use crate::tools::Tools;
+use crate::{layers, lengths, setup};
+use std::fs;
+use std::io::Write;
+use std::time::Instant;
+
+/// Which part of the suite runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Everything.
+    All,
+    /// What runs on this machine itself.
+    WithoutMachines,
+    /// What runs in virtual machines.
+    OnlyMachines,
+}
+
+/// What was counted.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+/// Runs the suite and prints the counts; fails when anything failed. Later steps run after an earlier one failed, so that one
+/// run tells all, but machines are started only when the programs were built.
+pub fn test(yes: bool, part: Part, filter: &[&str]) -> Result<(), Failure> {
+    let tools = setup::set_up(yes)?;
+    let mut counts = Counts::default();
+    if part != Part::OnlyMachines {
+        counts.step("format", || Run::cargo().args(["fmt", "--all", "--check"]).check());
+        counts.step("lints", || {
+            let lint = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+            Run::cargo().args(lint).check()
+        });
+        counts.step("layers", layers::check);
+        counts.step("lengths", lengths::check);
+        deny(&mut counts)?;
+    }
+    let mut programs = None;
+    counts.step("build", || {
+        programs = Some(build::build()?);
+        Ok(())
+    });
+    if part != Part::OnlyMachines {
+        let tests = ["test", "--workspace", "--locked", "--no-fail-fast"];
+        let run = Run::cargo().args(tests).args(filter).args(["--", "--show-output"]);
+        listen("tests", run, &mut counts)?;
+    }
+    match programs {
+        Some(programs) if part != Part::WithoutMachines => {
+            let run = machines(&tools, &programs)?.args(["test"]).args(filter);
+            listen("machines", run, &mut counts)?;
+        }
+        None => say("machines: not started, since the programs were not built"),
+        Some(_) => {}
+    }
+    print(&format!("{} passed, {} failed, {} skipped\n", counts.passed, counts.failed, counts.skipped))?;
+    if counts.failed > 0 {
+        return Err(Failure::failed(format!("{} of the above failed", counts.failed)));
+    }
+    Ok(())
+}
+
+/// Prepares a run of `kairn-vm`, the package of scenarios in virtual machines, of the demo and of the benchmarks. It takes its
+/// world from the environment: the programs to put on machines, the registry, and a directory for what it caches and keeps.
+pub fn machines(tools: &Tools, programs: &Programs) -> Result<Run, Failure> {
+    let dir = cache();
+    fs::create_dir_all(&dir).map_err(Failure::io(format!("create {}", dir.display())))?;
+    let run = Run::cargo().args(["run", "--quiet", "--locked", "--package", "kairn-vm", "--"]);
+    let run = run.env("KAIRN_VM_KAIRN", &programs.kairn).env("KAIRN_VM_INIT", &programs.init);
+    let run = run.env("KAIRN_VM_CACHE", &dir);
+    Ok(match &tools.registry {
+        Some(registry) => run.env("KAIRN_VM_REGISTRY", registry),
+        None => run,
+    })
+}
+
+/// Licences, advisories and banned crates, where the tool is there.
+fn deny(counts: &mut Counts) -> Result<(), Failure> {
+    if Run::cargo().args(["deny", "--version"]).output()?.is_ok() {
+        counts.step("deny", || Run::cargo().args(["deny", "--locked", "check"]).check());
+    } else {
+        counts.skipped += 1;
+        say("skipped: deny: `cargo deny` is not installed (cargo install --locked cargo-deny)");
+    }
+    Ok(())
+}
+
+impl Counts {
+    /// Runs a step that passes or fails as a whole.
+    fn step(&mut self, name: &str, step: impl FnOnce() -> Result<(), Failure>) {
+        say(&format!("== {name}"));
+        let began = Instant::now();
+        match step() {
+            Ok(()) => {
+                self.passed += 1;
+                say(&format!("== {name}: passed in {} s", began.elapsed().as_secs()));
+            }
+            Err(failure) => {
+                self.failed += 1;
+                say(&format!("== {name}: FAILED: {failure}"));
+            }
+        }
+    }
+}
+
+/// Runs tests and counts them from what they print; everything goes to a log, the terminal sees what matters.
+fn listen(name: &str, run: Run, counts: &mut Counts) -> Result<(), Failure> {
+    let path = cache().join(format!("{name}.log"));
+    fs::create_dir_all(cache()).map_err(Failure::io("create the cache"))?;
+    let mut log = fs::File::create(&path).map_err(Failure::io(format!("create {}", path.display())))?;
+    say(&format!("== {name}: all their output goes to {}", path.display()));
+    let began = Instant::now();
+    let (mut listener, mut written) = (Listener::default(), Ok(()));
+    let succeeded = run.lines(|line| {
+        if written.is_ok() {
+            written = writeln!(log, "{line}");
+        }
+        if listener.hear(line) {
+            say(line);
+        }
+    })?;
+    written.map_err(Failure::io(format!("write {}", path.display())))?;
+    let heard = listener.counts;
+    say(&format!("== {name}: {} s", began.elapsed().as_secs()));
+    // A run that broke without naming a failed test (it did not compile, it was killed) is a failure all the same.
+    let broke = u64::from(!succeeded && heard.failed == 0);
+    if broke > 0 {
+        say(&format!("== {name}: FAILED; the log says why"));
+    }
+    counts.passed += heard.passed;
+    counts.failed += heard.failed + broke;
+    counts.skipped += heard.skipped;
+    Ok(())
+}
+
+/// Understands the output of libtest with `--show-output`, and lines `N passed, N failed, N skipped` of our own runner.
+#[derive(Default)]
+struct Listener {
+    counts: Counts,
+    /// Tests of the program that runs that returned early; libtest will count them as passed.
+    early: u64,
+    /// Within the names and output of tests that passed.
+    successes: bool,
+    /// Within the output of one of them: whether it has said `skipped:` yet.
+    shown_test: Option<bool>,
+    /// Within the list of failures and their output.
+    failures: bool,
+}
+
+impl Listener {
+    /// Takes a line; says whether the terminal should see it.
+    fn hear(&mut self, line: &str) -> bool {
+        if let Some(counts) = libtest_result(line).or_else(|| own_result(line)) {
+            self.counts.passed += counts.passed.saturating_sub(std::mem::take(&mut self.early));
+            self.counts.failed += counts.failed;
+            self.counts.skipped += counts.skipped;
+            (self.successes, self.shown_test, self.failures) = (false, None, false);
+            return true;
+        }
+        match line {
+            "successes:" => (self.successes, self.shown_test, self.failures) = (true, None, false),
+            "failures:" => (self.successes, self.shown_test, self.failures) = (false, None, true),
+            _ if line.starts_with("---- ") && line.ends_with(" ----") => self.shown_test = Some(false),
+            _ => {}
+        }
+        if self.failures {
+            return true;
+        }
+        if line.starts_with("skipped: ") && self.shown_test != Some(true) {
+            // A test that says so twice is one.
+            if self.shown_test.is_some() {
+                self.early += 1;
+                self.shown_test = Some(true);
+            }
+            self.counts.skipped += 1;
+            return true;
+        }
+        let noise = line.trim().is_empty() || line.starts_with("test ") && line.ends_with(" ... ok");
+        let running = line.starts_with("running ") && line.contains(" test");
+        !self.successes && !noise && !running
+    }
+}
+
+/// `test result: ok. 33 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.45s`
+fn libtest_result(line: &str) -> Option<Counts> {
+    let fields = line.strip_prefix("test result: ")?.split_once(". ")?.1;
+    let mut counts = Counts::default();
+    for field in fields.split("; ") {
+        let (number, word) = field.split_once(' ')?;
+        match (word, number.parse()) {
+            ("passed", Ok(number)) => counts.passed = number,
+            ("failed", Ok(number)) => counts.failed = number,
+            ("ignored", Ok(number)) => counts.skipped = number,
+            _ => {}
+        }
+    }
+    Some(counts)
+}
+
+/// `12 passed, 0 failed, 1 skipped`
+fn own_result(line: &str) -> Option<Counts> {
+    let mut numbers = ["passed", "failed", "skipped"].into_iter().zip(line.split(", ")).map(|(word, field)| {
+        let (number, found) = field.split_once(' ')?;
+        if found == word { number.parse().ok() } else { None }
+    });
+    let counts = Counts { passed: numbers.next()??, failed: numbers.next()??, skipped: numbers.next()?? };
+    (line.split(", ").count() == 3).then_some(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hear(text: &str) -> (Counts, Vec<&str>) {
+        let mut listener = Listener::default();
+        let seen = text.lines().filter(|line| listener.hear(line)).collect();
+        (listener.counts, seen)
+    }
+
+    #[test]
+    fn a_test_that_returned_early_is_counted_as_skipped_with_its_reason() {
+        let (counts, seen) = hear(
+            "     Running tests/gpt.rs\n\nrunning 3 tests\ntest a ... ok\ntest b ... ok\ntest c ... ignored\n\nsuccesses:\n\n\
+             ---- a stdout ----\nskipped: cannot run sgdisk\nskipped: again\n\n---- b stdout ----\nchatter\n\n\n\
+             successes:\n    a\n    b\n\ntest result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\n",
+        );
+        assert_eq!(counts, Counts { passed: 1, failed: 0, skipped: 2 });
+        assert_eq!(seen.len(), 4, "{seen:?}");
+        assert!(seen.contains(&"skipped: cannot run sgdisk") && !seen.contains(&"chatter"), "{seen:?}");
+    }
+
+    #[test]
+    fn what_a_failed_test_said_is_shown() {
+        let (counts, seen) = hear(
+            "running 1 test\ntest a ... FAILED\n\nsuccesses:\n\nsuccesses:\n\nfailures:\n\n---- a stdout ----\nthread panicked\n\n\n\
+             failures:\n    a\n\ntest result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n",
+        );
+        assert_eq!(counts, Counts { passed: 0, failed: 1, skipped: 0 });
+        assert!(seen.contains(&"thread panicked") && seen.contains(&"test a ... FAILED"), "{seen:?}");
+    }
+
+    #[test]
+    fn our_own_runner_is_understood() {
+        let (counts, seen) = hear("PASS  install-cdrom (61 s)\n12 passed, 1 failed, 2 skipped\n");
+        assert_eq!(counts, Counts { passed: 12, failed: 1, skipped: 2 });
+        assert_eq!(seen.len(), 2);
+        for other in ["12 passed", "1 failed, 2 passed, 3 skipped", "1 passed, 2 failed, 3 skipped, 4 lost"] {
+            assert_eq!(own_result(other), None, "{other}");
+        }
+    }
+}
