@@ -97,6 +97,12 @@ pub(crate) fn check_name(reader: &mut Reader<'_>, name: &str, place: Place, what
 
 fn password(reader: &mut Reader<'_>, node: &Node) -> Option<Secret<String>> {
     let text = reader.text(node, "`passwd`")?;
+    if text.is_empty() {
+        // In shadow(5) it would mean: anybody, without being asked.
+        let message = "an empty password is left out: it would let anybody in";
+        reader.say(crate::Severity::Warning, Code::BadValue, node.place, message);
+        return None;
+    }
     let verbatim = text.starts_with(['$', '!', '*']);
     if text.contains(['\n', '\0']) || (verbatim && text.contains(':')) {
         reader.error(Code::BadValue, node.place, "a password hash must not hold `:` or a line break");

@@ -20,6 +20,10 @@ const PEOPLE: (u32, u32) = (1000, 59999);
 const SYSTEM: (u32, u32) = (100, 999);
 const LOCKED: &str = "!";
 
+/// Random bytes of a salt: 16 characters, the most that crypt(5) reads. With a longer salt, which `sha-crypt` makes by itself,
+/// crypt(3) gives back a string with the salt cut off, which never equals the one in `/etc/shadow`: nobody could log in.
+const SALT_BYTES: usize = 12;
+
 /// The four files, locked against other programs that edit them.
 struct Accounts {
     passwd: Table,
@@ -197,8 +201,11 @@ fn hashed(name: &str, password: &str, old: &str) -> Result<String, Error> {
     if old.starts_with("$6$") && crypt.verify_password(password.as_bytes(), old).is_ok() {
         return Ok(old.to_owned());
     }
-    let hash = crypt.hash_password(password.as_bytes()).map_err(|_| Error::Hash(name.to_owned()))?;
-    Ok(hash.as_str().to_owned())
+    let mut salt = [0; SALT_BYTES];
+    rustix::rand::getrandom(&mut salt, rustix::rand::GetRandomFlags::empty())
+        .map_err(|errno| Error::path("read", "/dev/urandom")(errno.into()))?;
+    let hash = crypt.hash_password_with_salt(password.as_bytes(), &salt);
+    Ok(hash.map_err(|_| Error::Hash(name.to_owned()))?.as_str().to_owned())
 }
 
 /// Where a user lives and as whom.
@@ -323,6 +330,19 @@ mod tests {
         assert!(ShaCrypt::default().verify_password(b"kairos", hash.as_str()).is_ok());
         assert_eq!(read("home/ann/.ssh/authorized_keys"), "ssh-ed25519 AAAA me\n");
         assert!(!ensure_user(&context, &user("ann"), &mut events).unwrap());
+    }
+
+    #[test]
+    fn the_c_library_takes_the_hash_of_a_plain_password() {
+        let script = "exit(crypt($ARGV[0], $ARGV[1]) eq $ARGV[1] ? 0 : 1)";
+        for password in ["kairos", "with blanks and ü", &"x".repeat(200)] {
+            let hash = hashed("ann", password, "").unwrap();
+            match std::process::Command::new("perl").args(["-e", script, "--", password, &hash]).status() {
+                Ok(status) => assert!(status.success(), "{hash}"),
+                Err(error) => return eprintln!("skipped: perl, which asks crypt(3), does not run: {error}"),
+            }
+            assert_eq!(hashed("ann", password, &hash).unwrap(), hash);
+        }
     }
 
     #[test]
