@@ -31,6 +31,7 @@ pub mod yaml;
 
 pub use action::{
     Action, DEFAULT_ENVIRONMENT_FILE, Directory, Environment, File, Group, Mode, Owner, SshKey, UnitVerb, User, Work,
+    hostname_fault,
 };
 pub use diagnostic::{Code, Diagnostic, Error, Severity};
 pub use document::{Document, Header};

@@ -11,7 +11,7 @@ use kairn_report::{Event, Sink};
 use rustix::fs::{FlockOperation, fcntl_lock};
 use sha_crypt::{PasswordHasher, PasswordVerifier, ShaCrypt};
 use std::fs::{self, OpenOptions};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown, lchown};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -193,8 +193,8 @@ fn default_shell(context: &Context) -> Result<String, Error> {
 
 /// Takes a hash as it is and hashes a plain password, unless the old hash is already one of it: a new salt is no change.
 fn hashed(name: &str, password: &str, old: &str) -> Result<String, Error> {
-    clean("the password", name, password)?;
     if password.is_empty() || password.starts_with(['$', '!', '*']) {
+        clean("the password", name, password)?;
         return Ok(password.to_owned());
     }
     let crypt = ShaCrypt::default();
@@ -231,16 +231,29 @@ fn make_home(context: &Context, name: &str) -> Result<bool, Error> {
     host_files::make_dir(&path, 0o755)?;
     let skeleton = context.at(Path::new("/etc/skel"));
     if skeleton.is_dir() {
-        for entry in host_files::names(&skeleton)? {
-            let (from, to) = (skeleton.join(&entry), path.join(&entry));
-            if from.is_file() {
-                fs::copy(&from, &to).map_err(Error::path("copy", &from))?;
-                chown(&to, Some(home.uid), Some(home.gid)).map_err(Error::path("change the owner of", &to))?;
-            }
-        }
+        copy_tree(&skeleton, &path, &home)?;
     }
     chown(&path, Some(home.uid), Some(home.gid)).map_err(Error::path("change the owner of", &path))?;
     Ok(true)
+}
+
+/// Copies files, directories and links of a skeleton and gives them to the user.
+fn copy_tree(from: &Path, to: &Path, home: &Home) -> Result<(), Error> {
+    for entry in host_files::names(from)? {
+        let (from, to) = (from.join(&entry), to.join(&entry));
+        let metadata = fs::symlink_metadata(&from).map_err(Error::path("read", &from))?;
+        if metadata.is_dir() {
+            host_files::make_dir(&to, metadata.mode() & 0o7777)?;
+            copy_tree(&from, &to, home)?;
+        } else if metadata.is_symlink() {
+            let linked = fs::read_link(&from).and_then(|target| std::os::unix::fs::symlink(target, &to));
+            linked.map_err(Error::path("copy", &from))?;
+        } else {
+            fs::copy(&from, &to).map_err(Error::path("copy", &from))?;
+        }
+        lchown(&to, Some(home.uid), Some(home.gid)).map_err(Error::path("change the owner of", &to))?;
+    }
+    Ok(())
 }
 
 /// Adds keys to a user's `authorized_keys`; says whether any was missing.
@@ -248,6 +261,9 @@ pub fn ensure_keys(context: &Context, name: &str, keys: &[SshKey], sink: &mut dy
     let home = home(context, name)?;
     let dir = context.at(&home.path).join(".ssh");
     let path = dir.join("authorized_keys");
+    // The user owns both: a link would make root hand `/etc` over, or copy `/etc/shadow` to where the user reads it.
+    files::refuse_link(&dir, "a directory")?;
+    files::refuse_link(&path, "a file")?;
     let before = host_files::read_text_if_any(&path)?.unwrap_or_default();
     let mut text = before.clone();
     for key in keys {
@@ -335,7 +351,7 @@ mod tests {
     #[test]
     fn the_c_library_takes_the_hash_of_a_plain_password() {
         let script = "exit(crypt($ARGV[0], $ARGV[1]) eq $ARGV[1] ? 0 : 1)";
-        for password in ["kairos", "with blanks and ü", &"x".repeat(200)] {
+        for password in ["kairos", "co:lon", "with blanks and ü", &"x".repeat(200)] {
             let hash = hashed("ann", password, "").unwrap();
             match std::process::Command::new("perl").args(["-e", script, "--", password, &hash]).status() {
                 Ok(status) => assert!(status.success(), "{hash}"),
@@ -351,6 +367,21 @@ mod tests {
         let mut forged = user("bob");
         forged.gecos = Some("x\nroot2:x:0:0::/:/bin/sh".into());
         assert!(matches!(ensure_user(&context, &forged, &mut Vec::new()), Err(Error::Separator { .. })));
+    }
+
+    #[test]
+    fn a_home_is_made_from_the_skeleton_and_a_link_in_it_leads_nobody_astray() {
+        let (dir, context) = root();
+        fs::create_dir_all(dir.path().join("etc/skel/.config/deep")).unwrap();
+        fs::write(dir.path().join("etc/skel/.config/deep/x"), "1").unwrap();
+        std::os::unix::fs::symlink(".config", dir.path().join("etc/skel/link")).unwrap();
+        ensure_user(&context, &user("ann"), &mut Vec::new()).unwrap();
+        let home = dir.path().join("home/ann");
+        assert_eq!(fs::read_to_string(home.join("link/deep/x")).unwrap(), "1");
+        fs::remove_dir_all(home.join(".ssh")).unwrap();
+        std::os::unix::fs::symlink("../../etc", home.join(".ssh")).unwrap();
+        let refused = ensure_keys(&context, "ann", &user("ann").keys, &mut Vec::new());
+        assert!(matches!(refused, Err(Error::InTheWay { found: "a link", .. })), "{refused:?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Files of variables: `KEY="value"` per line, sorted, as systemd and shells read them.
 
-use crate::files::write_if_other;
+use crate::files::{follow, write_if_other};
 use crate::{Context, Error};
 use kairn_config::Environment;
 use kairn_host::files;
@@ -9,7 +9,7 @@ use std::fs;
 
 /// Sets variables in a file; others stay. Says whether it changed.
 pub fn ensure(context: &Context, environment: &Environment) -> Result<bool, Error> {
-    let path = context.at(&environment.file);
+    let path = follow(context, context.at(&environment.file))?;
     let mut variables = parse(&files::read_text_if_any(&path)?.unwrap_or_default());
     variables.extend(environment.values.reveal().iter().map(|(name, value)| (name.clone(), value.clone())));
     let text: String = variables.iter().map(|(name, value)| format!("{name}={}\n", quote(value))).collect();

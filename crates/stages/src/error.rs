@@ -60,6 +60,14 @@ pub enum Error {
         /// Of whom.
         name: String,
     },
+    /// A host name that cannot be, once its template was rendered.
+    #[error("`{name}` cannot be a host name: {fault}")]
+    HostName {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
     /// A password that could not be hashed.
     #[error("cannot hash the password of `{0}`")]
     Hash(String),
@@ -81,7 +89,7 @@ impl Diagnostic for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Host(error) => error.kind(),
-            Self::Separator { .. } | Self::NoAccount { .. } => Kind::Config,
+            Self::Separator { .. } | Self::HostName { .. } | Self::NoAccount { .. } => Kind::Config,
             _ => Kind::Environment,
         }
     }

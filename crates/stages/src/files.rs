@@ -5,7 +5,7 @@ use kairn_config::{Directory, File, Mode, Owner};
 use kairn_host::{files, identity};
 use std::fs::{self, Metadata};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Mode of a new file, and of a new directory, that states none.
 const FILE_MODE: u32 = 0o644;
@@ -30,7 +30,7 @@ pub fn ensure_directory(context: &Context, directory: &Directory) -> Result<bool
 
 /// Writes a file whole when it does not hold this already; says whether anything changed.
 pub fn ensure_file(context: &Context, file: &File) -> Result<bool, Error> {
-    let path = context.at(&file.path);
+    let path = follow(context, context.at(&file.path))?;
     let (uid, gid) = owners(context, file.owner.as_ref(), file.group.as_ref())?;
     let before = fs::metadata(&path).ok();
     if before.as_ref().is_some_and(Metadata::is_dir) {
@@ -39,6 +39,29 @@ pub fn ensure_file(context: &Context, file: &File) -> Result<bool, Error> {
     let mode = file.mode.map(|mode| mode.0).or(before.as_ref().map(|before| before.mode() & 0o7777));
     let written = write_if_other(&path, file.content.reveal(), mode.unwrap_or(FILE_MODE), before.as_ref())?;
     Ok(settle(&path, file.mode, uid, gid)? || written)
+}
+
+/// Returns where a chain of links ends, within the root: what is written must land in the file that the link names, such as an
+/// `/etc/hostname` that lies on the persistent partition, and not in place of the link.
+pub fn follow(context: &Context, path: PathBuf) -> Result<PathBuf, Error> {
+    let mut here = path.clone();
+    // As many as the kernel follows (path_resolution(7)).
+    for _ in 0..40 {
+        let Ok(target) = fs::read_link(&here) else { return Ok(here) };
+        here = match here.parent() {
+            Some(parent) if target.is_relative() => parent.join(target),
+            _ => context.at(&target),
+        };
+    }
+    Err(Error::InTheWay { path, found: "a link that leads in a circle", wanted: "a file" })
+}
+
+/// Refuses a link where a person who owns the directory could have put one to lead the machine astray.
+pub fn refuse_link(path: &Path, wanted: &'static str) -> Result<(), Error> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_symlink() => Err(Error::InTheWay { path: path.into(), found: "a link", wanted }),
+        _ => Ok(()),
+    }
 }
 
 /// Replaces a file's content atomically, keeping the owner of the one that it replaces.
@@ -99,4 +122,34 @@ fn owners(
         },
     };
     Ok((uid, gid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kairn_config::TemplateValues;
+    use kairn_report::Secret;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_file_behind_a_link_is_written_and_the_link_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let context = Context { root: dir.path().to_owned(), ..Context::this(TemplateValues::default()) };
+        fs::create_dir_all(dir.path().join("etc")).unwrap();
+        symlink("/usr/local/etc/name", dir.path().join("etc/name")).unwrap();
+        symlink("b", dir.path().join("etc/a")).unwrap();
+        symlink("a", dir.path().join("etc/b")).unwrap();
+        let file = |path: &str| File {
+            path: path.into(),
+            content: Secret::new(b"x".to_vec()),
+            mode: None,
+            owner: None,
+            group: None,
+        };
+        assert!(ensure_file(&context, &file("/etc/name")).unwrap());
+        assert!(!ensure_file(&context, &file("/etc/name")).unwrap());
+        assert_eq!(fs::read(dir.path().join("usr/local/etc/name")).unwrap(), b"x");
+        assert!(dir.path().join("etc/name").is_symlink());
+        assert!(matches!(ensure_file(&context, &file("/etc/a")), Err(Error::InTheWay { .. })));
+    }
 }

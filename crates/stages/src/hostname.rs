@@ -1,21 +1,24 @@
 //! The machine's name: the kernel's, `/etc/hostname`, and the line of `/etc/hosts` that resolves it.
 
-use crate::files::write_if_other;
+use crate::files::{follow, write_if_other};
 use crate::{Context, Error};
 use kairn_host::files;
 use std::fs;
 
 /// Sets the name; says whether anything changed.
 pub fn set(context: &Context, name: &str) -> Result<bool, Error> {
+    if let Some(fault) = kairn_config::hostname_fault(name) {
+        return Err(Error::HostName { name: name.to_owned(), fault });
+    }
     let mut changed = false;
     if context.live && rustix::system::uname().nodename().to_bytes() != name.as_bytes() {
         let refused = |errno: rustix::io::Errno| Error::path("set", "the host name")(errno.into());
         rustix::system::sethostname(name.as_bytes()).map_err(refused)?;
         changed = true;
     }
-    let path = context.at("/etc/hostname".as_ref());
+    let path = follow(context, context.at("/etc/hostname".as_ref()))?;
     changed |= write_if_other(&path, format!("{name}\n").as_bytes(), 0o644, fs::metadata(&path).ok().as_ref())?;
-    let path = context.at("/etc/hosts".as_ref());
+    let path = follow(context, context.at("/etc/hosts".as_ref()))?;
     let hosts = resolve(&files::read_text_if_any(&path)?.unwrap_or_default(), name);
     changed |= write_if_other(&path, hosts.as_bytes(), 0o644, fs::metadata(&path).ok().as_ref())?;
     Ok(changed)

@@ -1,7 +1,7 @@
 //! Runs the steps of a plan in their order and keeps what became of each.
 
 use crate::{Context, Error, accounts, environment, files, hostname, shell};
-use kairn_config::{Action, Condition, Diagnostic, Document, PlannedStep, Severity, Work, plan};
+use kairn_config::{Action, Condition, Diagnostic, Document, PlannedStep, Severity, UnitVerb, Work, plan, validate};
 use kairn_report::{Event, Report, Sink};
 use serde::Serialize;
 
@@ -71,16 +71,13 @@ impl StageResult {
 /// Runs `stage` with its `.before` and `.after`. Never fails as a whole: what went wrong is in the result and was reported.
 pub fn run(documents: &[Document], stage: &str, context: &Context, sink: &mut dyn Sink) -> StageResult {
     let plan = plan(documents, stage);
-    for diagnostic in &plan.diagnostics {
-        sink.event(Event::warning(diagnostic.to_string()));
-    }
-    let unreadable =
-        documents.iter().flat_map(|document| &document.diagnostics).filter(|d| d.severity == Severity::Error);
-    let mut diagnostics: Vec<Diagnostic> = unreadable.cloned().collect();
+    // Errors of other stages too: whoever looks at any stage's result sees that a file is wrong.
+    let mut diagnostics = validate(documents);
+    diagnostics.retain(|said| said.severity == Severity::Error && !plan.diagnostics.contains(said));
+    diagnostics.extend(plan.diagnostics);
     for diagnostic in &diagnostics {
         sink.event(Event::warning(diagnostic.to_string()));
     }
-    diagnostics.extend(plan.diagnostics);
     let steps = plan.steps.iter().map(|step| run_step(step, context, sink)).collect();
     StageResult { format: 1, stage: stage.to_owned(), diagnostics, steps }
 }
@@ -140,6 +137,9 @@ fn perform(action: &Action, context: &Context, sink: &mut dyn Sink) -> Result<Ef
         Work::Hostname(template) => hostname::set(context, &template.render(&context.values)?)?,
         Work::User(user) => accounts::ensure_user(context, user, sink)?,
         Work::AuthorizedKeys { user, keys } => accounts::ensure_keys(context, user, keys, sink)?,
+        Work::Unit { verb: UnitVerb::Start, .. } if !shell::systemd_runs(context) => {
+            return Ok(Effect::Skipped("systemd does not run yet".into()));
+        }
         Work::Unit { verb, unit } => shell::unit(*verb, unit, context, sink)?,
         Work::Environment(environment) => environment::ensure(context, environment)?,
         Work::NotSupported(why) => return Ok(Effect::Skipped(why.clone())),
@@ -182,6 +182,26 @@ mod tests {
         let second = run(&documents, "boot", &context(dir.path()), &mut Vec::new());
         let effects: Vec<_> = second.steps.iter().flat_map(|step| &step.actions).map(|action| &action.effect).collect();
         assert!(effects.iter().all(|effect| **effect == Effect::Unchanged), "{effects:?}");
+    }
+
+    #[test]
+    fn a_misspelled_key_is_pointed_at_and_its_neighbours_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "stages:\n  boot:\n    - files:\n        - path: /a\n          permsisions: 0600\n";
+        let mut events = Vec::new();
+        let result = run(&[Document::parse("a.yaml", text)], "boot", &context(dir.path()), &mut events);
+        assert!(dir.path().join("a").exists());
+        assert_eq!(result.failures(), 1);
+        let told = |event: &Event| matches!(event, Event::Warning { text } if text.starts_with("a.yaml:5:11: error"));
+        assert!(events.iter().any(told), "{events:?}");
+    }
+
+    #[test]
+    fn a_unit_is_not_started_where_systemd_does_not_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "stages: {initramfs: [{systemctl: {start: [x.service]}}]}\n";
+        let result = run(&[Document::parse("a.yaml", text)], "initramfs", &context(dir.path()), &mut Vec::new());
+        assert_eq!(result.steps[0].actions[0].effect, Effect::Skipped("systemd does not run yet".into()));
     }
 
     #[test]

@@ -40,6 +40,11 @@ pub fn unit(verb: UnitVerb, unit: &str, context: &Context, sink: &mut dyn Sink) 
     finish(&invocation(offline.iter().copied().chain(words), "/usr/bin/systemctl", deadline), context, sink)
 }
 
+/// Says whether systemd runs in the root (sd_booted(3)).
+pub fn systemd_runs(context: &Context) -> bool {
+    context.at("/run/systemd/system".as_ref()).is_dir()
+}
+
 fn invocation<'a>(words: impl IntoIterator<Item = &'a str>, program: &str, deadline: Duration) -> Invocation {
     Invocation::new(program)
         .args(words)
