@@ -104,7 +104,7 @@ pub fn open(source: &Source, insecure_registries: &[String]) -> Result<Box<dyn I
 struct RegistrySource {
     registry: Registry,
     reference: String,
-    resolved: Option<(Resolved, Architecture)>,
+    resolved: Option<(Resolved, ImageFacts)>,
 }
 
 impl RegistrySource {
@@ -116,19 +116,39 @@ impl RegistrySource {
 
 impl ImageSource for RegistrySource {
     fn facts(&mut self, wanted: Architecture, state: &Path) -> Result<ImageFacts, Error> {
+        // Asked twice in one upgrade; a tag that moves in between is the same image then all the same.
+        if let Some((resolved, facts)) = &self.resolved {
+            let fetched = fetched(state, Some(&resolved.image.digest))?;
+            return Ok(ImageFacts { fetched, ..facts.clone() });
+        }
         let resolved = self.registry.resolve(&self.reference, wanted)?;
         let digest = resolved.image.digest;
+        // A plain image is refused before anything of it is stored. One that states its conversion is taken at its word until its tree
+        // is there; so is one of which the layers are here already.
+        let fetched = fetched(state, Some(&digest))?;
+        let (converted, kernel) = if fetched > Bytes(0) || resolved.states_conversion() {
+            (None, None)
+        } else {
+            let path = Path::new(paths::BOOT_DIR).join(paths::boot::FACTS);
+            match self.registry.peek(&resolved, &path)? {
+                None => (Some(false), None),
+                Some(facts) => {
+                    let facts: Option<kairn_lifecycle::BootFacts> = serde_json::from_slice(&facts).ok();
+                    (None, facts.map(|facts| facts.kernel))
+                }
+            }
+        };
         let facts = ImageFacts {
             source: Source::Oci(self.reference.clone()),
             digest: Some(digest),
             architecture: Some(wanted),
-            converted: None,
-            kernel: None,
+            converted,
+            kernel,
             stored: Bytes(resolved.image.stored_size()),
-            fetched: fetched(state, Some(&digest))?,
+            fetched,
             unpacked: None,
         };
-        self.resolved = Some((resolved, wanted));
+        self.resolved = Some((resolved, facts.clone()));
         Ok(facts)
     }
 

@@ -424,3 +424,87 @@ fn entries_are_listed_in_the_order_of_the_loader() {
     );
     assert!(list.to_string().starts_with("kairn-2+2.conf"));
 }
+
+/// Debian's docker-registry, killed at the end.
+struct DockerRegistry(std::process::Child);
+
+impl Drop for DockerRegistry {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn an_upgrade_from_a_registry_refuses_a_plain_image_and_takes_a_converted_one() {
+    let site = Site::new();
+    let dir = tempfile::tempdir().unwrap();
+    let program = std::env::var("KAIRN_DOCKER_REGISTRY").unwrap_or_else(|_| "docker-registry".to_owned());
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let config = dir.path().join("registry.yml");
+    let root = dir.path().join("registry");
+    let text = format!(
+        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:{port}\"}}\n",
+        root.display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let null = std::process::Stdio::null;
+    let child = std::process::Command::new(&program).arg("serve").arg(&config).stdout(null()).stderr(null()).spawn();
+    let Ok(child) = child else {
+        eprintln!("skipped: `{program}` is not installed");
+        return;
+    };
+    let _killed = DockerRegistry(child);
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(std::time::Instant::now() < deadline, "docker-registry did not listen within 60 s");
+        std::thread::yield_now();
+    }
+    let address = format!("127.0.0.1:{port}");
+    let registry = kairn_oci::Registry::new(&kairn_oci::Options {
+        insecure: vec![address.clone()],
+        ..kairn_oci::Options::default()
+    })
+    .unwrap();
+    let push = |n: u8, converted: bool, labelled: bool| {
+        let tree = dir.path().join(format!("tree-{n}"));
+        std::fs::create_dir_all(&tree).unwrap();
+        if converted {
+            let layers = dir.path().join(format!("staging-{n}"));
+            std::fs::create_dir_all(layers.join("layers")).unwrap();
+            std::fs::write(layers.join("layers/blob"), [n]).unwrap();
+            let mut machine = RealMachine::at(Path::new("/"), Runner::default());
+            Image(n).unpack(&layers, &tree, &mut machine, &mut Vec::new()).unwrap();
+        }
+        let layout = kairn_oci::Layout::create(&dir.path().join(format!("layout-{n}"))).unwrap();
+        let label = labelled.then(|| (kairn_oci::CONVERTED_LABEL.to_owned(), "6.1".to_owned()));
+        let options = kairn_oci::PackOptions {
+            architecture: Architecture::of_this_program().unwrap(),
+            epoch: 1,
+            labels: label.into_iter().collect(),
+            name: None,
+        };
+        let image = kairn_oci::pack(&tree, &layout, &options, &mut Vec::new()).unwrap();
+        registry.push(&layout, &image, &format!("{address}/os:{n}"), &mut Vec::new()).unwrap();
+    };
+    let open = |n: u8| {
+        let source: Source = format!("oci:{address}/os:{n}").parse().unwrap();
+        kairn_deploy::upgrade_source::open(&source, std::slice::from_ref(&address)).unwrap()
+    };
+    push(50, false, false);
+    let before = site.content();
+    let refused = site.upgrade_from(&mut *open(50), PLENTY, UpgradeOptions::default()).unwrap_err();
+    assert!(matches!(&refused, Error::Refused(Refusal::NotConverted { .. })), "{refused}");
+    assert_eq!(site.content(), before);
+    for (n, labelled) in [(2, false), (3, true)] {
+        push(n, true, labelled);
+        site.upgrade_from(&mut *open(n), PLENTY, UpgradeOptions::default()).unwrap();
+        let esp = Esp::read(&site.path("esp")).unwrap();
+        let mut machine = RealMachine::at(Path::new("/"), Runner::default());
+        apply(&mut machine, &esp.bless(Sequence(u32::from(n))).unwrap()).unwrap();
+        // The same image again is what is active already.
+        let again = site.upgrade_from(&mut *open(n), PLENTY, UpgradeOptions::default()).unwrap_err();
+        assert!(matches!(&again, Error::Refused(Refusal::SameImage { .. })), "{again}");
+    }
+    site.assert_bootable("after two upgrades from a registry");
+}

@@ -238,6 +238,7 @@ impl Build<'_> {
         let labels = BTreeMap::from([
             ("org.opencontainers.image.title".to_owned(), facts.title.clone()),
             ("org.opencontainers.image.version".to_owned(), facts.version.clone()),
+            (kairn_oci::CONVERTED_LABEL.to_owned(), facts.kernel.clone()),
         ]);
         let options = PackOptions {
             architecture: facts.architecture,

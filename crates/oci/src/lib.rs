@@ -8,11 +8,13 @@ mod archive;
 mod error;
 mod layout;
 mod pack;
+mod peek;
 mod registry;
 mod unpack;
 
 pub use error::Error;
 pub use layout::{Image, Layer, Layout};
 pub use pack::{PackOptions, pack};
+pub use peek::CONVERTED_LABEL;
 pub use registry::{Options, Registry, Resolved};
 pub use unpack::Unpacked;

@@ -73,6 +73,13 @@ pub struct Resolved {
     config: Vec<u8>,
 }
 
+impl Resolved {
+    /// The configuration as the registry gave it.
+    pub(crate) fn config(&self) -> &[u8] {
+        &self.config
+    }
+}
+
 impl Registry {
     /// Makes a client.
     ///
@@ -172,6 +179,18 @@ impl Registry {
         }
         let found = Digest::of(&bytes);
         if found == digest { Ok(bytes) } else { Err(Error::Digest { expected: digest, found }) }
+    }
+
+    /// Opens a blob and hands out a function that gives its bytes chunk by chunk, `None` at the end.
+    pub(crate) fn chunks(
+        &self,
+        resolved: &Resolved,
+        digest: &Digest,
+    ) -> Result<impl FnMut() -> io::Result<Option<bytes::Bytes>>, Error> {
+        let blob = OciDescriptor { digest: format!("sha256:{digest}"), ..OciDescriptor::default() };
+        let opened = self.runtime.block_on(self.client.pull_blob_stream(&resolved.reference, &blob));
+        let mut stream = opened.map_err(|error| said(&resolved.reference, error))?.stream;
+        Ok(move || self.runtime.block_on(stream.next()).transpose().map_err(io::Error::other))
     }
 
     /// Pulls an image into a layout. Blobs that are there are kept, partial ones go on where they stopped.

@@ -15,7 +15,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -78,11 +78,7 @@ impl std::fmt::Display for Size {
 fn unpack_layer(layer: &Layer, layout: &Layout, root: &OwnedFd) -> Result<Unpacked, Error> {
     let path = layout.blob(&layer.digest);
     let file = BufReader::with_capacity(1 << 18, File::open(&path).map_err(Error::path("open", &path))?);
-    let plain: Box<dyn Read> = match compression(&layer.media_type, &layer.digest)? {
-        Compression::None => Box::new(file),
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
-        Compression::Zstd => Box::new(zstd::Decoder::with_buffer(file).map_err(Error::path("decompress", &path))?),
-    };
+    let plain = decompressor(&layer.media_type, &layer.digest, file)?;
     let mut archive = tar::Archive::new(Hashing { inner: plain, hash: sha2::Digest::new() });
     let mut target = Target {
         root,
@@ -102,6 +98,20 @@ fn unpack_layer(layer: &Layer, layout: &Layout, root: &OwnedFd) -> Result<Unpack
     digest_of(&mut rest).map_err(unreadable)?;
     let found = Digest(sha2::Digest::finalize(rest.hash).into());
     if found == layer.diff_id { Ok(done) } else { Err(Error::Digest { expected: layer.diff_id, found }) }
+}
+
+/// Puts the decompressor before a reader that a layer's media type asks for.
+pub(crate) fn decompressor<'r>(
+    media_type: &str,
+    layer: &Digest,
+    reader: impl BufRead + 'r,
+) -> Result<Box<dyn Read + 'r>, Error> {
+    let malformed = |error: io::Error| Error::malformed(format!("layer {layer}"), error);
+    Ok(match compression(media_type, layer)? {
+        Compression::None => Box::new(reader),
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
+        Compression::Zstd => Box::new(zstd::Decoder::with_buffer(reader).map_err(malformed)?),
+    })
 }
 
 enum Compression {
@@ -316,7 +326,7 @@ impl Target<'_> {
 }
 
 /// Strips `/` and `.`; `None` is the root; refuses `..`.
-fn normal(path: &Path) -> Result<Option<PathBuf>, String> {
+pub(crate) fn normal(path: &Path) -> Result<Option<PathBuf>, String> {
     let mut out = PathBuf::new();
     for component in path.components() {
         match component {

@@ -193,6 +193,26 @@ fn a_pull_goes_on_where_the_connection_broke_as_long_as_there_is_progress() {
 }
 
 #[test]
+fn a_file_is_read_out_of_an_image_without_a_layout() {
+    let dir = tempfile::tempdir().unwrap();
+    let (layout, image) = sample(dir.path());
+    let noise = std::fs::read(dir.path().join("tree/etc/noise")).unwrap();
+    let fake = serve(&layout, &image, Manner::Honest);
+    let registry = registry(&fake.address);
+    let resolved = registry.resolve(&format!("{}/test:v1", fake.address), Architecture::Amd64).unwrap();
+    assert!(!resolved.states_conversion());
+    assert_eq!(registry.peek(&resolved, Path::new("etc/noise")).unwrap(), Some(noise));
+    assert_eq!(registry.peek(&resolved, Path::new("etc/nois")).unwrap(), None);
+    let fake = serve(&layout, &image, Manner::LiesShort);
+    let resolved = registry_of(&fake).resolve(&format!("{}/test:v1", fake.address), Architecture::Amd64).unwrap();
+    assert!(registry_of(&fake).peek(&resolved, Path::new("etc/absent")).is_err());
+}
+
+fn registry_of(fake: &Fake) -> Registry {
+    registry(&fake.address)
+}
+
+#[test]
 fn a_pull_that_gives_up_keeps_what_it_has_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let (result, requests, ..) = pull(dir.path(), Manner::DropsWithoutRanges(1_000));
