@@ -247,3 +247,85 @@ proptest! {
         prop_assert!(dir.path().join("loader/entries/windows.conf").exists());
     }
 }
+
+/// On a real FAT: no replacing renames, direct reads past the page cache, long names in mixed case.
+#[test]
+fn every_change_works_on_a_real_fat_file_system() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("image");
+    std::fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+    let runner = kairn_host::Runner::default();
+    let mkfs = kairn_host::Invocation::new("mkfs.vfat").args(["-F", "32", "-S", "512", &image.display().to_string()]);
+    if let Err(error) = runner.run(&mkfs) {
+        eprintln!("skipped: {error}");
+        return;
+    }
+    let options = kairn_host::LoopOptions { read_only: false, block_size: 512, direct_io: false, autoclear: true };
+    let attached = match kairn_host::LoopDevice::attach(&image, options) {
+        Ok(attached) => attached,
+        Err(error) => {
+            eprintln!("skipped: no loop device: {error}");
+            return;
+        }
+    };
+    // The namespace is this thread's, which is this test's; the mount goes with it.
+    if let Err(error) = kairn_host::mount::private_namespace() {
+        eprintln!("skipped: {error}");
+        return;
+    }
+    let root = dir.path().join("esp");
+    std::fs::create_dir(&root).unwrap();
+    let access = kairn_host::mount::Access::ReadWrite;
+    if !std::fs::read_to_string("/proc/filesystems").unwrap().contains("vfat") {
+        eprintln!("skipped: this kernel has no vfat");
+        return;
+    }
+    kairn_host::mount::mount_device(&attached.path, &root, "vfat", access).unwrap();
+    let source = dir.path().join("kernel.efi");
+    let bytes: Vec<u8> = (0..3_000_017_u32).map(|n| (n % 251) as u8).collect();
+    std::fs::write(&source, &bytes).unwrap();
+    let (digest, uki) = (Digest::of(&bytes), text(7).uki);
+    let name = EntryName::Deployment { sequence: Sequence(7), counter: Some(Counter { left: 2, done: 0 }) };
+    let loader = dir.path().join("loader");
+    let marked = b"MZ#### LoaderInfo: systemd-boot 252.39-1 ####";
+    std::fs::write(&loader, marked).unwrap();
+    let version = LoaderVersion::of_binary(marked).unwrap();
+    for _ in 0..2 {
+        let esp = Esp::read(&root).unwrap();
+        let state = uki_state(&esp.uki_path(&uki), &digest).unwrap();
+        apply(&mut all(), &esp.write_uki(&uki, &source, &digest, state)).unwrap();
+        apply(&mut all(), &esp.write_entry(name, &text(7))).unwrap();
+        apply(&mut all(), &esp.write_loader_conf()).unwrap();
+        for step in esp.write_loader(&loader, &Digest::of(marked), &version).unwrap() {
+            apply(&mut all(), &step.effects).unwrap();
+        }
+        apply(&mut all(), &esp.write_record("{}")).unwrap();
+    }
+    let esp = Esp::read(&root).unwrap();
+    assert_eq!(uki_state(&esp.uki_path(&uki), &digest).unwrap(), UkiState::Same);
+    for counter in [Some(Counter { left: 0, done: 2 }), None, Some(Counter { left: 1, done: 0 })] {
+        apply(&mut all(), &Esp::read(&root).unwrap().mark(Sequence(7), counter).unwrap()).unwrap();
+        let names: Vec<_> = Esp::read(&root).unwrap().entries.iter().map(|file| file.name).collect();
+        assert_eq!(names, [EntryName::Deployment { sequence: Sequence(7), counter }]);
+    }
+    let esp = Esp::read(&root).unwrap();
+    assert_eq!((esp.leftovers.len(), esp.records.len(), esp.ukis.len()), (0, 2, 1));
+    kairn_host::mount::unmount(&root).unwrap();
+    if let Err(error) = runner.run(&kairn_host::Invocation::new("fsck.vfat").args(["-n", &image.display().to_string()]))
+    {
+        panic!("{error}");
+    }
+    drop(attached);
+}
+
+/// The loader that the distribution ships says its version.
+#[test]
+fn the_installed_loader_states_a_version() {
+    let path = Path::new("/usr/lib/systemd/boot/efi/systemd-bootx64.efi");
+    if !path.exists() {
+        eprintln!("skipped: systemd-boot-efi is not installed");
+        return;
+    }
+    let binary = kairn_firmware::read_loader(path).unwrap().unwrap();
+    assert!(binary.version.is_some_and(|version| version.major >= 250));
+}
