@@ -1,3 +1,24 @@
-//! Entry point.
+//! `kairn`: node agent and workstation tool, one static program.
+//!
+//! Parses the command line, calls the engine that does the work, turns its error into a report and an exit code.
 
-fn main() {}
+mod cli;
+mod output;
+mod verbs;
+
+use clap::Parser;
+use cli::Cli;
+use kairn_report::Report;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt().with_max_level(cli.global.log).with_writer(std::io::stderr).without_time().init();
+    match verbs::run(cli) {
+        Ok(code) => code,
+        Err(report) => {
+            output::say(&Report::to_string(&report));
+            ExitCode::from(report.exit_code())
+        }
+    }
+}

@@ -1,0 +1,420 @@
+//! The command line as types; help, completions and man pages come from here. Names are a contract (`ARCHITECTURE.md`).
+
+use crate::output::Format;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use kairn_lifecycle::Source;
+use std::path::PathBuf;
+
+/// Turns a distribution's container image into an immutable operating system and runs it through its whole life.
+#[derive(Debug, Parser)]
+#[command(name = "kairn", version, propagate_version = true, max_term_width = 110, arg_required_else_help = true)]
+pub struct Cli {
+    /// Options of every verb.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Writes the events of long work as JSON lines to this open descriptor
+    #[arg(long, global = true, value_name = "FD")]
+    pub progress_fd: Option<i32>,
+    /// Says more: info, debug or trace
+    #[arg(long, global = true, value_name = "LEVEL", env = "KAIRN_LOG", default_value = "warn")]
+    pub log: tracing::level_filters::LevelFilter,
+}
+
+/// What `kairn` can do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Makes releases and media from a distribution or an image
+    Build(Build),
+    /// Turns a distribution's root file system into a Kairn image, in place
+    Convert(Convert),
+    /// Seals a converted tree into a release
+    Seal(Seal),
+    /// Runs machines in QEMU on this workstation
+    #[command(subcommand)]
+    Lab(Lab),
+    /// Installs the running medium's release on a disk of this machine
+    Install(Install),
+    /// Brings a new release to this machine as its next deployment
+    Upgrade(Upgrade),
+    /// Makes a new deployment of the previous good release
+    Rollback(Rollback),
+    /// Shows what this machine runs, boots next and went through
+    Status(Reading),
+    /// Shows loader entries, or selects one for the next boot only
+    #[command(subcommand)]
+    BootEntry(BootEntry),
+    /// Checks this machine and blesses the deployment that it runs
+    Health(Health),
+    /// Reads, checks and explains configuration
+    #[command(subcommand)]
+    Config(Config),
+    /// Runs or shows the stages of the configuration
+    #[command(subcommand)]
+    Stage(Stage),
+    /// Fits an image written to a disk to that disk, once (run by its unit)
+    #[command(hide = true)]
+    FirstBoot(Planned),
+}
+
+/// Options of a verb that reads.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Reading {
+    /// Format of the result
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// Options of a verb that changes the machine.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Planned {
+    /// Prints every action and touches nothing
+    #[arg(long)]
+    pub plan: bool,
+    /// Format of the plan
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// Which kernel of the distribution.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Kernel {
+    /// Drivers for all hardware.
+    #[default]
+    Generic,
+    /// Drivers for virtual machines only, smaller.
+    Cloud,
+}
+
+/// `kairn build`.
+#[derive(Debug, Args)]
+pub struct Build {
+    /// oci:REF[@DIGEST], ocifile:PATH, dir:PATH, tar:PATH, release:DIR or debian:SUITE
+    pub source: Source,
+    /// Directory for the results; made when absent, refused when not empty
+    #[arg(long, short, value_name = "DIR")]
+    pub output: PathBuf,
+    /// Makes an installation medium (UEFI; CD-ROM or USB stick)
+    #[arg(long)]
+    pub iso: bool,
+    /// Makes a disk image of an installed machine
+    #[arg(long)]
+    pub raw: bool,
+    /// Makes the converted image as an OCI layout
+    #[arg(long)]
+    pub oci: bool,
+    /// Pushes the converted image
+    #[arg(long, value_name = "oci:REF")]
+    pub push: Option<Source>,
+    /// Puts this configuration on the media
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Kernel of a debian: source
+    #[arg(long, value_enum, default_value_t)]
+    pub kernel: Kernel,
+    /// More packages for a debian: source
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub package: Vec<String>,
+    /// Version that the image states
+    #[arg(long, value_name = "VERSION", default_value = "0.1.0")]
+    pub image_version: String,
+    /// Kernel command-line words in addition
+    #[arg(long, value_name = "WORD")]
+    pub cmdline: Vec<String>,
+    /// Compressor of the root as mkfs.erofs takes it, e.g. lz4hc,9; default: lz4, which every kernel reads
+    #[arg(long, value_name = "NAME[,LEVEL]")]
+    pub compressor: Option<String>,
+    /// Registry that speaks plain HTTP
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub allow_insecure_registry: Vec<String>,
+    /// kairn-init to put into the image; default: the one beside this program
+    #[arg(long, value_name = "FILE")]
+    pub init: Option<PathBuf>,
+}
+
+/// `kairn convert`.
+#[derive(Debug, Args)]
+pub struct Convert {
+    /// The root file system
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+    /// Version that the image states
+    #[arg(long, value_name = "VERSION", default_value = "0.1.0")]
+    pub image_version: String,
+    /// Kernel release to use; default: the newest in /lib/modules
+    #[arg(long, value_name = "RELEASE")]
+    pub kernel_release: Option<String>,
+    /// Kernel command-line words in addition
+    #[arg(long, value_name = "WORD")]
+    pub cmdline: Vec<String>,
+    /// Compressor of the root as mkfs.erofs takes it, e.g. lz4hc,9; default: lz4, which every kernel reads
+    #[arg(long, value_name = "NAME[,LEVEL]")]
+    pub compressor: Option<String>,
+    /// kairn-init to put into the image; default: the one beside this program
+    #[arg(long, value_name = "FILE")]
+    pub init: Option<PathBuf>,
+    /// Plan only, and its format
+    #[command(flatten)]
+    pub planned: Planned,
+}
+
+/// `kairn seal`.
+#[derive(Debug, Args)]
+pub struct Seal {
+    /// The converted tree
+    pub tree: PathBuf,
+    /// Directory for the release; made when absent, refused when not empty
+    #[arg(long, short, value_name = "DIR")]
+    pub output: PathBuf,
+}
+
+/// `kairn lab`.
+#[derive(Debug, Subcommand)]
+pub enum Lab {
+    /// Starts a machine
+    Up(LabUp),
+    /// Runs a command on a machine, or a shell
+    Ssh {
+        /// Its name
+        name: String,
+        /// User to log in as
+        #[arg(long, short, default_value = "kairos")]
+        user: String,
+        /// Command and arguments
+        #[arg(trailing_var_arg = true)]
+        command: Vec<String>,
+    },
+    /// Attaches to a machine's serial console; Ctrl-] leaves
+    Console {
+        /// Its name
+        name: String,
+    },
+    /// Shows machines
+    List(Reading),
+    /// Shuts a machine down
+    Stop {
+        /// Its name
+        name: String,
+        /// Cuts its power instead
+        #[arg(long)]
+        force: bool,
+    },
+    /// Removes a stopped machine and its disks
+    Rm {
+        /// Its name
+        name: String,
+    },
+}
+
+/// `kairn lab up`.
+#[derive(Debug, Args)]
+pub struct LabUp {
+    /// Its name
+    pub name: String,
+    /// ISO in its CD-ROM drive
+    #[arg(long, value_name = "FILE")]
+    pub iso: Option<PathBuf>,
+    /// ISO as a USB stick
+    #[arg(long, value_name = "FILE", conflicts_with = "iso")]
+    pub usb: Option<PathBuf>,
+    /// Disk image to start from; it is not changed
+    #[arg(long, value_name = "FILE")]
+    pub disk: Option<PathBuf>,
+    /// Size of its disk in GiB
+    #[arg(long, value_name = "GIB", default_value_t = 20)]
+    pub disk_size: u64,
+    /// Memory in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 2048)]
+    pub memory: u64,
+    /// Processors
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub cpus: u32,
+    /// With a TPM
+    #[arg(long)]
+    pub tpm: bool,
+}
+
+/// `kairn install`.
+#[derive(Debug, Args)]
+pub struct Install {
+    /// Disk to install on, or `auto`; default: what the configuration says, else `auto`
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Configuration of the new machine; default: what this medium carries
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Replaces what the disk holds
+    #[arg(long)]
+    pub force: bool,
+    /// Acts on `install.auto` of the configuration, as its unit does, instead of installing in any case
+    #[arg(long)]
+    pub unattended: bool,
+    /// Reboots afterwards
+    #[arg(long, conflicts_with = "poweroff")]
+    pub reboot: bool,
+    /// Powers off afterwards
+    #[arg(long)]
+    pub poweroff: bool,
+    /// Plan only, and its format
+    #[command(flatten)]
+    pub planned: Planned,
+}
+
+/// `kairn upgrade`.
+#[derive(Debug, Args)]
+pub struct Upgrade {
+    /// oci:REF[@DIGEST], ocifile:PATH, dir:PATH, tar:PATH or release:DIR
+    #[arg(long)]
+    pub source: Source,
+    /// Upgrades the recovery release instead
+    #[arg(long)]
+    pub recovery: bool,
+    /// Checks everything that can be checked before, and stops there
+    #[arg(long)]
+    pub check: bool,
+    /// Goes on although a deployment is on trial
+    #[arg(long)]
+    pub force: bool,
+    /// Registry that speaks plain HTTP
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub allow_insecure_registry: Vec<String>,
+    /// Reboots afterwards
+    #[arg(long)]
+    pub reboot: bool,
+    /// Plan only, and its format
+    #[command(flatten)]
+    pub planned: Planned,
+}
+
+/// `kairn rollback`.
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// Reboots afterwards
+    #[arg(long)]
+    pub reboot: bool,
+    /// Plan only, and its format
+    #[command(flatten)]
+    pub planned: Planned,
+}
+
+/// `kairn boot-entry`.
+#[derive(Debug, Subcommand)]
+pub enum BootEntry {
+    /// Shows the entries in the order in which the loader tries them
+    List(Reading),
+    /// Selects an entry for the next boot only
+    Select {
+        /// active, passive, recovery or the name of an entry
+        name: String,
+    },
+}
+
+/// `kairn health`.
+#[derive(Debug, Args)]
+pub struct Health {
+    /// Acts on the verdict: blesses, or records the reason and reboots (as its unit does)
+    #[arg(long)]
+    pub act: bool,
+    /// The trial's time is over: acts as on a failed check
+    #[arg(long, hide = true)]
+    pub deadline_passed: bool,
+    /// Format of the result
+    #[command(flatten)]
+    pub reading: Reading,
+}
+
+/// `kairn config`.
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Checks files and points at every mistake
+    Validate {
+        /// Files or directories
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+        /// Counts warnings as errors
+        #[arg(long)]
+        strict: bool,
+        /// Format of the result
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Shows the merged configuration of this machine or of files
+    Show {
+        /// Files or directories instead of this machine's
+        paths: Vec<PathBuf>,
+        /// Format of the result
+        #[command(flatten)]
+        reading: Reading,
+    },
+    /// Says which file and line set a value and what it overrode
+    Explain {
+        /// Dotted key, e.g. install.device
+        key: String,
+        /// Files or directories instead of this machine's
+        paths: Vec<PathBuf>,
+        /// Format of the result
+        #[command(flatten)]
+        reading: Reading,
+    },
+}
+
+/// `kairn stage`.
+#[derive(Debug, Subcommand)]
+pub enum Stage {
+    /// Runs a stage with its .before and .after
+    Run {
+        /// Its name
+        name: String,
+        /// Further directories or files with configuration
+        #[arg(long, value_name = "PATH")]
+        cloud_init_paths: Vec<PathBuf>,
+        /// Ends with an error when a step failed
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Shows in order what a stage would run
+    Plan {
+        /// Its name
+        name: String,
+        /// Further directories or files with configuration
+        #[arg(long, value_name = "PATH")]
+        cloud_init_paths: Vec<PathBuf>,
+        /// Format of the result
+        #[command(flatten)]
+        reading: Reading,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_of_every_verb_is_as_reviewed() {
+        fn collect(command: &mut clap::Command, path: &str, out: &mut String) {
+            out.push_str(&format!("=== {path}\n{}\n", command.render_long_help()));
+            for sub in command.get_subcommands_mut().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help") {
+                let path = format!("{path} {}", sub.get_name());
+                collect(sub, &path, out);
+            }
+        }
+        let mut command = Cli::command().term_width(110);
+        command.build();
+        let mut out = String::new();
+        collect(&mut command, "kairn", &mut out);
+        insta::assert_snapshot!(out);
+    }
+}

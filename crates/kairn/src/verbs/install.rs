@@ -1,0 +1,113 @@
+//! `kairn install`: from a live medium to a disk of this machine.
+
+use crate::cli::Install;
+use crate::output::{self, Progress};
+use crate::verbs::{config, node};
+use kairn_config::{Configuration, Document, Login, login, merge};
+use kairn_deploy::install::{self, InstallActor, Material, Probe};
+use kairn_host::efivars::EfiVars;
+use kairn_host::{Clock, Lock, RealMachine, SystemClock, clock, files};
+use kairn_layout::{Bytes, paths};
+use kairn_lifecycle::BootReport;
+use kairn_lifecycle::install::{InstallFacts, InstallRequest, plan};
+use kairn_report::{Event, Kind, Report, Sink};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What the configuration asks for, with the bytes that go to the new machine.
+struct Wanted {
+    configuration: Configuration,
+    bytes: Vec<u8>,
+    login: Login,
+}
+
+pub fn run(verb: &Install, progress: &mut Progress) -> Result<ExitCode, Report> {
+    let wanted = wanted(verb)?;
+    let options = &wanted.configuration.install;
+    if verb.unattended && !options.auto {
+        output::line("the configuration does not say `install.auto`; `kairn install` installs in any case")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let report = node::boot_report()?;
+    let variables = EfiVars::below(Path::new("/"));
+    let facts = facts(&report, &variables)?;
+    let asked = verb.device.as_deref().or(options.device.as_ref().map(|(device, _)| device.as_str()));
+    let request = InstallRequest {
+        target: install::target(asked),
+        force: verb.force || options.force,
+        nousers: options.nousers,
+        nobody_can_log_in: match &wanted.login {
+            Login::Nobody(why) => Some(why.clone()),
+            Login::Possible(_) => None,
+        },
+        config_size: (!wanted.bytes.is_empty()).then_some(Bytes(wanted.bytes.len() as u64)),
+        sizes: BTreeMap::new(),
+    };
+    let plan = match plan(&facts, &request, &install::identities()) {
+        Ok(plan) => plan,
+        Err(refusal) => {
+            return match refusal.installed_disk().map(str::to_owned) {
+                Some(disk) if verb.unattended && !verb.planned.plan => leave(&facts, &disk, &variables),
+                _ => Err(refusal.into()),
+            };
+        }
+    };
+    if verb.planned.plan {
+        return node::show_plan(&plan, verb.planned);
+    }
+    let clock = SystemClock;
+    let lock = Lock::take(Path::new(paths::run::LOCK), "kairn install", clock.since_epoch())?;
+    progress.event(Event::start("choose-disk", plan.choice.to_string()));
+    progress.event(Event::done("choose-disk"));
+    let material = Material { config: wanted.bytes, made_at: clock::utc(clock.since_epoch()), source: None };
+    let mut machine = RealMachine::this();
+    let mut actor = InstallActor::new(&mut machine, &variables, &material);
+    install::install(&plan, &mut actor, &clock, progress as &mut dyn Sink)?;
+    drop(lock);
+    output::line(&format!("release {} is installed on {}", plan.release, plan.disk))?;
+    if verb.poweroff || (options.poweroff && !verb.reboot) {
+        node::restart(true)?;
+    } else if verb.reboot || options.reboot {
+        node::restart(false)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the configuration: the file that was named, else what this medium carries.
+fn wanted(verb: &Install) -> Result<Wanted, Report> {
+    let medium = Path::new(paths::run::LIVE).join(kairn_factory::media::MEDIUM_CONFIG);
+    let path = verb.config.clone().or_else(|| medium.is_file().then_some(medium));
+    let bytes = match &path {
+        None => Vec::new(),
+        Some(path) => files::read(path)?,
+    };
+    let paths: Vec<PathBuf> = path.into_iter().collect();
+    let own: Vec<Document> = if paths.is_empty() { Vec::new() } else { config::load(&paths) };
+    kairn_config::strict(&own)?;
+    // Whether somebody can log in depends on what the image ships, too.
+    let mut all = config::load(&[PathBuf::from(config::SHIPPED)]);
+    all.extend(own.iter().cloned());
+    Ok(Wanted { configuration: merge(&own), bytes, login: login(&all) })
+}
+
+fn facts(report: &BootReport, variables: &EfiVars) -> Result<InstallFacts, Report> {
+    let media = [paths::run::LIVE, paths::run::STATE];
+    let release = media.iter().find_map(|medium| install::release_dir(Path::new(medium), report.release));
+    let probe =
+        Probe { root: Path::new("/"), release: release.as_deref(), booted: Some(report.disk.as_str()), variables };
+    Ok(install::facts(&probe)?)
+}
+
+/// An unattended medium that finds an installation does not touch it and boots it instead.
+fn leave(facts: &InstallFacts, disk: &str, variables: &EfiVars) -> Result<ExitCode, Report> {
+    output::line(&format!(
+        "{disk} holds an installation: it is left as it is and booted (`install.force` replaces it)"
+    ))?;
+    if !install::boot_installed(facts, disk, variables, &mut RealMachine::this())? {
+        return Err(Report::new(Kind::Environment, format!("the firmware cannot be told to boot {disk}"))
+            .hint("take the medium out and reset the machine"));
+    }
+    node::restart(false)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,134 @@
+//! `kairn lab`: machines in QEMU.
+
+use crate::cli::{Lab, LabUp};
+use crate::output::{self, Format};
+use kairn_host::Runner;
+use kairn_lab::store::{Store, default_root};
+use kairn_lab::{Disk, Format as DiskFormat, Spec};
+use kairn_report::{Kind, Report};
+use std::fmt::Write as _;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+/// How long a guest may take to power off when asked.
+const POWER_OFF: Duration = Duration::from_secs(180);
+
+pub fn run(verb: Lab) -> Result<ExitCode, Report> {
+    let store = store()?;
+    match verb {
+        Lab::Up(up) => start(&store, &up)?,
+        Lab::Ssh { name, user, command } => return ssh(&store, &name, &user, &command),
+        Lab::Console { name } => {
+            output::say("Ctrl-] leaves the console; the machine goes on.");
+            kairn_lab::attach(&store.get(&name)?, &std::io::stdin(), &mut std::io::stdout())?;
+        }
+        Lab::List(reading) => list(&store, reading.output)?,
+        Lab::Stop { name, force } => {
+            let ran = store.stop(&name, force, POWER_OFF)?;
+            output::line(&format!("{name} {}", if ran { "stopped" } else { "did not run" }))?;
+        }
+        Lab::Rm { name } => {
+            store.remove(&name, false)?;
+            output::line(&format!("{name} removed"))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn store() -> Result<Store, Report> {
+    let root = std::env::var_os("KAIRN_LAB").map(PathBuf::from);
+    let root = root.or_else(|| default_root(std::env::var_os("XDG_STATE_HOME"), std::env::var_os("HOME")));
+    let Some(root) = root else {
+        return Err(Report::new(Kind::User, "there is no place to keep machines in")
+            .hint("set KAIRN_LAB, XDG_STATE_HOME or HOME to a directory"));
+    };
+    Ok(Store::open(root)?)
+}
+
+fn start(store: &Store, up: &LabUp) -> Result<(), Report> {
+    if let Ok(machine) = store.get(&up.name) {
+        if machine.running()?.is_some() {
+            return Err(Report::new(Kind::User, format!("the machine `{}` runs already", up.name)));
+        }
+        drop(machine.start()?.detach());
+    } else {
+        create(store, up)?;
+    }
+    let running = store.running(&up.name)?;
+    output::line(&format!(
+        "{} runs; `kairn lab console {0}` shows its console, `kairn lab ssh {0}` enters it (port {1})",
+        up.name,
+        running.port(22).map_or("unknown".to_owned(), |port| port.to_string())
+    ))?;
+    drop(running.detach());
+    Ok(())
+}
+
+fn create(store: &Store, up: &LabUp) -> Result<(), Report> {
+    let too_much = |what: &str| Report::new(Kind::User, format!("{what} is out of range"));
+    let mut spec = Spec::new(&up.name);
+    spec.memory_mib = u32::try_from(up.memory).map_err(|_| too_much("--memory"))?;
+    spec.cpus = u8::try_from(up.cpus).map_err(|_| too_much("--cpus"))?;
+    spec.tpm = up.tpm;
+    spec.watchdog = true;
+    spec.durable = true;
+    let dir = store.machine_dir(&up.name);
+    let disk = Disk::qcow2(dir.join("disk.qcow2"));
+    spec.disks.push(disk.clone());
+    spec.disks.extend(up.iso.as_deref().map(|iso| absolute(iso).map(Disk::cdrom)).transpose()?);
+    spec.disks.extend(up.usb.as_deref().map(|iso| absolute(iso).map(Disk::usb_stick)).transpose()?);
+    let builder = store.builder(spec)?;
+    std::fs::create_dir_all(&dir)
+        .map_err(|error| Report::new(Kind::Environment, format!("cannot create `{}`: {error}", dir.display())))?;
+    let size = up.disk_size.checked_mul(1 << 30).ok_or_else(|| too_much("--disk-size"))?;
+    let runner = Runner::default();
+    match &up.disk {
+        Some(base) => disk.create_over(&runner, &absolute(base)?, format_of(base), Some(size))?,
+        None => disk.create(&runner, size)?,
+    }
+    drop(builder.create()?.start()?.detach());
+    Ok(())
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Report> {
+    path.canonicalize().map_err(|error| Report::new(Kind::User, format!("cannot use `{}`: {error}", path.display())))
+}
+
+fn format_of(path: &Path) -> DiskFormat {
+    match path.extension() {
+        Some(extension) if extension == "qcow2" => DiskFormat::Qcow2,
+        _ => DiskFormat::Raw,
+    }
+}
+
+/// Becomes `ssh`.
+fn ssh(store: &Store, name: &str, user: &str, command: &[String]) -> Result<ExitCode, Report> {
+    let session = store.running(name)?.ssh()?.user(user).session(command);
+    let Some((program, arguments)) = session.split_first() else {
+        return Err(Report::new(Kind::Bug, "an empty ssh command"));
+    };
+    let error = Command::new(program).args(arguments).exec();
+    Err(Report::new(Kind::Environment, format!("cannot run `{program}`: {error}"))
+        .hint("install the package openssh-client"))
+}
+
+fn list(store: &Store, format: Format) -> Result<(), Report> {
+    let machines = store.list()?;
+    if format == Format::Json {
+        return output::json(&machines);
+    }
+    let mut text = String::new();
+    for machine in &machines {
+        let state = machine.pid.map_or("stopped".to_owned(), |pid| format!("running, pid {pid}"));
+        let ssh = machine.ports.get(&22).map(|port| format!(", ssh on port {port}")).unwrap_or_default();
+        let written =
+            writeln!(text, "{}  {} MiB, {} cpus, {state}{ssh}", machine.name, machine.memory_mib, machine.cpus);
+        written.map_err(|error| Report::new(Kind::Bug, error.to_string()))?;
+    }
+    if text.is_empty() {
+        text.push_str("no machines");
+    }
+    output::line(&text)
+}
