@@ -51,12 +51,12 @@ pub fn test(yes: bool, part: Part, filter: &[&str]) -> Result<(), Failure> {
     if part != Part::OnlyMachines {
         let tests = ["test", "--workspace", "--locked", "--no-fail-fast"];
         let run = Run::cargo().args(tests).args(filter).args(["--", "--show-output"]);
-        listen("tests", run, &mut counts)?;
+        listen("tests", run, libtest_result, &mut counts)?;
     }
     match programs {
         Some(programs) if part != Part::WithoutMachines => {
             let run = machines(&tools, &programs)?.args(["test"]).args(filter);
-            listen("machines", run, &mut counts)?;
+            listen("machines", run, own_result, &mut counts)?;
         }
         None => say("machines: not started, since the programs were not built"),
         Some(_) => {}
@@ -112,13 +112,13 @@ impl Counts {
 }
 
 /// Runs tests and counts them from what they print; everything goes to a log, the terminal sees what matters.
-fn listen(name: &str, run: Run, counts: &mut Counts) -> Result<(), Failure> {
+fn listen(name: &str, run: Run, result: fn(&str) -> Option<Counts>, counts: &mut Counts) -> Result<(), Failure> {
     let path = cache().join(format!("{name}.log"));
     fs::create_dir_all(cache()).map_err(Failure::io("create the cache"))?;
     let mut log = fs::File::create(&path).map_err(Failure::io(format!("create {}", path.display())))?;
     say(&format!("== {name}: all their output goes to {}", path.display()));
     let began = Instant::now();
-    let (mut listener, mut written) = (Listener::default(), Ok(()));
+    let (mut listener, mut written) = (Listener::new(result), Ok(()));
     let succeeded = run.lines(|line| {
         if written.is_ok() {
             written = writeln!(log, "{line}");
@@ -141,9 +141,10 @@ fn listen(name: &str, run: Run, counts: &mut Counts) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Understands the output of libtest with `--show-output`, and lines `N passed, N failed, N skipped` of our own runner.
-#[derive(Default)]
+/// Understands the output of libtest with `--show-output`, or of our own runner.
 struct Listener {
+    /// Understands the line that counts.
+    result: fn(&str) -> Option<Counts>,
     counts: Counts,
     /// Tests of the program that runs that returned early; libtest will count them as passed.
     early: u64,
@@ -156,9 +157,14 @@ struct Listener {
 }
 
 impl Listener {
+    fn new(result: fn(&str) -> Option<Counts>) -> Self {
+        let counts = Counts::default();
+        Self { result, counts, early: 0, successes: false, shown_test: None, failures: false }
+    }
+
     /// Takes a line; says whether the terminal should see it.
     fn hear(&mut self, line: &str) -> bool {
-        if let Some(counts) = libtest_result(line).or_else(|| own_result(line)) {
+        if let Some(counts) = (self.result)(line) {
             self.counts.passed += counts.passed.saturating_sub(std::mem::take(&mut self.early));
             self.counts.failed += counts.failed;
             self.counts.skipped += counts.skipped;
@@ -219,8 +225,8 @@ fn own_result(line: &str) -> Option<Counts> {
 mod tests {
     use super::*;
 
-    fn hear(text: &str) -> (Counts, Vec<&str>) {
-        let mut listener = Listener::default();
+    fn hear(result: fn(&str) -> Option<Counts>, text: &str) -> (Counts, Vec<&str>) {
+        let mut listener = Listener::new(result);
         let seen = text.lines().filter(|line| listener.hear(line)).collect();
         (listener.counts, seen)
     }
@@ -228,6 +234,7 @@ mod tests {
     #[test]
     fn a_test_that_returned_early_is_counted_as_skipped_with_its_reason() {
         let (counts, seen) = hear(
+            libtest_result,
             "     Running tests/gpt.rs\n\nrunning 3 tests\ntest a ... ok\ntest b ... ok\ntest c ... ignored\n\nsuccesses:\n\n\
              ---- a stdout ----\nskipped: cannot run sgdisk\nskipped: again\n\n---- b stdout ----\nchatter\n\n\n\
              successes:\n    a\n    b\n\ntest result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\n",
@@ -240,6 +247,7 @@ mod tests {
     #[test]
     fn what_a_failed_test_said_is_shown() {
         let (counts, seen) = hear(
+            libtest_result,
             "running 1 test\ntest a ... FAILED\n\nsuccesses:\n\nsuccesses:\n\nfailures:\n\n---- a stdout ----\nthread panicked\n\n\n\
              failures:\n    a\n\ntest result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s\n",
         );
@@ -249,7 +257,7 @@ mod tests {
 
     #[test]
     fn our_own_runner_is_understood() {
-        let (counts, seen) = hear("PASS  install-cdrom (61 s)\n12 passed, 1 failed, 2 skipped\n");
+        let (counts, seen) = hear(own_result, "PASS  install-cdrom (61 s)\n12 passed, 1 failed, 2 skipped\n");
         assert_eq!(counts, Counts { passed: 12, failed: 1, skipped: 2 });
         assert_eq!(seen.len(), 2);
         for other in ["12 passed", "1 failed, 2 passed, 3 skipped", "1 passed, 2 failed, 3 skipped, 4 lost"] {

@@ -1,0 +1,46 @@
+//! Why a scenario failed.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+/// A failure: of a machine, of a program on this side, or of a promise.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// A machine failed.
+    #[error("{}", chain(.0))]
+    Lab(#[from] kairn_lab::Error),
+    /// A program on this side failed.
+    #[error("{}", chain(.0))]
+    Host(#[from] kairn_host::Error),
+    /// A promise was not kept.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl Fault {
+    /// Makes a function for `map_err` that says what could not be done.
+    pub fn io(what: impl fmt::Display) -> impl FnOnce(io::Error) -> Self {
+        let what = what.to_string();
+        move |error| Self::Failed(format!("cannot {what}: {error}"))
+    }
+}
+
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Fails with a sentence unless a condition holds.
+pub fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Fault> {
+    if holds { Ok(()) } else { Err(Fault::Failed(otherwise())) }
+}

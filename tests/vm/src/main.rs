@@ -1,0 +1,43 @@
+//! Scenarios in virtual machines, started by `cargo xtask test`, which hands over its world in the environment (see [`world`]).
+//!
+//! A scenario is a function that drives machines of `kairn-lab` and reads facts back. Several run at a time, each in a directory
+//! of its own, which stays when the scenario failed.
+#![forbid(unsafe_code)]
+
+mod fault;
+mod registry;
+mod runner;
+mod scenarios;
+mod world;
+
+use fault::Fault;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["test", filter @ ..] => {
+            world::World::from_environment().and_then(|world| runner::run(&world, scenarios::ALL, filter))
+        }
+        ["list"] => list(),
+        _ => Err(Fault::Failed("usage: kairn-vm test [FILTER...] | list".into())),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(fault) => {
+            runner::say(&format!("error: {fault}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn list() -> Result<bool, Fault> {
+    let mut out = io::stdout().lock();
+    for scenario in scenarios::ALL {
+        writeln!(out, "{:28} {}", scenario.name, scenario.about).map_err(Fault::io("write to stdout"))?;
+    }
+    Ok(true)
+}
