@@ -6,11 +6,11 @@
 use crate::convert::{self, convert};
 use crate::debian::{self, Flavour, Origin, Recipe};
 use crate::manifest::{Manifest, Output};
-use crate::media::{self, ReleaseDir};
+use crate::media::{self, DiskImage, ReleaseDir};
 use crate::{Error, unpack};
 use kairn_host::sandbox::{SEAL_OUTPUT, SEAL_TREE};
 use kairn_host::{Invocation, Runner, Sandbox};
-use kairn_layout::paths;
+use kairn_layout::{Bytes, PartLabel, paths};
 use kairn_lifecycle::{BootFacts, Digest, Source};
 use kairn_oci::{Layout, PackOptions, Registry};
 use kairn_report::{Event, Sink};
@@ -60,6 +60,8 @@ pub struct Request {
     pub oci: bool,
     /// Pushes the converted image to this reference.
     pub push: Option<String>,
+    /// Sizes of the disk image's partitions that differ from the default.
+    pub sizes: BTreeMap<PartLabel, Bytes>,
     /// Configuration for the media.
     pub config: Option<Vec<u8>>,
     /// Kernel of a Debian source.
@@ -151,7 +153,8 @@ impl Build<'_> {
         }
         if self.request.raw {
             let work = self.subdir("raw")?;
-            media::write_raw(&results.join(names::RAW), &source, config, epoch, &work, self.runner, sink)?;
+            let disk = DiskImage { source: &source, config, sizes: &self.request.sizes, epoch };
+            disk.write(&results.join(names::RAW), &work, self.runner, sink)?;
         }
         let manifest = self.describe(&results, &source, origin, image)?;
         manifest.write(&results.join(names::MANIFEST))?;

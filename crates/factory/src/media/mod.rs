@@ -7,7 +7,7 @@ mod raw;
 mod sparse;
 
 pub use iso::{CONFIG as MEDIUM_CONFIG, LABEL as MEDIUM_LABEL, write as write_iso};
-pub use raw::{FIRST_BOOT, write as write_raw};
+pub use raw::{DiskImage, FIRST_BOOT};
 
 use crate::Error;
 use kairn_layout::paths;

@@ -67,6 +67,7 @@ pub fn build(verb: &Build, progress: &mut Progress) -> Result<ExitCode, Report> 
         raw: verb.raw,
         oci: verb.oci,
         push,
+        sizes: std::collections::BTreeMap::new(),
         config,
         flavour: match verb.kernel {
             Kernel::Generic => Flavour::Generic,

@@ -1,0 +1,114 @@
+//! Conversion of a small tree.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests fail loudly"
+)]
+
+mod fixture;
+
+use fixture::{CONFIG, KERNEL, options, tree};
+use kairn_factory::{Error, convert::convert};
+use kairn_report::{Diagnostic, Event};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+#[test]
+fn a_tree_becomes_an_image_once_and_stays_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, options) = (tree(dir.path()), options(dir.path()));
+    let mut events = Vec::new();
+    let first = convert(&root, &options, &mut events).unwrap();
+    assert!(first.changed > 50, "{first:?}");
+    let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+    assert_eq!(read("etc/machine-id"), "");
+    assert_eq!(read("etc/hostname"), "");
+    assert!(!root.join("etc/ssh/ssh_host_rsa_key").exists() && root.join("etc/ssh/sshd_config").exists());
+    assert_eq!(fs::read_dir(root.join("boot")).unwrap().count(), 0);
+    assert_eq!(read(&format!("usr/lib/modules/{KERNEL}/config")), CONFIG);
+    assert!(read("usr/lib/kairn/boot/cmdline").ends_with("systemd.crash_reboot=yes quiet\n"));
+    assert_eq!(fs::read_link(root.join("usr/bin/kairos-agent")).unwrap().to_str(), Some("kairn"));
+    assert_eq!(fs::metadata(root.join("usr/bin/kairn")).unwrap().permissions().mode() & 0o7777, 0o755);
+    let masked = fs::read_link(root.join("etc/systemd/system/systemd-bless-boot.service")).unwrap();
+    assert_eq!(masked.to_str(), Some("/dev/null"));
+    assert!(root.join("usr/lib/systemd/system/ssh.service.wants/kairn-sshd-keygen.service").is_symlink());
+    for path in ["oem", "usr/local", "etc/kubernetes", "var/lib/rancher", "root"] {
+        assert!(root.join(path).is_dir(), "{path}");
+    }
+    assert!(read("etc/kairn-release").contains("KAIRN_VERSION=\"1.2.3\"\n"));
+    let release = read("etc/kairos-release");
+    assert_eq!(release.lines().count(), 17);
+    assert!(release.lines().all(|line| line.starts_with("KAIROS_") && !line.ends_with("=\"\"")), "{release}");
+    assert!(release.contains("KAIROS_NAME=\"kairos-core-debian-12\"\n"));
+
+    let warnings = first.warnings.join("\n");
+    for text in ["1 file below /usr/local (/usr/local/bin/tool)", "the kernel has no hpsa", "5.10.0"] {
+        assert!(warnings.contains(text), "{text} in {warnings}");
+    }
+    assert!(events.iter().any(|event| matches!(event, Event::Warning { text } if text.contains("/usr/local"))));
+
+    let second = convert(&root, &options, &mut events).unwrap();
+    assert_eq!((second.changed, second.facts), (0, first.facts));
+}
+
+#[test]
+fn the_initramfs_holds_init_and_plain_modules() {
+    if !fixture::have(&["cpio"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let root = tree(dir.path());
+    convert(&root, &options(dir.path()), &mut Vec::new()).unwrap();
+    let packed = fs::read(root.join("usr/lib/kairn/boot/initramfs.cpio.zst")).unwrap();
+    let out = dir.path().join("initramfs");
+    fs::create_dir(&out).unwrap();
+    let unpack = kairn_host::Invocation::new("cpio")
+        .args(["--extract", "--quiet", "--make-directories"])
+        .dir(&out)
+        .stdin(zstd::decode_all(packed.as_slice()).unwrap());
+    kairn_host::Runner::default().run(&unpack).unwrap();
+    assert_eq!(fs::read_to_string(out.join("init")).unwrap(), "the init");
+    let module = format!("lib/modules/{KERNEL}/kernel/drivers/block/loop.ko");
+    assert_eq!(fs::read_to_string(out.join(module)).unwrap(), "module loop");
+    let names = fs::read_to_string(out.join("etc/kairn/modules.names")).unwrap();
+    assert!(names.lines().any(|name| name == "loop"), "{names}");
+}
+
+#[test]
+fn what_is_missing_is_named_at_once_and_nothing_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, options) = (tree(dir.path()), options(dir.path()));
+    for name in ["usr/bin/mkfs.erofs", "usr/bin/mkfs.vfat", "usr/lib/systemd/boot/efi/linuxx64.efi.stub"] {
+        fs::remove_file(root.join(name)).unwrap();
+    }
+    let error = convert(&root, &options, &mut Vec::new()).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("`mkfs.erofs`") && text.contains("`mkfs.vfat`") && text.contains("linuxx64.efi.stub"),
+        "{text}"
+    );
+    assert_eq!(
+        error.hints(),
+        ["in the image: apt-get install --yes --no-install-recommends dosfstools erofs-utils systemd-boot-efi"]
+    );
+    assert!(!root.join("usr/lib/kairn").exists() && !root.join("oem").exists());
+}
+
+#[test]
+fn a_kernel_that_cannot_do_it_is_refused_with_every_lack() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, mut options) = (tree(dir.path()), options(dir.path()));
+    let config = CONFIG.replace("CONFIG_DM_VERITY=m\n", "").replace("CONFIG_EROFS_FS_ZIP=y\n", "");
+    fs::write(root.join(format!("boot/config-{KERNEL}")), config).unwrap();
+    let error = convert(&root, &options, &mut Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("CONFIG_DM_VERITY (the sealed root), CONFIG_EROFS_FS with CONFIG_EROFS_FS_ZIP"), "{error}");
+    fs::write(root.join(format!("boot/config-{KERNEL}")), CONFIG).unwrap();
+    options.compressor = Some("zstd,9".to_owned());
+    let error = convert(&root, &options, &mut Vec::new()).unwrap_err();
+    assert!(matches!(error, Error::Compressor { .. }), "{error}");
+    options.kernel = Some("9.9".to_owned());
+    let error = convert(&root, &options, &mut Vec::new()).unwrap_err().to_string();
+    assert!(error.contains("not 9.9"), "{error}");
+}
