@@ -67,8 +67,8 @@ impl Actor<UpgradeAction> for UpgradeActor<'_> {
                 })
             }
             UpgradeAction::UpdateLoader => {
-                let steps = self.loader_steps()?(&self.read_esp()?)?;
-                Ok(steps.iter().all(|step| step.effects.is_empty()))
+                let steps = self.loader_steps()?;
+                self.look_at_esp(|esp| Ok(steps(esp)?.iter().all(|step| step.effects.is_empty())))
             }
             UpgradeAction::Record { sequence, release, .. } => {
                 let release = self.described(*release)?;
@@ -210,14 +210,20 @@ impl UpgradeActor<'_> {
         }
     }
 
+    /// Returns what was read; its files are out of reach by then, since the ESP is mounted for the moment of reading only.
     fn read_esp(&self) -> Result<Esp, Error> {
-        self.volumes.esp.read(|root| Ok(Esp::read(root)?))
+        self.look_at_esp(|esp| Ok(esp.clone()))
+    }
+
+    /// Looks at the ESP and at its files while it is mounted.
+    fn look_at_esp<T>(&self, look: impl FnOnce(&Esp) -> Result<T, Error>) -> Result<T, Error> {
+        self.volumes.esp.read(|root| look(&Esp::read(root)?))
     }
 
     /// Applies effects to the ESP. They are computed twice: where it can be read, to leave it alone when there are none, and where it is
     /// mounted for writing, whose paths they name.
     fn change_esp(&mut self, effects: impl Fn(&Esp) -> Result<Vec<Effect>, Error>) -> Result<(), Error> {
-        if effects(&self.read_esp()?)?.is_empty() {
+        if self.look_at_esp(|esp| Ok(effects(esp)?.is_empty()))? {
             return Ok(());
         }
         self.volumes.esp.write(self.machine, |root, machine| {
