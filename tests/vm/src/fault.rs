@@ -13,6 +13,9 @@ pub enum Fault {
     /// A program on this side failed.
     #[error("{}", chain(.0))]
     Host(#[from] kairn_host::Error),
+    /// An image could not be unpacked or pushed.
+    #[error("{}", chain(.0))]
+    Oci(#[from] kairn_oci::Error),
     /// A promise was not kept.
     #[error("{0}")]
     Failed(String),

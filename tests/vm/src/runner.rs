@@ -68,8 +68,12 @@ pub fn run(world: &World, all: &[Scenario], filter: &[&str]) -> Result<bool, Fau
     thread::scope(|scope| {
         for _ in 0..SLOTS {
             scope.spawn(|| {
-                while let Some(scenario) = lock(&queue).pop_front() {
+                loop {
+                    // A statement of its own, so that the queue is free while the scenario runs.
+                    let next = lock(&queue).pop_front();
+                    let Some(scenario) = next else { break };
                     let taken = slots.take(scenario.slots);
+                    say(&format!("START {}: {}", scenario.name, scenario.about));
                     let began = Instant::now();
                     let ended = perform(world, scenario);
                     drop(taken);
@@ -100,9 +104,10 @@ fn perform(world: &World, scenario: &Scenario) -> Result<Verdict, Fault> {
     let ended = panic::catch_unwind(AssertUnwindSafe(|| (scenario.run)(&stage)));
     let verdict =
         ended.unwrap_or_else(|panic| Err(Fault::Failed(format!("it panicked: {}", panic_text(panic.as_ref())))));
+    let tail = stage.keep_logs()?;
     match verdict {
         Ok(verdict) => fs::remove_dir_all(&stage.dir).map(|()| verdict).map_err(Fault::io("remove its directory")),
-        Err(fault) => Err(Fault::Failed(format!("{fault}\n      what it left: {}", stage.dir.display()))),
+        Err(fault) => Err(Fault::Failed(format!("{fault}\n      what it left: {}{tail}", stage.dir.display()))),
     }
 }
 
@@ -120,7 +125,7 @@ fn conclude(scenario: &Scenario, ended: Result<Verdict, Fault>, began: Instant, 
         }
         Ok(Verdict::Skipped(reason)) => {
             counts.skipped += 1;
-            say(&format!("SKIP  {name}: {reason}"));
+            say(&format!("skipped: {name}: {reason}"));
         }
         Err(fault) => {
             counts.failed += 1;
@@ -180,6 +185,7 @@ mod tests {
             init: PathBuf::new(),
             registry: None,
             work: dir.path().into(),
+            logs: dir.path().join("logs"),
             cache: Cache::open(dir.path().join("images")).unwrap(),
             key: KeyPair::at("/none"),
             tally: Tally::new(dir.path().join("tally")),
@@ -220,6 +226,22 @@ mod tests {
             Ok(Verdict::Passed)
         })];
         assert!(!run(&world(&dir), &all, &[]).unwrap());
+    }
+
+    #[test]
+    fn light_scenarios_run_two_at_a_time() {
+        static HERE: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+        fn meets(_: &Stage<'_>) -> Result<Verdict, Fault> {
+            let mut here = lock(&HERE.0);
+            *here += 1;
+            HERE.1.notify_all();
+            let deadline = std::time::Duration::from_secs(30);
+            let (here, timed) = HERE.1.wait_timeout_while(here, deadline, |here| *here < 2).unwrap();
+            drop(here);
+            if timed.timed_out() { Err(Fault::Failed("the other did not come".into())) } else { Ok(Verdict::Passed) }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        assert!(run(&world(&dir), &[scenario("a", meets), scenario("b", meets)], &[]).unwrap());
     }
 
     #[test]

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// How long building a base system with its media may take when two run at a time on a small machine.
 const BUILD: Duration = Duration::from_secs(30 * 60);
 
+/// Lines of the console that a failure shows.
+const TAIL: usize = 30;
+
 /// What scenarios share.
 pub struct World {
     /// The program `kairn`.
@@ -28,6 +31,8 @@ pub struct World {
     pub work: PathBuf,
     /// Images by the hash of what they were made from.
     pub cache: Cache,
+    /// Logs of consoles, one directory for each scenario; they stay.
+    pub logs: PathBuf,
     /// The key that scenarios put on their machines.
     pub key: KeyPair,
     /// Boots and restarts of mute guests in this run.
@@ -52,6 +57,7 @@ impl World {
             init: given("KAIRN_VM_INIT")?,
             registry: path("KAIRN_VM_REGISTRY"),
             cache: Cache::open(root.join("images"))?,
+            logs: root.join("vm-logs"),
             key: KeyPair::in_dir(&work, &runner)?,
             tally: Tally::new(work.join("tally")),
             work,
@@ -62,19 +68,27 @@ impl World {
     /// Runs `kairn build` into a cached directory: the same programs, source, options and files give the same directory.
     /// Options must not name the output; `files` are those that the options name.
     pub fn build(&self, name: &str, source: &str, options: &[&str], files: &[&Path]) -> Result<PathBuf, Fault> {
-        let mut key = Key::new(name).file(&self.kairn)?.file(&self.init)?.text("source", source);
+        let mut key = self.key_of(name)?.text("source", source);
         for option in options {
             key = key.text("option", option);
         }
         for file in files {
             key = key.file(file)?;
         }
-        let entry = self.cache.get_or_build(&key, |dir| {
-            let build = Invocation::new(self.kairn.to_string_lossy()).args(["build", source, "--output"]);
-            let build = build.arg(dir.join("out").to_string_lossy()).arg("--init").arg(self.init.to_string_lossy());
-            self.runner.run(&build.args(options.iter().copied()).deadline(BUILD)).map(drop).map_err(Fault::from)
-        })?;
+        let entry = self.cache.get_or_build(&key, |dir| self.build_into(&dir.join("out"), source, options))?;
         Ok(entry.join("out"))
+    }
+
+    /// Begins a key of what depends on the programs under test.
+    pub fn key_of(&self, name: &str) -> Result<Key, Fault> {
+        Ok(Key::new(name).file(&self.kairn)?.file(&self.init)?)
+    }
+
+    /// Runs `kairn build` into a directory.
+    pub fn build_into(&self, output: &Path, source: &str, options: &[&str]) -> Result<(), Fault> {
+        let build = Invocation::new(self.kairn.to_string_lossy()).args(["build", source, "--output"]);
+        let build = build.arg(output.to_string_lossy()).arg("--init").arg(self.init.to_string_lossy());
+        self.runner.run(&build.args(options.iter().copied()).deadline(BUILD)).map(drop).map_err(Fault::from)
     }
 }
 
@@ -100,12 +114,34 @@ impl<'a> Stage<'a> {
     /// Begins a machine in the scenario's directory, with the lab's key and the tally of boots.
     pub fn machine(&self, name: &str) -> Builder {
         let (key, tally) = (&self.world.key, self.world.tally.clone());
-        Machine::builder(name, self.dir.join(name)).key(key).tally(tally)
+        Machine::builder(name, self.dir.join(name)).key(key).tally(tally).user(crate::images::USER).watchdog()
     }
 
     /// Starts a registry with a store of its own. `None` when there is no program for it.
     pub fn registry(&self) -> Result<Option<Registry>, Fault> {
         self.world.registry.as_deref().map(|program| Registry::start(program, &self.dir.join("registry"))).transpose()
+    }
+
+    /// Copies the consoles of its machines to where logs stay, and returns the end of the one written last.
+    pub fn keep_logs(&self) -> Result<String, Fault> {
+        let kept = self.world.logs.join(self.name);
+        clear(&kept)?;
+        fs::create_dir_all(&kept).map_err(Fault::io(format!("create {}", kept.display())))?;
+        let mut last = None;
+        for entry in fs::read_dir(&self.dir).map_err(Fault::io("list the scenario's directory"))? {
+            let entry = entry.map_err(Fault::io("list the scenario's directory"))?;
+            let console = entry.path().join("console.log");
+            let Ok(written) = console.metadata().and_then(|meta| meta.modified()) else { continue };
+            let to = kept.join(entry.file_name()).with_extension("log");
+            fs::copy(&console, &to).map_err(Fault::io(format!("keep {}", console.display())))?;
+            last = last.max(Some((written, to)));
+        }
+        let Some((_, path)) = last else { return Ok(String::new()) };
+        let text = fs::read(&path).map_err(Fault::io(format!("read {}", path.display())))?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let mut tail: Vec<&str> = text.lines().rev().filter(|line| !line.trim().is_empty()).take(TAIL).collect();
+        tail.reverse();
+        Ok(tail.iter().map(|line| format!("\n      | {}", line.trim_end())).collect())
     }
 
     /// Says what has been reached.

@@ -1,44 +1,51 @@
-//! Installation media before anything is installed.
+//! Installation media.
 
 use crate::fault::{Fault, ensure};
+use crate::node::Node;
 use crate::runner::Verdict;
 use crate::world::Stage;
 use kairn_host::Runner;
 use kairn_lab::{Disk, Mark};
-use std::path::PathBuf;
 use std::time::Duration;
 
-/// Until kairn-init's first line; emulated, the firmware reads a kernel of 8 MB from a CD-ROM slowly.
-const TO_INIT: Duration = Duration::from_secs(300);
+/// Until kairn-init's first line; emulated, the firmware reads a kernel from a slow medium.
+const TO_INIT: Duration = Duration::from_secs(400);
 /// From there to a prompt.
 const TO_PROMPT: Duration = Duration::from_secs(420);
+/// A command on the live system's console.
+const TO_ANSWER: Duration = Duration::from_secs(120);
+/// From kairn-init's first line on the medium to the reboot of the finished installation.
+const TO_INSTALLED: Duration = Duration::from_secs(20 * 60);
+/// Size of an empty disk.
+const DISK: u64 = 16 << 30;
 
-/// Starts the live system from an AHCI CD-ROM.
-pub fn live_from_cdrom(stage: &Stage<'_>) -> Result<Verdict, Fault> {
-    live(stage, Disk::cdrom(medium(stage)?))
-}
-
-/// Starts the live system from a USB stick.
-pub fn live_from_usb(stage: &Stage<'_>) -> Result<Verdict, Fault> {
-    live(stage, Disk::usb_stick(medium(stage)?))
-}
-
-/// Builds the medium of a bookworm base with the generic kernel, which knows CD-ROMs and sticks.
-fn medium(stage: &Stage<'_>) -> Result<PathBuf, Fault> {
-    let built = stage.world.build("bookworm-iso", "debian:bookworm", &["--iso"], &[])?;
-    stage.note("the medium is built");
-    let entries = std::fs::read_dir(&built).map_err(Fault::io("list the built files"))?;
-    let mut isos = entries
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|e| e == "iso"));
-    isos.next().ok_or_else(|| Fault::Failed(format!("there is no ISO in {}", built.display())))
-}
-
-fn live(stage: &Stage<'_>, medium: Disk) -> Result<Verdict, Fault> {
+/// A medium installs by itself and stays in its drive over two reboots.
+pub fn install_from_cdrom(stage: &Stage<'_>) -> Result<Verdict, Fault> {
+    let medium = Disk::cdrom(stage.world.install_medium()?);
     let disk = Disk::qcow2(stage.dir.join("disk.qcow2"));
-    disk.create(&Runner::default(), 16 << 30)?;
-    let running = stage.machine("live").memory_mib(2048).disk(medium).disk(disk).create()?.start()?;
+    disk.create(&Runner::default(), DISK)?;
+    let machine = stage.machine("node").disk(disk).disk(medium).create()?;
+    let mut node = Node::start_installing(stage, &machine, TO_INSTALLED)?;
+    node.expect_good(1)?;
+    let identity = node.identity()?;
+    node.sh("echo kept > ~/kept && sync")?;
+    node.reboot()?;
+    let status = node.expect_good(1)?;
+    ensure(status.fallback.is_none() && status.recovery.is_some(), || format!("after two boots:\n{status}"))?;
+    let again = node.identity()?;
+    ensure(again == identity, || format!("the machine was {identity:?} and is now {again:?}"))?;
+    let kept = node.sh("cat ~/kept")?;
+    ensure(kept == "kept", || format!("the file of the first boot holds {kept:?}"))?;
+    node.shut_down()?;
+    Ok(Verdict::Passed)
+}
+
+/// A medium that is not told to install offers its live system.
+pub fn live_from_usb(stage: &Stage<'_>) -> Result<Verdict, Fault> {
+    let medium = Disk::usb_stick(stage.world.live_medium()?);
+    let disk = Disk::qcow2(stage.dir.join("disk.qcow2"));
+    disk.create(&Runner::default(), DISK)?;
+    let running = stage.machine("live").disk(medium).disk(disk).create()?.start()?;
     let init = running.await_init(Mark::default(), TO_INIT)?;
     stage.note(&format!("kairn-init runs ({:.1} s after power on)", init.at.as_secs_f64()));
     let console = running.console();
@@ -48,6 +55,17 @@ fn live(stage: &Stage<'_>, medium: Disk) -> Result<Verdict, Fault> {
     ensure(ended.pattern == 2, || format!("the live system ended in: {}", ended.line))?;
     stage.note("the live system has its prompt");
     console.send_line("test -e /run/cos/live_mode && echo kairn-is-$((40 + 2))")?;
-    console.wait_for("kairn-is-42", Duration::from_secs(60))?;
+    console.wait_for("kairn-is-42", TO_ANSWER)?;
+    let before = console.mark();
+    console.send_line("kairn install --plan; echo plan-ended-$((40 + 2))-$?")?;
+    let ended = console.wait_for("plan-ended-42-", TO_ANSWER)?;
+    let plan = console.since(before);
+    for part in ["COS_GRUB", "COS_STATE", "COS_RECOVERY", "COS_PERSISTENT", "/dev/vda"] {
+        ensure(plan.contains(part), || format!("the plan does not name {part}:\n{plan}"))?;
+    }
+    console.rewind(ended.end);
+    console.send_line("blkid -p /dev/vda; echo blank-$((40 + 2))-$?-")?;
+    // blkid(8): 2 when it finds nothing on the device.
+    console.wait_for("blank-42-2-", TO_ANSWER)?;
     Ok(Verdict::Passed)
 }

@@ -1,0 +1,193 @@
+//! A machine with Kairn on it, from one boot to the next.
+
+use crate::fault::{Fault, ensure};
+use crate::world::Stage;
+use kairn_host::{Finished, Runner};
+use kairn_lab::{Disk, Error, Format, Machine, Mark, Pattern, Running, Ssh};
+use kairn_lifecycle::status::{DeploymentStatus, Status};
+use kairn_lifecycle::{DeploymentState, Role, Sequence};
+use regex::Regex;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// From power on or a reboot to kairn-init's first line; emulated firmware reads a kernel from a CD-ROM slowly.
+pub const TO_INIT: Duration = Duration::from_secs(400);
+/// From there to a system that lets us in.
+pub const TO_SSH: Duration = Duration::from_secs(600);
+/// A long command in the guest: an upgrade that unpacks and seals.
+pub const LONG: Duration = Duration::from_secs(30 * 60);
+/// From the order to shut down to the end of QEMU.
+const TO_OFF: Duration = Duration::from_secs(300);
+/// A boot that hangs or fails its checks is over after this time.
+const TO_GIVE_UP: Duration = Duration::from_secs(20 * 60);
+/// What the firmware says when it starts something.
+const FIRMWARE: &str = "BdsDxe: ";
+/// Boots that a fallback may take before it is called a loop.
+const BOOTS: usize = 6;
+
+/// A running machine that is entered by ssh.
+pub struct Node<'a> {
+    stage: &'a Stage<'a>,
+    running: Running,
+    /// Where the boot that is waited for begins on the console.
+    from: Mark,
+    ssh: Ssh,
+}
+
+impl<'a> Node<'a> {
+    /// Starts a machine and waits until it lets us in.
+    pub fn start(stage: &'a Stage<'a>, machine: &Machine) -> Result<Self, Fault> {
+        let running = machine.start()?;
+        let ssh = running.ssh()?;
+        let mut node = Self { stage, running, from: Mark::default(), ssh };
+        node.arrive()?;
+        Ok(node)
+    }
+
+    /// Starts a machine with a medium that installs by itself, and waits for the installed system.
+    pub fn start_installing(stage: &'a Stage<'a>, machine: &Machine, deadline: Duration) -> Result<Self, Fault> {
+        let running = machine.start()?;
+        let live = running.await_init(Mark::default(), TO_INIT)?;
+        stage.note("the medium runs");
+        // Nothing is mute about an installation that writes for minutes; the firmware's next line ends it.
+        let again = running.console().wait_since(live.end, FIRMWARE, deadline)?;
+        stage.note("installed");
+        let ssh = running.ssh()?;
+        let mut node = Self { stage, running, from: again.end, ssh };
+        node.arrive()?;
+        Ok(node)
+    }
+
+    /// Starts a machine whose disk lies over the image of an installed one.
+    pub fn installed(stage: &'a Stage<'a>, name: &str, more: &[Disk]) -> Result<Self, Fault> {
+        let disk = Disk::qcow2(stage.dir.join(format!("{name}.qcow2")));
+        disk.create_over(&Runner::default(), &stage.world.disk_image()?, Format::Raw, None)?;
+        let mut builder = stage.machine(name).disk(disk);
+        for disk in more {
+            builder = builder.disk(disk.clone());
+        }
+        Self::start(stage, &builder.create()?)
+    }
+
+    /// Waits for the next kairn-init and then until the system lets us in and its start is over, health included.
+    pub fn arrive(&mut self) -> Result<(), Fault> {
+        self.running.await_init(self.from, TO_INIT)?;
+        self.ssh = self.running.wait_ssh(TO_SSH)?;
+        self.settle()
+    }
+
+    /// Waits until systemd has nothing left to start; that health follows from it is for the caller to see.
+    fn settle(&self) -> Result<(), Fault> {
+        let settled = self.ssh.run_within("sudo systemctl is-system-running --wait", TO_SSH)?;
+        self.stage.note(&format!("{}: {}", self.running.machine().name(), settled.text().trim()));
+        Ok(())
+    }
+
+    /// Runs a shell command that must succeed.
+    pub fn sh(&self, command: &str) -> Result<String, Fault> {
+        Ok(self.ssh.check(command)?.trim_end().to_owned())
+    }
+
+    /// Runs a long shell command; its status is the caller's to judge.
+    pub fn long(&self, command: &str) -> Result<Finished, Fault> {
+        Ok(self.ssh.run_within(command, LONG)?)
+    }
+
+    /// Reads the machine's status.
+    pub fn status(&self) -> Result<Status, Fault> {
+        let text = self.ssh.check("sudo kairn status --output json")?;
+        serde_json::from_str(&text)
+            .map_err(|error| Fault::Failed(format!("the status cannot be read: {error}: {text}")))
+    }
+
+    /// Fails unless a deployment runs and is good.
+    pub fn expect_good(&self, sequence: u32) -> Result<Status, Fault> {
+        let status = self.status()?;
+        let sequence = Sequence(sequence);
+        ensure(status.running == Role::Deployment { sequence }, || {
+            format!("deployment {sequence} should run:\n{status}")
+        })?;
+        let state = deployment(&status, sequence).map(|found| found.state);
+        ensure(state == Some(DeploymentState::Good), || format!("deployment {sequence} should be good:\n{status}"))?;
+        Ok(status)
+    }
+
+    /// Reboots and waits for the system that comes.
+    pub fn reboot(&mut self) -> Result<(), Fault> {
+        self.order_reboot()?;
+        self.arrive()
+    }
+
+    /// Reboots and waits, over failing boots, until a deployment runs; returns how many boots it took.
+    pub fn reboot_until(&mut self, sequence: u32) -> Result<usize, Fault> {
+        self.order_reboot()?;
+        let which = Regex::new(r"kairn-init: entry kairn-(\d+)|kairn-init: recovery").map_err(wrong)?;
+        for boot in 1..=BOOTS {
+            let console = self.running.console();
+            let firmware = console.wait_since(self.from, FIRMWARE, TO_GIVE_UP)?;
+            let init = self.running.await_init(firmware.end, TO_INIT)?;
+            self.from = init.end;
+            let entry = console.wait_since(init.end, Pattern::Regex(which.clone()), TO_INIT)?;
+            self.stage.note(&format!("boot {boot}: {}", entry.line.trim()));
+            if entry.text.ends_with(&format!("kairn-{sequence}")) {
+                self.ssh = self.running.wait_ssh(TO_SSH)?;
+                self.settle()?;
+                return Ok(boot);
+            }
+        }
+        Err(Fault::Failed(format!("{BOOTS} boots did not lead to deployment {sequence}")))
+    }
+
+    fn order_reboot(&mut self) -> Result<(), Fault> {
+        self.from = self.running.console().mark();
+        match self.ssh.run("sudo systemctl reboot") {
+            // The connection may end before the answer comes.
+            Ok(_) | Err(Error::Guest { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Powers off by the button and waits for the end.
+    pub fn shut_down(self) -> Result<(), Fault> {
+        Ok(self.running.shut_down(TO_OFF)?)
+    }
+
+    /// Returns what tells this machine from others and must stay over reboots.
+    pub fn identity(&self) -> Result<Identity, Fault> {
+        Ok(Identity {
+            machine_id: self.sh("cat /etc/machine-id")?,
+            host_key: self.sh("cat /etc/ssh/ssh_host_ed25519_key.pub | cut -d' ' -f2")?,
+            disk: self.sh("sudo blkid -p -s PTUUID -o value /dev/vda")?,
+        })
+    }
+}
+
+/// What tells a machine from others.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Of /etc/machine-id.
+    pub machine_id: String,
+    /// The public half of sshd's key.
+    pub host_key: String,
+    /// The GUID of its partition table.
+    pub disk: String,
+}
+
+/// Finds a deployment in a status.
+pub fn deployment(status: &Status, sequence: Sequence) -> Option<&DeploymentStatus> {
+    status.deployments.iter().find(|found| found.sequence == sequence)
+}
+
+/// Makes a fault of an error that is a mistake of ours.
+pub fn wrong(error: impl std::fmt::Display) -> Fault {
+    Fault::Failed(error.to_string())
+}
+
+/// Exports a disk of a machine that is off as a raw image.
+pub fn export(disk: &Disk, to: &Path) -> Result<(), Fault> {
+    if to.exists() {
+        fs::remove_file(to).map_err(Fault::io("remove an old export"))?;
+    }
+    Ok(disk.export_raw(&Runner::default(), to)?)
+}

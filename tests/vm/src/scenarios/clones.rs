@@ -1,0 +1,42 @@
+//! Disk images written to disks that are larger than they.
+
+use crate::fault::{Fault, ensure};
+use crate::node::{Identity, Node, export, wrong};
+use crate::runner::Verdict;
+use crate::world::Stage;
+use kairn_host::{Invocation, Runner};
+use kairn_lab::{Disk, Format};
+use std::path::Path;
+
+/// The image's first boot fits it to its disk; two copies of it are two machines.
+pub fn larger_disk(stage: &Stage<'_>) -> Result<Verdict, Fault> {
+    let image = stage.world.disk_image()?;
+    let size = image.metadata().map_err(Fault::io("read the disk image"))?.len();
+    let first = clone(stage, "first", &image, size)?;
+    let second = clone(stage, "second", &image, size)?;
+    let differ =
+        first.machine_id != second.machine_id && first.host_key != second.host_key && first.disk != second.disk;
+    ensure(differ, || format!("two machines share an identity: {first:?} and {second:?}"))?;
+    Ok(Verdict::Passed)
+}
+
+fn clone(stage: &Stage<'_>, name: &str, image: &Path, size: u64) -> Result<Identity, Fault> {
+    let disk = Disk::qcow2(stage.dir.join(format!("{name}.qcow2")));
+    disk.create_over(&Runner::default(), image, Format::Raw, Some(size * 4))?;
+    let node = Node::start(stage, &stage.machine(name).disk(disk.clone()).create()?)?;
+    node.expect_good(1)?;
+    let identity = node.identity()?;
+    let grown: u64 = node.sh("df -B1 --output=size /usr/local | tail -1")?.trim().parse().map_err(wrong)?;
+    ensure(grown > size * 3 / 10 * 9, || {
+        format!("the persistent file system has {grown} bytes on a disk that has {} more than its image", size * 3)
+    })?;
+    node.shut_down()?;
+    let raw = stage.dir.join(format!("{name}.raw"));
+    export(&disk, &raw)?;
+    let verified = Runner::default().run(&Invocation::new("sgdisk").arg("-v").arg(raw.to_string_lossy()))?;
+    std::fs::remove_file(&raw).map_err(Fault::io("remove the export"))?;
+    let said = verified.text();
+    ensure(said.contains("No problems found"), || format!("sgdisk finds: {said}"))?;
+    stage.note(&format!("{name}: {grown} bytes for persistent data, {}", identity.machine_id));
+    Ok(identity)
+}

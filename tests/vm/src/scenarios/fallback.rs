@@ -1,0 +1,139 @@
+//! Releases that do not work: the machine comes back to the one before without a hand, and says why.
+
+use super::upgrade::WITH_UNIT;
+use crate::fault::{Fault, ensure};
+use crate::images::Change;
+use crate::node::{Node, deployment, wrong};
+use crate::runner::Verdict;
+use crate::world::Stage;
+use kairn_host::{Invocation, Runner};
+use kairn_lab::Disk;
+use kairn_lifecycle::{DeploymentState, Sequence};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// A bzImage holds this at 0x202 (the kernel's boot protocol, `header`).
+const BOOT_HEADER: &[u8] = b"HdrS";
+const BOOT_HEADER_AT: usize = 0x202;
+const SECTOR: usize = 512;
+
+/// The release's first program ends at once.
+pub fn init_exits(stage: &Stage<'_>) -> Result<Verdict, Fault> {
+    let release = stage.world.variant("init-exits", &[Change::Link("usr/sbin/init", "/usr/bin/false")])?;
+    let mut node = upgraded(stage, &release)?;
+    fell_back(stage, &mut node, 3, &["handed over"])
+}
+
+/// The release fails a check of its own.
+pub fn health_fails(stage: &Stage<'_>) -> Result<Verdict, Fault> {
+    let check = "deadline: 20s\nchecks:\n  - name: what never holds\n    command: [/bin/false]\n";
+    let change = Change::Write("usr/lib/kairn/health.d/50-never.yaml", 0o644, check);
+    let mut node = upgraded(stage, &stage.world.variant("health-fails", &[change])?)?;
+    fell_back(stage, &mut node, 3, &["what never holds"])
+}
+
+/// The firmware finds half of the kernel image.
+pub fn kernel_truncated(stage: &Stage<'_>) -> Result<Verdict, Fault> {
+    let mut node = upgraded(stage, &stage.world.variant("second", WITH_UNIT)?)?;
+    spoil_kernel(&node, |path| format!("truncate -s 4M {path}"))?;
+    fell_back_unseen(stage, &mut node)
+}
+
+/// The firmware finds a kernel image that holds no kernel.
+pub fn kernel_garbage(stage: &Stage<'_>) -> Result<Verdict, Fault> {
+    let release = stage.world.variant("second", WITH_UNIT)?;
+    let image = fs::read(release.join("release/kernel.efi")).map_err(Fault::io("read the kernel image"))?;
+    let header = image.windows(BOOT_HEADER.len()).position(|window| window == BOOT_HEADER);
+    let start = header.and_then(|at| at.checked_sub(BOOT_HEADER_AT)).filter(|start| start % SECTOR == 0);
+    let start = start.ok_or_else(|| Fault::Failed("no kernel was found in its image".into()))? / SECTOR;
+    let mut node = upgraded(stage, &release)?;
+    spoil_kernel(&node, |path| {
+        format!("dd if=/dev/urandom of={path} bs={SECTOR} seek={start} count=8192 conv=notrunc")
+    })?;
+    fell_back_unseen(stage, &mut node)
+}
+
+/// One bit of systemd's own program is not as it was built.
+pub fn bit_flipped(stage: &Stage<'_>) -> Result<Verdict, Fault> {
+    let release = stage.world.variant("second", WITH_UNIT)?;
+    let root = release.join("release/root.erofs");
+    let at = place_of(&root, "/usr/lib/systemd/systemd")?;
+    let mut byte = [0];
+    let read = File::open(&root).and_then(|file| file.read_exact_at(&mut byte, at));
+    read.map_err(Fault::io("read the root image"))?;
+    let mut node = upgraded(stage, &release)?;
+    let id = deployment(&node.status()?, Sequence(2)).and_then(|found| found.release);
+    let id = id.ok_or_else(|| Fault::Failed("the upgrade made no deployment 2".into()))?;
+    let state = "/run/initramfs/cos-state";
+    let file = format!("{state}/kairn/releases/{id}/root.erofs");
+    let flipped = byte.map(|byte| byte ^ 0x10).map(|byte| format!("\\{byte:03o}")).concat();
+    node.sh(&format!(
+        "sudo mount -o remount,rw {state} && printf '{flipped}' | sudo dd of={file} bs=1 seek={at} conv=notrunc && sync"
+    ))?;
+    fell_back(stage, &mut node, 3, &[])
+}
+
+/// Upgrades an installed machine from a release on a second disk.
+fn upgraded<'a>(stage: &'a Stage<'a>, release: &Path) -> Result<Node<'a>, Fault> {
+    let disk = Disk { read_only: true, ..Disk::raw(release.join("release.img")) };
+    let node = Node::installed(stage, "node", &[disk])?;
+    node.expect_good(1)?;
+    let done =
+        node.long("sudo mount -o ro /dev/vdb /mnt && sudo kairn upgrade --source release:/mnt && sudo umount /mnt")?;
+    ensure(done.status.success(), || format!("the upgrade failed: {}{}", done.text(), done.stderr))?;
+    stage.note("upgraded");
+    let status = node.status()?;
+    let second = deployment(&status, Sequence(2)).map(|found| found.state);
+    ensure(second == Some(DeploymentState::Trying), || format!("deployment 2 is not on trial:\n{status}"))?;
+    Ok(node)
+}
+
+/// Spoils the kernel image of deployment 2 on the ESP.
+fn spoil_kernel(node: &Node<'_>, how: impl Fn(&str) -> String) -> Result<(), Fault> {
+    let mount = "/run/vm-esp";
+    node.sh(&format!("sudo mkdir -p {mount} && sudo mount LABEL=COS_GRUB {mount}"))?;
+    let entry = format!("sudo cat {mount}/loader/entries/kairn-2+2.conf");
+    let path = node.sh(&format!("{entry} | awk '$1 == \"uki\" || $1 == \"efi\" {{ print $2 }}'"))?;
+    ensure(path.starts_with('/') && path.lines().count() == 1, || format!("the entry names `{path}`"))?;
+    node.sh(&format!("sudo {} && sync && sudo umount {mount}", how(&format!("{mount}{path}"))))?;
+    Ok(())
+}
+
+/// Reboots, and expects deployment 1 after so many boots with a reason that holds some words.
+fn fell_back(stage: &Stage<'_>, node: &mut Node<'_>, boots: usize, words: &[&str]) -> Result<Verdict, Fault> {
+    let took = node.reboot_until(1)?;
+    let status = node.expect_good(1)?;
+    ensure(took == boots, || format!("coming back took {took} boots instead of {boots}"))?;
+    let second = deployment(&status, Sequence(2)).map(|found| found.state);
+    ensure(second == Some(DeploymentState::Bad), || format!("deployment 2 is not bad:\n{status}"))?;
+    let fallback = status.fallback.clone().filter(|fallback| fallback.sequence == Sequence(2));
+    let Some(fallback) = fallback else {
+        return Err(Fault::Failed(format!("the status does not say why the machine fell back:\n{status}")));
+    };
+    stage.note(&format!("it says: {}", fallback.reason));
+    for word in words {
+        ensure(fallback.reason.contains(word), || format!("the reason does not hold `{word}`: {}", fallback.reason))?;
+    }
+    Ok(Verdict::Passed)
+}
+
+/// The same for kernels that never reach kairn-init: only the last boot is seen, and no button may have been pressed.
+fn fell_back_unseen(stage: &Stage<'_>, node: &mut Node<'_>) -> Result<Verdict, Fault> {
+    let mute = || stage.world.tally.counts().map(|counts| counts.retried.len());
+    let before = mute()?;
+    let verdict = fell_back(stage, node, 1, &["did not load"])?;
+    ensure(mute()? == before, || "the machine came back only after it was reset by hand".into())?;
+    Ok(verdict)
+}
+
+/// Asks `dump.erofs` where a file's first data lies in an image; its table has lines `0: 0..4096 | 4096 : 8192..12288 | 4096`.
+fn place_of(image: &Path, path: &str) -> Result<u64, Fault> {
+    let dump = Invocation::new("dump.erofs").args(["-e", "--path", path]).arg(image.to_string_lossy());
+    let table = Runner::default().run(&dump)?.text();
+    let line = table.lines().find(|line| line.trim_start().starts_with("0:"));
+    let physical = line.and_then(|line| line.rsplit_once(" : ")).and_then(|(_, rest)| rest.split("..").next());
+    let start = physical.ok_or_else(|| Fault::Failed(format!("dump.erofs says: {table}")))?;
+    // Not its first byte: the middle of a block is as good and no header.
+    Ok(start.trim().parse::<u64>().map_err(wrong)? + 1000)
+}
