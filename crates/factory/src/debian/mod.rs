@@ -172,8 +172,11 @@ fn run(recipe: &Recipe, tree: &Path, work: &Path, runner: &Runner) -> Result<Ori
     let mut packages: Vec<&str> = PACKAGES.to_vec();
     packages.push(&kernel);
     packages.extend(recipe.packages.iter().map(String::as_str));
-    let mut invocation = Invocation::new("mmdebstrap")
-        .args(["--mode=root", "--variant=minbase", "--format=directory", "--quiet"])
+    runner.run(&Invocation::new("mmdebstrap").arg("--version")).map_err(Error::needs("mmdebstrap"))?;
+    // In a mount namespace of its own: without root only there mounts are allowed, and what a killed run leaves mounted is
+    // gone with it.
+    let mut invocation = Invocation::new("unshare")
+        .args(["--mount", "mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory", "--quiet"])
         .arg("--aptopt=APT::Install-Recommends \"false\"")
         .arg(format!("--include={}", packages.join(",")))
         .args(UNREAD.iter().map(|option| format!("--dpkgopt={option}")))
@@ -186,7 +189,7 @@ fn run(recipe: &Recipe, tree: &Path, work: &Path, runner: &Runner) -> Result<Ori
         .arg(format!("deb [trusted=yes] copy:{} ./", repository.display()))
         .env("SOURCE_DATE_EPOCH", epoch.to_string())
         .deadline(Duration::from_secs(3600));
-    runner.run(&invocation).map_err(Error::needs("mmdebstrap"))?;
+    runner.run(&invocation).map_err(Error::needs("util-linux"))?;
     let packages = installed(tree)?;
     settle(tree, &archives, &packages)?;
     Ok(Origin { suite: recipe.suite.clone(), indices, packages, epoch })

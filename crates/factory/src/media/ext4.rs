@@ -13,6 +13,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use uuid::Uuid;
 
+/// Features, named one by one so that no `mke2fs.conf` decides. `metadata_csum_seed` lets the first boot of a disk image give
+/// a mounted file system a UUID of its own: without it the UUID is part of every checksum.
+const FEATURES: &str = "none,has_journal,ext_attr,resize_inode,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,\
+    huge_file,dir_nlink,extra_isize,metadata_csum,metadata_csum_seed";
+
 /// A file system to make.
 #[derive(Clone, Debug)]
 pub(crate) struct Ext4 {
@@ -53,15 +58,17 @@ impl Ext4 {
         drop(file);
         let image = fs::canonicalize(image).map_err(Error::path("find", image))?.to_string_lossy().into_owned();
         let time = self.epoch.to_string();
-        // Every option that a mke2fs.conf or the clock could decide is decided here. `lazy_itable_init` would leave the inode
+        // `lazy_itable_init` would leave the inode
         // tables to a kernel thread; on a sparse file they are zero already.
         let format = Invocation::new("mke2fs")
-            .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-m", "0", "-L", &self.label])
+            .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256", "-i", "16384", "-m", "0"])
+            .args(["-O", FEATURES, "-L", &self.label])
             // Checksums that do not contain the UUID: the first boot of a disk image changes it while the file system is mounted.
             .args(["-O", "metadata_csum_seed"])
             .args(["-U", &self.uuid.to_string(), "-e", "remount-ro", "-E"])
             .arg(format!("hash_seed={},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0", self.hash_seed()))
             .arg(&image)
+            .env("MKE2FS_CONFIG", "/dev/null")
             .env("E2FSPROGS_FAKE_TIME", &time)
             .env("SOURCE_DATE_EPOCH", &time);
         runner.run(&format).map_err(Error::needs("e2fsprogs"))?;
