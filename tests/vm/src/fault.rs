@@ -16,6 +16,9 @@ pub enum Fault {
     /// An image could not be unpacked or pushed.
     #[error("{}", chain(.0))]
     Oci(#[from] kairn_oci::Error),
+    /// It cannot be tried on this side; the reason. The scenario counts as skipped.
+    #[error("{0}")]
+    Cannot(String),
     /// A promise was not kept.
     #[error("{0}")]
     Failed(String),

@@ -69,6 +69,9 @@ impl World {
     /// Builds a release that differs from the base in some files; the directory holds `oci`, `release` and a disk `release.img`
     /// with the release on it.
     pub fn variant(&self, name: &str, changes: &[Change]) -> Result<PathBuf, Fault> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(Fault::Cannot("only root can unpack a release with its owners and change it".into()));
+        }
         let base = self.base()?;
         let tree = self.tree(&base)?;
         let key = self.key_of(name)?.text("changes", &format!("{changes:?}")).text("base", &base.to_string_lossy());

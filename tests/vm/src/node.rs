@@ -153,6 +153,12 @@ impl<'a> Node<'a> {
         Ok(self.running.shut_down(TO_OFF)?)
     }
 
+    /// Lets the machine run on; returns it with the command that enters it.
+    pub fn detach(self) -> (Machine, Vec<String>) {
+        let session = self.ssh.session(&[]);
+        (self.running.detach(), session)
+    }
+
     /// Returns what tells this machine from others and must stay over reboots.
     pub fn identity(&self) -> Result<Identity, Fault> {
         Ok(Identity {

@@ -105,6 +105,13 @@ fn perform(world: &World, scenario: &Scenario) -> Result<Verdict, Fault> {
     let verdict =
         ended.unwrap_or_else(|panic| Err(Fault::Failed(format!("it panicked: {}", panic_text(panic.as_ref())))));
     let tail = stage.keep_logs()?;
+    let verdict = match verdict {
+        Err(Fault::Cannot(reason)) => Ok(Verdict::Skipped(reason)),
+        Err(Fault::Lab(kairn_lab::Error::NoPackage { object, package })) => {
+            Ok(Verdict::Skipped(format!("`{object}` is not installed; it is in the package {package}")))
+        }
+        verdict => verdict,
+    };
     match verdict {
         Ok(verdict) => fs::remove_dir_all(&stage.dir).map(|()| verdict).map_err(Fault::io("remove its directory")),
         Err(fault) => Err(Fault::Failed(format!("{fault}\n      what it left: {}{tail}", stage.dir.display()))),

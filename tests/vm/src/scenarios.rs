@@ -3,10 +3,10 @@
 use crate::runner::Scenario;
 
 mod clones;
-mod fallback;
+pub mod fallback;
 mod media;
 mod registry;
-mod upgrade;
+pub mod upgrade;
 
 /// All scenarios; those that take longest first, so that none runs alone at the end.
 pub const ALL: &[Scenario] = &[

@@ -13,6 +13,13 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+/// A release with a check that never passes.
+pub const UNHEALTHY: &[Change] = &[Change::Write(
+    "usr/lib/kairn/health.d/50-never.yaml",
+    0o644,
+    "deadline: 20s\nchecks:\n  - name: what never holds\n    command: [/bin/false]\n",
+)];
+
 /// A bzImage holds this at 0x202 (the kernel's boot protocol, `header`).
 const BOOT_HEADER: &[u8] = b"HdrS";
 const BOOT_HEADER_AT: usize = 0x202;
@@ -27,9 +34,7 @@ pub fn init_exits(stage: &Stage<'_>) -> Result<Verdict, Fault> {
 
 /// The release fails a check of its own.
 pub fn health_fails(stage: &Stage<'_>) -> Result<Verdict, Fault> {
-    let check = "deadline: 20s\nchecks:\n  - name: what never holds\n    command: [/bin/false]\n";
-    let change = Change::Write("usr/lib/kairn/health.d/50-never.yaml", 0o644, check);
-    let mut node = upgraded(stage, &stage.world.variant("health-fails", &[change])?)?;
+    let mut node = upgraded(stage, &stage.world.variant("health-fails", UNHEALTHY)?)?;
     fell_back(stage, &mut node, 3, &["what never holds"])
 }
 
