@@ -25,6 +25,19 @@ pub(crate) struct Selection {
     pub(crate) missing_essential: Vec<String>,
 }
 
+impl Selection {
+    /// Says in one sentence which hardware and comforts this kernel has no modules for.
+    pub(crate) fn lacks(&self) -> Option<String> {
+        let groups = WANTED.iter().filter_map(|wanted| {
+            let lacking = |name: &&&str| self.closure.missing.iter().any(|missing| missing == *name);
+            let names: Vec<&str> = wanted.names.iter().filter(lacking).copied().collect();
+            (!names.is_empty()).then(|| format!("{} ({})", names.join(", "), wanted.reason))
+        });
+        let groups: Vec<String> = groups.collect();
+        (!groups.is_empty()).then(|| format!("the kernel has no module {}", groups.join("; ")))
+    }
+}
+
 impl Modules {
     /// Reads what `depmod` left.
     pub(crate) fn read(tree: &Rootfs, release: &str) -> Result<Self, Error> {

@@ -8,7 +8,7 @@ use super::{CMDLINE, Options, mounts, shadow, units};
 use crate::Error;
 use crate::embedded;
 use crate::rootfs::Rootfs;
-use kairn_firmware::LoaderVersion;
+use kairn_firmware::{LoaderVersion, SUPPORTED_LOADERS};
 use kairn_host::Content;
 use kairn_layout::{Bytes, paths};
 use kairn_lifecycle::{Architecture, Blob, BootFacts, Digest};
@@ -91,10 +91,13 @@ fn make(root: &Path, options: &Options, sink: &mut dyn Sink) -> Result<Plan, Err
         });
         made
     })?;
-    if !selection.closure.missing.is_empty() {
+    warnings.extend(selection.lacks());
+    if !LoaderVersion::parse(&boot.loader_version).is_some_and(|version| version.is_supported()) {
+        let known: Vec<String> = SUPPORTED_LOADERS.iter().map(ToString::to_string).collect();
         warnings.push(format!(
-            "the kernel has no {}: machines with such hardware will not boot this image",
-            selection.closure.missing.join(", ")
+            "systemd-boot {} was not proven to count boots as Kairn needs it (proven: {}); it will not replace a proven one",
+            boot.loader_version,
+            known.join(", ")
         ));
     }
     warnings.append(&mut shadow::warnings(&tree)?);
