@@ -10,7 +10,7 @@ use kairn_host::{Clock, Lock, RealMachine, SystemClock, clock, files};
 use kairn_layout::{Bytes, paths};
 use kairn_lifecycle::BootReport;
 use kairn_lifecycle::install::{InstallFacts, InstallRequest, plan};
-use kairn_report::{Event, Kind, Report, Sink};
+use kairn_report::{Kind, Report, Sink};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -58,8 +58,7 @@ pub fn run(verb: &Install, progress: &mut Progress) -> Result<ExitCode, Report> 
     }
     let clock = SystemClock;
     let lock = Lock::take(Path::new(paths::run::LOCK), "kairn install", clock.since_epoch())?;
-    progress.event(Event::start("choose-disk", plan.choice.to_string()));
-    progress.event(Event::done("choose-disk"));
+    output::say(plan.choice.to_string().trim_end());
     let material = Material { config: wanted.bytes, made_at: clock::utc(clock.since_epoch()), source: None };
     let mut machine = RealMachine::this();
     let mut actor = InstallActor::new(&mut machine, &variables, &material);
