@@ -132,7 +132,8 @@ fn conclude(scenario: &Scenario, ended: Result<Verdict, Fault>, began: Instant, 
         }
         Ok(Verdict::Skipped(reason)) => {
             counts.skipped += 1;
-            say(&format!("skipped: {name}: {reason}"));
+            // Not `skipped: `, which `cargo xtask` counts by itself in the output of libtest.
+            say(&format!("SKIP  {name}: {reason}"));
         }
         Err(fault) => {
             counts.failed += 1;
