@@ -81,6 +81,14 @@ pub enum Error {
     /// apt knows no mirror of Debian.
     #[error("apt on this machine names no mirror of Debian")]
     NoMirror,
+    /// The bootstrap failed.
+    #[error("Debian {suite} cannot be bootstrapped: {said}")]
+    Bootstrap {
+        /// The suite.
+        suite: String,
+        /// The errors of apt, dpkg and mmdebstrap.
+        said: String,
+    },
     /// The signing keys of Debian are not there.
     #[error("no keyring with Debian's signing keys was found (`{0}`)")]
     NoKeyring(PathBuf),

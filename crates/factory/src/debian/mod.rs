@@ -176,7 +176,7 @@ fn run(recipe: &Recipe, tree: &Path, work: &Path, runner: &Runner) -> Result<Ori
     // In a mount namespace of its own: without root only there mounts are allowed, and what a killed run leaves mounted is
     // gone with it.
     let mut invocation = Invocation::new("unshare")
-        .args(["--mount", "mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory", "--quiet"])
+        .args(["--mount", "mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory"])
         .arg("--aptopt=APT::Install-Recommends \"false\"")
         .arg(format!("--include={}", packages.join(",")))
         .args(UNREAD.iter().map(|option| format!("--dpkgopt={option}")))
@@ -189,10 +189,23 @@ fn run(recipe: &Recipe, tree: &Path, work: &Path, runner: &Runner) -> Result<Ori
         .arg(format!("deb [trusted=yes] copy:{} ./", repository.display()))
         .env("SOURCE_DATE_EPOCH", epoch.to_string())
         .deadline(Duration::from_secs(3600));
-    runner.run(&invocation).map_err(Error::needs("util-linux"))?;
+    runner.run(&invocation).map_err(|error| reason(&recipe.suite, error))?;
     let packages = installed(tree)?;
     settle(tree, &archives, &packages)?;
     Ok(Origin { suite: recipe.suite.clone(), indices, packages, epoch })
+}
+
+/// Picks what apt and dpkg call an error out of what the bootstrap said.
+fn reason(suite: &str, error: kairn_host::Error) -> Error {
+    let said = match &error {
+        kairn_host::Error::Program { stderr, .. } => {
+            let errors = stderr.lines().filter_map(|line| line.strip_prefix("E: "));
+            let errors = errors.filter(|line| !line.starts_with("mmdebstrap failed"));
+            errors.collect::<Vec<_>>().join("; ")
+        }
+        _ => String::new(),
+    };
+    if said.is_empty() { Error::needs("util-linux")(error) } else { Error::Bootstrap { suite: suite.to_owned(), said } }
 }
 
 /// Fetches the signed indices through apt's own methods, so that its proxies and certificates hold here too.
@@ -314,4 +327,19 @@ fn empty_dir(dir: &Path) -> Result<(), Error> {
         removed.map_err(Error::path("remove", entry.path()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_bootstrap_says_what_apt_said() {
+        let error = kairn_host::Error::Program {
+            command: "mmdebstrap".to_owned(),
+            status: "exit code 1".to_owned(),
+            stderr: "I: x\nE: Release file is expired\nE: mmdebstrap failed to run\n".to_owned(),
+        };
+        assert_eq!(reason("sid", error).to_string(), "Debian sid cannot be bootstrapped: Release file is expired");
+    }
 }
