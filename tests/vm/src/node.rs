@@ -122,7 +122,7 @@ impl<'a> Node<'a> {
     /// Reboots and waits, over failing boots, until a deployment runs; returns how many boots it took.
     pub fn reboot_until(&mut self, sequence: u32) -> Result<usize, Fault> {
         self.order_reboot()?;
-        let which = Regex::new(r"kairn-init: entry kairn-(\d+)|kairn-init: recovery").map_err(wrong)?;
+        let which = Regex::new(r"kairn-init: entry kairn-(?:\d+|[a-z]+)[+.]").map_err(wrong)?;
         for boot in 1..=BOOTS {
             let console = self.running.console();
             let firmware = console.wait_since(self.from, FIRMWARE, TO_GIVE_UP)?;
@@ -130,7 +130,8 @@ impl<'a> Node<'a> {
             self.from = init.end;
             let entry = console.wait_since(init.end, Pattern::Regex(which.clone()), TO_INIT)?;
             self.stage.note(&format!("boot {boot}: {}", entry.line.trim()));
-            if entry.text.ends_with(&format!("kairn-{sequence}")) {
+            if entry.text.contains(&format!("kairn-{sequence}.")) || entry.text.contains(&format!("kairn-{sequence}+"))
+            {
                 self.ssh = self.running.wait_ssh(TO_SSH)?;
                 self.settle()?;
                 return Ok(boot);
