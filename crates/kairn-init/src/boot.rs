@@ -338,7 +338,7 @@ fn read_variables() -> Result<Hints, Error> {
         entry: text(variables::SELECTED)?.filter(|entry| !entry.is_empty()),
         partition: text(variables::DEVICE_PART)?,
         disk: None,
-        counted: vars.get(&format!("LoaderBootCountPath-{LOADER}"))?.is_some(),
+        counted: text(&format!("LoaderBootCountPath-{LOADER}"))?,
         entries: listed.map(|variable| role::entries(&variable.data)).unwrap_or_default(),
     })
 }

@@ -12,8 +12,9 @@ pub struct Hints {
     pub partition: Option<String>,
     /// GUID of the disk, from the command line.
     pub disk: Option<String>,
-    /// The loader says that it counted this boot (`LoaderBootCountPath`).
-    pub counted: bool,
+    /// Path of the entry that the loader counted last (`LoaderBootCountPath`). One that did not load went back to the firmware, and
+    /// the variable outlives it until power off: it may name another entry than the one that boots.
+    pub counted: Option<String>,
     /// All entries that the loader found (`LoaderEntries`); empty when it does not say.
     pub entries: Vec<String>,
 }
@@ -33,7 +34,7 @@ impl Hints {
     pub fn with_cmdline(mut self, cmdline: &Cmdline) -> Self {
         if let Some(entry) = cmdline.get("kairn.entry") {
             self.entry = Some(entry.to_owned());
-            (self.counted, self.entries) = (false, Vec::new());
+            (self.counted, self.entries) = (None, Vec::new());
         }
         self.disk = cmdline.get("kairn.disk").map(str::to_owned);
         self
@@ -44,7 +45,10 @@ impl Hints {
     pub fn booted(&self) -> Option<Booted> {
         let name = EntryName::parse(self.entry.as_deref()?)?;
         let counted = matches!(name, EntryName::Deployment { counter: Some(_), .. });
-        Some(Booted { name, trial: counted || self.counted && name != EntryName::Recovery })
+        // The loader writes `\loader\entries\NAME`.
+        let last = self.counted.as_deref().and_then(|path| EntryName::parse(path.rsplit(['\\', '/']).next()?));
+        let same = last.is_some_and(|last| last.stripped() == name.stripped());
+        Some(Booted { name, trial: counted || same && name != EntryName::Recovery })
     }
 
     /// Says whether the booted deployment is the highest that is not bad, as far as the loader's own list shows it; `None` when only
@@ -97,14 +101,16 @@ mod tests {
     fn the_entry_fixes_role_and_trial() {
         let deployment = Role::Deployment { sequence: Sequence(5) };
         for (entry, counted, wanted) in [
-            ("kairn-5.conf", false, Some((deployment, false))),
-            ("kairn-5.conf", true, Some((deployment, true))),
-            ("kairn-5+2.conf", false, Some((deployment, true))),
-            ("kairn-5+0-1.conf", false, Some((deployment, true))),
-            ("kairn-recovery.conf", true, Some((Role::Recovery, false))),
-            ("auto-windows", false, None),
+            ("kairn-5.conf", None, Some((deployment, false))),
+            ("kairn-5.conf", Some(r"\loader\entries\kairn-5+1-1.conf"), Some((deployment, true))),
+            // Deployment 6 did not load, and the firmware started the loader again.
+            ("kairn-5.conf", Some(r"\loader\entries\kairn-6+0-2.conf"), Some((deployment, false))),
+            ("kairn-5+2.conf", None, Some((deployment, true))),
+            ("kairn-5+0-1.conf", None, Some((deployment, true))),
+            ("kairn-recovery.conf", Some(r"\loader\entries\kairn-5+0-2.conf"), Some((Role::Recovery, false))),
+            ("auto-windows", None, None),
         ] {
-            let booted = Hints { counted, ..hints(entry, &[]) }.booted();
+            let booted = Hints { counted: counted.map(str::to_owned), ..hints(entry, &[]) }.booted();
             assert_eq!(booted.map(|booted| (booted.role(), booted.trial)), wanted, "{entry}");
         }
         assert_eq!(Hints::default().booted(), None);
@@ -113,7 +119,8 @@ mod tests {
     #[test]
     fn the_command_line_wins_over_the_firmware() {
         let cmdline = Cmdline::parse("kairn.entry=kairn-2.conf kairn.disk=AB");
-        let merged = Hints { counted: true, ..hints("kairn-5+1.conf", &["kairn-5+1.conf"]) }.with_cmdline(&cmdline);
+        let merged = Hints { counted: Some("kairn-5.conf".into()), ..hints("kairn-5+1.conf", &["kairn-5+1.conf"]) }
+            .with_cmdline(&cmdline);
         assert_eq!(merged.booted().unwrap().role(), Role::Deployment { sequence: Sequence(2) });
         assert!(!merged.booted().unwrap().trial && merged.entries.is_empty());
         assert_eq!(merged.disk.as_deref(), Some("AB"));
