@@ -154,6 +154,11 @@ impl<'a> Node<'a> {
         Ok(self.running.shut_down(TO_OFF)?)
     }
 
+    /// Says whether a text has come on the console since power on.
+    pub fn has_said(&self, text: &str) -> bool {
+        self.running.console().text().contains(text)
+    }
+
     /// Lets the machine run on; returns it with the command that enters it.
     pub fn detach(self) -> (Machine, Vec<String>) {
         let session = self.ssh.session(&[]);
