@@ -50,9 +50,10 @@ pub fn kernel_truncated(stage: &Stage<'_>) -> Result<Verdict, Fault> {
 pub fn kernel_garbage(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     let release = stage.world.variant("second", WITH_UNIT)?;
     let image = fs::read(release.join("release/kernel.efi")).map_err(Fault::io("read the kernel image"))?;
-    let header = image.windows(BOOT_HEADER.len()).position(|window| window == BOOT_HEADER);
-    let start = header.and_then(|at| at.checked_sub(BOOT_HEADER_AT)).filter(|start| start % SECTOR == 0);
-    let start = start.ok_or_else(|| Fault::Failed("no kernel was found in its image".into()))? / SECTOR;
+    // The stub looks for the same word; only the kernel's own lies where a section of the file begins.
+    let words = image.windows(BOOT_HEADER.len()).enumerate().filter(|(_, word)| *word == BOOT_HEADER);
+    let mut starts = words.filter_map(|(at, _)| at.checked_sub(BOOT_HEADER_AT)).filter(|start| start % SECTOR == 0);
+    let start = starts.next().ok_or_else(|| Fault::Failed("no kernel was found in its image".into()))? / SECTOR;
     let mut node = upgraded(stage, &release)?;
     spoil_kernel(&node, |path| {
         format!("dd if=/dev/urandom of={path} bs={SECTOR} seek={start} count=8192 conv=notrunc")
