@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How often a wait gives a sign of life to the watchdog.
-const SLICE: Duration = Duration::from_secs(5);
+/// How often a wait gives a sign of life to the watchdog, and looks even without an event: one may have been lost.
+const SLICE: Duration = Duration::from_secs(1);
 
 /// The modules of the initramfs.
 #[derive(Debug)]
@@ -174,6 +174,12 @@ impl Devices {
         Ok(())
     }
 
+    /// Returns where sysfs is mounted.
+    #[must_use]
+    pub fn sys(&self) -> &Path {
+        &self.sys
+    }
+
     /// Takes the events that are there, without waiting for more: a driver may have brought a bus with devices of its own.
     ///
     /// # Errors
@@ -188,7 +194,7 @@ impl Devices {
     }
 
     /// Waits until `look` finds what it looks for, loading the modules that appearing devices ask for. `None` when the deadline passed;
-    /// `tick` is called at least every five seconds.
+    /// `tick` is called at least every second.
     ///
     /// # Errors
     /// `look` fails, or the events do.
@@ -223,7 +229,7 @@ impl Devices {
             }
             tick();
             match self.events.wait(end.min(now + SLICE))? {
-                Signal::Deadline => {}
+                Signal::Deadline => changed = true,
                 signal => changed = self.take(signal, journal)?,
             }
         }

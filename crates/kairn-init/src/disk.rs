@@ -38,6 +38,16 @@ pub struct Disk {
     pub partitions: Vec<Block>,
 }
 
+impl Disk {
+    /// Says whether the kernel shows every partition that the table names. It announces them one after the other, so a disk may be
+    /// seen with some of them.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let shown = |number: u32| self.partitions.iter().any(|block| block.number == Some(number));
+        self.guids.as_ref().is_none_or(|guids| guids.partitions.iter().all(|(number, _)| shown(*number)))
+    }
+}
+
 /// What came of looking for the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found<'a> {
@@ -145,6 +155,16 @@ mod tests {
         disks[0].guids = disks[1].guids.clone();
         let found = find(&disks, &Wanted::Disk("guid-vda".into()));
         assert_eq!(found, Found::Several(vec!["/dev/sda".into(), "/dev/vda".into()]));
+    }
+
+    #[test]
+    fn a_disk_is_complete_when_the_kernel_shows_what_its_table_names() {
+        let mut disk = two_disks().remove(1);
+        assert!(!disk.is_complete());
+        disk.partitions[0].number = Some(1);
+        assert!(disk.is_complete());
+        disk.guids = None;
+        assert!(disk.is_complete(), "a disk without a table names none");
     }
 
     #[test]

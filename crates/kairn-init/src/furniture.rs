@@ -1,6 +1,6 @@
 //! What goes into the opened root: OEM, stages, overlays, volumes, binds, identity, fstab.
 
-use crate::blocks::{self, Block};
+use crate::blocks;
 use crate::boot::{Boot, SYSROOT, pings};
 use crate::check::{Checked, Policy, check};
 use crate::fstab;
@@ -164,16 +164,7 @@ impl Boot {
     /// A label is looked up on the own disk only; a UUID is nobody else's.
     pub(crate) fn volume_device(&self, name: &VolumeName) -> Option<PathBuf> {
         match name {
-            VolumeName::Label(label) => {
-                let own = self.own.as_ref()?;
-                // The disk was taken as soon as the partition of the release was there; the kernel may have announced this one later.
-                let disk = own.disk.file_name()?.to_string_lossy();
-                let late = |block: &Block| {
-                    block.disk.as_deref() == Some(&*disk) && source::ext(block).is_some_and(|ext| ext.label == *label)
-                };
-                let rescan = || blocks::scan(Path::new("/sys")).ok()?.into_iter().find(late).map(|block| block.node);
-                own.labelled(label).or_else(rescan)
-            }
+            VolumeName::Label(label) => self.own.as_ref()?.labelled(label),
             VolumeName::Uuid(uuid) => {
                 let blocks = blocks::scan(Path::new("/sys")).ok()?;
                 let found = blocks.into_iter().find(|block| source::ext(block).is_some_and(|ext| ext.uuid == *uuid));

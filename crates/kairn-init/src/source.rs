@@ -9,6 +9,7 @@ use kairn_host::mount::{Access, FileSystem, unmount};
 use kairn_host::{Clock, SystemClock, files};
 use kairn_layout::{PartLabel, paths};
 use kairn_lifecycle::{Deployment, ReleaseId, Role, Sequence};
+use kairn_report::{Event, Sink};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -52,11 +53,14 @@ impl Own {
 pub struct Patience<'a> {
     /// The deadline.
     pub deadline: Duration,
-    /// Called at least every five seconds.
+    /// Called at least every second.
     pub tick: &'a mut dyn FnMut(),
 }
 
-/// Waits for the machine's own disk with a partition that the boot needs.
+/// How long the kernel may take to announce the rest of a disk's partitions once the first are there.
+const ANNOUNCED: Duration = Duration::from_secs(10);
+
+/// Waits for the machine's own disk with a partition that the boot needs, and a moment longer for its other partitions.
 ///
 /// # Errors
 /// Not there at the deadline, ambiguous, or without that partition.
@@ -67,27 +71,49 @@ pub fn find_own(
     wanted: &Wanted,
     needed: PartLabel,
 ) -> Result<Own, Error> {
+    let Patience { deadline, tick } = patience;
+    let sys = devices.sys().to_owned();
     let (mut seen, mut without) = (Vec::new(), None);
     let mut look = || {
-        let all = scan()?;
+        let all = scan(&sys)?;
         let found = match disk::find(&all, wanted) {
             Found::None => None,
             Found::One(disk) => {
-                let own = own(disk);
-                without = (!own.partitions.contains_key(&needed)).then(|| own.disk.clone());
-                own.partitions.contains_key(&needed).then_some(own)
+                without = (!own(disk).partitions.contains_key(&needed)).then(|| disk.node.clone());
+                without.is_none().then(|| disk.clone())
             }
             Found::Several(disks) => return Err(Error::Ambiguous { wanted: wanted.to_string(), disks }),
         };
         seen = all;
         Ok(found)
     };
-    let found = devices.wait(patience.deadline, journal, patience.tick, &mut look)?;
+    let found = devices.wait(deadline, journal, tick, &mut look)?;
     match (found, without) {
-        (Some(own), _) => Ok(own),
+        (Some(disk), _) => Ok(own(&complete(devices, journal, tick, disk)?)),
         (None, Some(disk)) => Err(Error::NoPartition { disk, label: needed.to_string() }),
-        (None, None) => Err(nothing(wanted.to_string(), &seen, patience.deadline)),
+        (None, None) => Err(nothing(wanted.to_string(), &seen, deadline)),
     }
+}
+
+/// Waits until the kernel shows every partition that the disk's table names. What is still missing at the deadline is reported, and
+/// the boot goes on with what is there: the kernel refuses an entry that points outside the disk, and announces it never.
+fn complete(devices: &mut Devices, journal: &mut Journal, tick: &mut dyn FnMut(), disk: Disk) -> Result<Disk, Error> {
+    let sys = devices.sys().to_owned();
+    let mut last = disk;
+    let mut look = || {
+        if !last.is_complete()
+            && let Some(now) = scan(&sys)?.into_iter().find(|other| other.node == last.node)
+        {
+            last = now;
+        }
+        Ok::<_, Error>(last.is_complete().then_some(()))
+    };
+    if devices.wait(ANNOUNCED, journal, tick, &mut look)?.is_none() {
+        let named = last.guids.as_ref().map_or(0, |guids| guids.partitions.len());
+        let (node, shown) = (last.node.display(), last.partitions.len());
+        journal.event(Event::warning(format!("{node} names {named} partitions, and the kernel shows {shown}")));
+    }
+    Ok(last)
 }
 
 /// Waits for a live medium that holds the release and mounts it on `target`; `None` when there is none at the deadline.
@@ -102,8 +128,9 @@ pub fn find_live(
     target: &Path,
 ) -> Result<Option<PathBuf>, Error> {
     files::make_dir(target, 0o755)?;
+    let sys = devices.sys().to_owned();
     let mut look = || {
-        for block in blocks::scan(Path::new("/sys"))? {
+        for block in blocks::scan(&sys)? {
             if !is_live(&block) {
                 continue;
             }
@@ -132,10 +159,12 @@ pub fn find_anywhere(
     release: ReleaseId,
 ) -> Result<(Own, Role), Error> {
     let wanted = format!("a disk that holds the release {release}");
+    let Patience { deadline, tick } = patience;
+    let sys = devices.sys().to_owned();
     let mut seen = Vec::new();
     let mut look = || {
-        seen = scan()?;
-        let mut found: Vec<(Own, Role)> = Vec::new();
+        seen = scan(&sys)?;
+        let mut found: Vec<(Disk, Role)> = Vec::new();
         for disk in &seen {
             let own = own(disk);
             // A release on STATE is a deployment; recovery is what is left when there is none.
@@ -144,19 +173,19 @@ pub fn find_anywhere(
             let recovery =
                 || own.partitions.get(&PartLabel::Recovery).filter(|node| looked(node, |dir| holds(dir, release)));
             if let Some(role) = role.or_else(|| recovery().map(|_| Role::Recovery)) {
-                found.push((own, role));
+                found.push((disk.clone(), role));
             }
         }
         if found.len() > 1 {
-            let disks = found.into_iter().map(|(own, _)| own.disk).collect();
+            let disks = found.into_iter().map(|(disk, _)| disk.node).collect();
             return Err(Error::Ambiguous { wanted: wanted.clone(), disks });
         }
         Ok(found.pop())
     };
-    let found = devices.wait(patience.deadline, journal, patience.tick, &mut look)?;
-    let found = found.ok_or_else(|| nothing(wanted, &seen, patience.deadline))?;
-    journal.say(Level::Notice, &format!("no boot entry is known; {} holds the release", found.0.disk.display()));
-    Ok(found)
+    let found = devices.wait(deadline, journal, tick, &mut look)?;
+    let (disk, role) = found.ok_or_else(|| nothing(wanted, &seen, deadline))?;
+    journal.say(Level::Notice, &format!("no boot entry is known; {} holds the release", disk.node.display()));
+    Ok((own(&complete(devices, journal, tick, disk)?), role))
 }
 
 /// Says whether a file system holds a release.
@@ -178,8 +207,7 @@ pub fn ext(block: &Block) -> Option<Ext> {
     blocks::ext(&mut file, SystemClock.since_epoch().as_secs()).ok()?
 }
 
-fn scan() -> Result<Vec<Disk>, Error> {
-    let sys = Path::new("/sys");
+fn scan(sys: &Path) -> Result<Vec<Disk>, Error> {
     Ok(disk::disks(&blocks::scan(sys)?, |block| {
         let mut file: File = blocks::open(&block.node).ok()??;
         blocks::guids(&mut file, blocks::sector_size(sys, &block.name)).ok()?
@@ -245,6 +273,81 @@ mod tests {
         std::fs::write(dir.path().join("99.json"), "torn").unwrap();
         assert_eq!(highest_of(dir.path(), release), Some(Sequence(12)));
         assert_eq!(highest_of(Path::new("/nonexistent"), release), None);
+    }
+
+    /// A sysfs that shows a disk in a file, and some of its partitions.
+    struct Shown {
+        dir: tempfile::TempDir,
+        disk: PathBuf,
+    }
+
+    impl Shown {
+        fn new() -> Option<Self> {
+            let dir = tempfile::tempdir().unwrap();
+            let disk = dir.path().join("vda");
+            File::create(&disk).unwrap().set_len(16 << 20).unwrap();
+            let made = std::process::Command::new("sgdisk")
+                .args(["-U", "01234567-89AB-CDEF-0123-456789ABCDEF", "-n", "4:0:+1M", "-c", "4:state"])
+                .args(["-n", "5:0:+1M", "-c", "5:persistent"])
+                .arg(&disk)
+                .output();
+            let Ok(made) = made else {
+                eprintln!("skipped: `sgdisk` is not installed");
+                return None;
+            };
+            assert!(made.status.success(), "{made:?}");
+            std::fs::create_dir_all(dir.path().join("sys/bus")).unwrap();
+            let shown = Self { dir, disk };
+            shown.show("block/vda", &format!("DEVNAME={}\nDEVTYPE=disk\n", shown.disk.display()));
+            shown.partition(4, "state");
+            Some(shown)
+        }
+
+        fn sys(&self) -> PathBuf {
+            self.dir.path().join("sys")
+        }
+
+        fn partition(&self, number: u32, name: &str) {
+            let uevent = format!("DEVNAME=vda{number}\nDEVTYPE=partition\nPARTN={number}\nPARTNAME={name}\n");
+            self.show(&format!("block/vda/vda{number}"), &uevent);
+        }
+
+        fn show(&self, path: &str, uevent: &str) {
+            let (sys, class) = (self.sys(), self.sys().join("class/block"));
+            let device = sys.join("devices").join(path);
+            std::fs::create_dir_all(&device).unwrap();
+            std::fs::create_dir_all(&class).unwrap();
+            std::fs::write(device.join("size"), "8\n").unwrap();
+            std::fs::write(device.join("uevent"), uevent).unwrap();
+            let name = device.file_name().unwrap().to_owned();
+            std::os::unix::fs::symlink(Path::new("../../devices").join(path), class.join(name)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_partition_that_the_kernel_announces_late_is_waited_for() {
+        let Some(shown) = Shown::new() else { return };
+        let mut journal = Journal::default();
+        let modules = crate::devices::Modules::open(shown.dir.path()).unwrap();
+        let mut devices = match Devices::begin(&shown.sys(), modules, &[], &mut journal) {
+            Ok(devices) => devices,
+            Err(error) => {
+                eprintln!("skipped: {error}");
+                return;
+            }
+        };
+        let mut late = false;
+        let mut tick = || {
+            if !std::mem::replace(&mut late, true) {
+                shown.partition(5, "persistent");
+            }
+        };
+        let wanted = Wanted::Disk("01234567-89ab-cdef-0123-456789abcdef".into());
+        let patience = Patience { deadline: Duration::from_secs(60), tick: &mut tick };
+        let own = find_own(&mut devices, &mut journal, patience, &wanted, PartLabel::State).unwrap();
+        assert_eq!(own.disk, shown.disk);
+        assert_eq!(own.partition(PartLabel::Persistent).unwrap(), Path::new("/dev/vda5"));
+        assert!(journal.events.is_empty(), "{:?}", journal.events);
     }
 
     #[test]
