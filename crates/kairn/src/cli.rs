@@ -59,6 +59,17 @@ pub enum Verb {
     /// Runs or shows the stages of the configuration
     #[command(subcommand)]
     Stage(Stage),
+    /// Writes the completions of a shell to stdout
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Writes a manual page for every verb
+    Manual {
+        /// Directory for the pages; made when absent
+        #[arg(long, short, value_name = "DIR")]
+        output: PathBuf,
+    },
     /// Fits an image written to a disk to that disk, once (run by its unit)
     #[command(hide = true)]
     FirstBoot(Planned),

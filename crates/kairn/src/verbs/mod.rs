@@ -4,6 +4,7 @@ mod config;
 mod image;
 mod install;
 mod lab;
+mod manual;
 mod node;
 mod stage;
 
@@ -44,6 +45,8 @@ fn dispatch(verb: Verb, progress: &mut Progress) -> Result<ExitCode, Report> {
         Verb::Health(verb) => node::health(&verb, progress),
         Verb::Config(verb) => config::run(verb),
         Verb::Stage(verb) => stage::run(verb, progress),
+        Verb::Completions { shell } => manual::completions(shell),
+        Verb::Manual { output } => manual::pages(&output),
         Verb::FirstBoot(planned) => node::first_boot(planned, progress),
     }
 }
