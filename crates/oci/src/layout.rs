@@ -137,6 +137,25 @@ impl Layout {
         fs::rename(&partial, &blob).map_err(Error::path("name", &blob))
     }
 
+    /// Checks a blob's bytes once more, after something in them could not be used. One that the disk damaged is removed, so that the
+    /// next pull fetches it anew, and what is wrong with it is returned.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub(crate) fn recheck(&self, digest: &Digest) -> Result<Option<Error>, Error> {
+        let path = self.blob(digest);
+        let mut file = match File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(Error::path("open", &path))?,
+        };
+        let (found, _) = digest_of(&mut file).map_err(Error::path("read", &path))?;
+        if found == *digest {
+            return Ok(None);
+        }
+        fs::remove_file(&path).map_err(Error::path("remove", &path))?;
+        Ok(Some(Error::Digest { expected: *digest, found }))
+    }
+
     /// Makes this manifest the layout's only image.
     ///
     /// # Errors
@@ -168,9 +187,7 @@ impl Layout {
     /// # Errors
     /// There is none, or it is malformed.
     pub fn image(&self, wanted: Architecture) -> Result<Image, Error> {
-        let path = self.dir.join("index.json");
-        let bytes = fs::read(&path).map_err(Error::path("read", &path))?;
-        let index: ImageIndex = parse("index.json", &bytes)?;
+        let index: ImageIndex = parse("index.json", &read_json(&self.dir.join("index.json"))?)?;
         let digest = self.choose(&index, wanted, 0)?;
         self.image_by_digest(&digest)
     }
@@ -198,10 +215,7 @@ impl Layout {
     }
 
     fn read_json<T: DeserializeOwned>(&self, digest: &Digest) -> Result<T, Error> {
-        let path = self.blob(digest);
-        let file = File::open(&path).map_err(Error::path("open", &path))?;
-        let mut bytes = Vec::new();
-        file.take(MAX_JSON).read_to_end(&mut bytes).map_err(Error::path("read", &path))?;
+        let bytes = read_json(&self.blob(digest))?;
         let found = Digest::of(&bytes);
         if found != *digest {
             return Err(Error::Digest { expected: *digest, found });
@@ -272,6 +286,17 @@ pub(crate) fn digest_of_descriptor(descriptor: &Descriptor) -> Result<Digest, Er
 
 pub(crate) fn oci_digest(digest: &Digest) -> Result<oci_spec::image::Digest, Error> {
     format!("sha256:{digest}").parse().map_err(|error| Error::malformed(digest.to_string(), error))
+}
+
+/// Reads a file that describes an image, which has a bound.
+pub(crate) fn read_json(path: &Path) -> Result<Vec<u8>, Error> {
+    let file = File::open(path).map_err(Error::path("open", path))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_JSON + 1).read_to_end(&mut bytes).map_err(Error::path("read", path))?;
+    if bytes.len() as u64 > MAX_JSON {
+        return Err(Error::malformed(path.display().to_string(), format!("it has more than {MAX_JSON} bytes")));
+    }
+    Ok(bytes)
 }
 
 pub(crate) fn parse<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Error> {

@@ -56,6 +56,7 @@ impl Image {
                     sink.event(Event::done(&step));
                 }
                 Err(error) => {
+                    let error = layout.recheck(&layer.digest)?.unwrap_or(error);
                     sink.event(Event::failed(&step, error.to_string()));
                     return Err(error);
                 }
@@ -192,8 +193,12 @@ impl Target<'_> {
                 return self.clear(&parent, &parent_path);
             }
             if let Some(hidden) = bytes.strip_prefix(b".wh.") {
-                self.done.removed += 1;
-                return remove(&parent, Path::new(std::ffi::OsStr::from_bytes(hidden)));
+                let hidden = Path::new(std::ffi::OsStr::from_bytes(hidden));
+                // `.wh...` would take away the directory above, which may be outside.
+                if !matches!(hidden.components().next(), Some(Component::Normal(_))) {
+                    return Err(io::Error::other("a whiteout without a name"));
+                }
+                return self.hide(&parent, &parent_path, hidden);
             }
             self.put(&parent, Path::new(&name), &path, entry)
         })();
@@ -300,14 +305,26 @@ impl Target<'_> {
         for entry in Dir::read_from(dir)? {
             let entry = entry?;
             let name = Path::new(std::ffi::OsStr::from_bytes(entry.file_name().to_bytes())).to_owned();
-            let child = path.join(&name);
-            let spared = self.made.range(child.clone()..).next().is_some_and(|made| made.starts_with(&child));
-            if name != Path::new(".") && name != Path::new("..") && !spared {
-                self.done.removed += 1;
-                remove(dir, &name)?;
+            if name != Path::new(".") && name != Path::new("..") {
+                self.hide(dir, path, &name)?;
             }
         }
         Ok(())
+    }
+
+    /// Removes what lower layers put under a name; a whiteout says nothing about what its own layer makes there.
+    fn hide(&mut self, dir: &OwnedFd, path: &Path, name: &Path) -> io::Result<()> {
+        let child = path.join(name);
+        if !self.made.range(child.clone()..).next().is_some_and(|made| made.starts_with(&child)) {
+            self.done.removed += 1;
+            return remove(dir, name);
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        match openat(dir, name, flags, Mode::empty()) {
+            Ok(inner) => self.clear(&inner, &child),
+            Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     fn finish_dirs(&self) -> Result<(), Error> {
@@ -504,6 +521,31 @@ mod tests {
     }
 
     #[test]
+    fn an_opaque_directory_loses_what_lower_layers_put_below_it_however_deep() {
+        let dir = tempfile::tempdir().unwrap();
+        let lower = [Put::Dir("d"), Put::Dir("d/sub"), Put::File("d/sub/old", "1"), Put::File("d/sub/kept", "1")];
+        let upper = [Put::File("d/sub/kept", "2"), Put::File("d/.wh..wh..opq", ""), Put::File("d/.wh.sub", "")];
+        let out = unpack(dir.path(), &[&lower, &upper]).unwrap();
+        assert!(!out.join("d/sub/old").exists());
+        assert_eq!(fs::read_to_string(out.join("d/sub/kept")).unwrap(), "2");
+    }
+
+    #[test]
+    fn a_layer_that_was_damaged_on_the_disk_loses_its_name_and_is_fetched_anew_by_the_next_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::create(&dir.path().join("layout")).unwrap();
+        let damaged = layer(&layout, &[Put::File("a", "b")]);
+        let mut bytes = fs::read(layout.blob(&damaged.digest)).unwrap();
+        bytes[600] ^= 1;
+        fs::write(layout.blob(&damaged.digest), bytes).unwrap();
+        let digest = damaged.digest;
+        let image = Image { digest, config: (digest, 0), architecture: "amd64".into(), layers: vec![damaged] };
+        let error = image.unpack(&layout, dir.path(), &mut Silent).unwrap_err();
+        assert!(matches!(error, Error::Digest { expected, .. } if expected == digest), "{error}");
+        assert!(!layout.has(&digest, image.layers[0].size));
+    }
+
+    #[test]
     fn an_entry_replaces_one_of_another_kind_and_parents_may_be_links_inside_the_root() {
         let dir = tempfile::tempdir().unwrap();
         let lower = [
@@ -525,19 +567,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let victim = dir.path().join("victim");
         fs::create_dir(&victim).unwrap();
+        fs::write(victim.join("kept"), "").unwrap();
         let absolute = victim.to_str().unwrap();
-        let cases: [&[Put<'_>]; 4] = [
+        let cases: [&[Put<'_>]; 7] = [
             &[Put::File("../victim/a", "evil")],
             &[Put::Symlink("link", absolute), Put::File("link/a", "evil")],
             &[Put::Symlink("link", "../victim"), Put::File("link/a", "evil")],
             &[Put::Symlink("link", absolute), Put::File("link/.wh..wh..opq", "")],
+            &[Put::File(".wh...", "")],
+            &[Put::File(".wh..", "")],
+            &[Put::Dir("d"), Put::File("d/.wh...", "")],
         ];
         for case in cases {
-            // Each either fails or lands inside; both are fine as long as the victim stays empty.
+            // Each either fails or lands inside; both are fine as long as the victim stays as it is.
             if let Err(error) = unpack(dir.path(), &[case]) {
                 assert!(matches!(error, Error::Entry { .. }), "{error}");
             }
-            assert_eq!(fs::read_dir(&victim).unwrap().count(), 0);
+            assert!(victim.join("kept").exists());
+            assert_eq!(fs::read_dir(&victim).unwrap().count(), 1);
             fs::remove_dir_all(dir.path().join("out")).unwrap();
         }
     }
