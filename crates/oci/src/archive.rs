@@ -1,6 +1,6 @@
 //! Archives: a tar of an OCI layout, or what `docker save` writes.
 
-use crate::layout::{digest_of, oci_digest};
+use crate::layout::{digest_of, oci_digest, parse, read_json};
 use crate::{Error, Layout};
 use kairn_lifecycle::Digest;
 use oci_spec::image::{Descriptor, ImageManifestBuilder, MediaType, SCHEMA_VERSION};
@@ -23,6 +23,8 @@ impl Layout {
     /// Neither an OCI nor a docker archive, corrupt, or the file system refuses.
     pub fn import(archive: &Path, dir: &Path) -> Result<Self, Error> {
         let scratch = dir.join("import");
+        // Of an import that was interrupted.
+        kairn_host::files::remove_tree(&scratch)?;
         fs::create_dir_all(&scratch).map_err(Error::path("create", &scratch))?;
         extract(archive, &scratch)?;
         let layout = Self::create(dir)?;
@@ -51,9 +53,8 @@ impl Layout {
     }
 
     fn import_docker(&self, scratch: &Path) -> Result<(), Error> {
-        let path = scratch.join("manifest.json");
-        let bytes = fs::read(&path).map_err(Error::path("read", &path))?;
-        let images: Vec<DockerImage> = crate::layout::parse("manifest.json", &bytes)?;
+        let bytes = read_json(&scratch.join("manifest.json"))?;
+        let images: Vec<DockerImage> = parse("manifest.json", &bytes)?;
         let [image] = images.as_slice() else {
             return Err(Error::malformed(
                 "manifest.json",
@@ -180,6 +181,9 @@ mod tests {
         let mut tar = tar::Builder::new(File::create(&archive).unwrap());
         tar.append_dir_all(".", dir.path().join("layout")).unwrap();
         tar.finish().unwrap();
+        // What an interrupted import leaves is in nobody's way.
+        fs::create_dir_all(dir.path().join("imported/import")).unwrap();
+        fs::write(dir.path().join("imported/import/oci-layout"), "half").unwrap();
         let imported = Layout::import(&archive, &dir.path().join("imported")).unwrap();
         assert_eq!(imported.image(Architecture::Amd64).unwrap(), image);
     }
