@@ -238,16 +238,17 @@ impl Registry {
             .open(&path)
             .map_err(Error::path("open", &path))?;
         let (mut tries, mut pause) = (0, self.pause);
+        // The most that was ever there: a registry without ranges begins anew each time, and getting as far as before is no progress.
+        let mut most = file.seek(SeekFrom::End(0)).map_err(Error::path("read", &path))?;
         loop {
-            let before = file.seek(SeekFrom::End(0)).map_err(Error::path("read", &path))?;
             let source = match self.fetch(reference, (digest, size), (&mut file, &path), step, sink).await {
                 Ok(()) => break,
                 Err(Trouble::Final(error)) => return Err(error),
                 Err(Trouble::Passing(source)) => source,
             };
             let at = file.seek(SeekFrom::End(0)).map_err(Error::path("read", &path))?;
-            if at > before {
-                (tries, pause) = (0, self.pause);
+            if at > most {
+                (most, tries, pause) = (at, 0, self.pause);
             }
             tries += 1;
             if tries == TRIES {
@@ -272,6 +273,12 @@ impl Registry {
         let mut at = file.seek(SeekFrom::End(0)).map_err(|error| Trouble::Final(Error::path("read", path)(error)))?;
         if at == size {
             return Ok(());
+        }
+        if at > size {
+            // Of a manifest that said another size.
+            at = 0;
+            file.set_len(0).map_err(|error| Trouble::Final(Error::path("truncate", path)(error)))?;
+            file.rewind().map_err(|error| Trouble::Final(Error::path("rewind", path)(error)))?;
         }
         let blob = OciDescriptor { digest: format!("sha256:{digest}"), ..OciDescriptor::default() };
         let response = self.client.pull_blob_stream_partial(reference, &blob, at, None).await;
