@@ -62,7 +62,7 @@ pub fn run(world: &World) -> Result<bool, Fault> {
 
     upgrade(&node, &third)?;
     timeline.reached("it staged the broken release");
-    let boots = node.reboot_until(2)?;
+    let boots = node.reboot_until(2)?.len();
     let status = node.expect_good(2)?;
     let gave_up = deployment(&status, Sequence(3)).is_some() && status.fallback.is_some();
     ensure(gave_up, || format!("nothing says that the third release was given up:\n{status}"))?;

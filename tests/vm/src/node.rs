@@ -21,6 +21,8 @@ pub const LONG: Duration = Duration::from_secs(30 * 60);
 const TO_OFF: Duration = Duration::from_secs(300);
 /// A boot that hangs or fails its checks is over after this time.
 const TO_GIVE_UP: Duration = Duration::from_secs(20 * 60);
+/// Within this time QEMU tells what happened long ago.
+const AT_ONCE: Duration = Duration::from_secs(2);
 /// What the firmware says when it starts something.
 const FIRMWARE: &str = "BdsDxe: ";
 /// Boots that a fallback may take before it is called a loop.
@@ -119,9 +121,10 @@ impl<'a> Node<'a> {
         self.arrive()
     }
 
-    /// Reboots and waits, over failing boots, until a deployment runs; returns how many boots it took.
-    pub fn reboot_until(&mut self, sequence: u32) -> Result<usize, Fault> {
+    /// Reboots and waits, over failing boots, until a deployment runs; returns what each boot said about its entry.
+    pub fn reboot_until(&mut self, sequence: u32) -> Result<Vec<String>, Fault> {
         self.order_reboot()?;
+        let mut entries = Vec::new();
         let which = Regex::new(r"kairn-init: entry kairn-(?:\d+|[a-z]+)[+.]").map_err(wrong)?;
         for boot in 1..=BOOTS {
             let console = self.running.console();
@@ -130,11 +133,12 @@ impl<'a> Node<'a> {
             self.from = init.end;
             let entry = console.wait_since(init.end, Pattern::Regex(which.clone()), TO_INIT)?;
             self.stage.note(&format!("boot {boot}: {}", entry.line.trim()));
+            entries.push(entry.line);
             if entry.text.contains(&format!("kairn-{sequence}.")) || entry.text.contains(&format!("kairn-{sequence}+"))
             {
                 self.ssh = self.running.wait_ssh(TO_SSH)?;
                 self.settle()?;
-                return Ok(boot);
+                return Ok(entries);
             }
         }
         Err(Fault::Failed(format!("{BOOTS} boots did not lead to deployment {sequence}")))
@@ -157,6 +161,15 @@ impl<'a> Node<'a> {
     /// Says whether a text has come on the console since power on.
     pub fn has_said(&self, text: &str) -> bool {
         self.running.console().text().contains(text)
+    }
+
+    /// Counts how often the machine's watchdog fired since this was asked before.
+    pub fn watchdogs(&mut self) -> Result<usize, Fault> {
+        let mut fired = 0;
+        while self.running.wait_event(&["WATCHDOG"], AT_ONCE)?.is_some() {
+            fired += 1;
+        }
+        Ok(fired)
     }
 
     /// Lets the machine run on; returns it with the command that enters it.

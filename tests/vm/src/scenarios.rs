@@ -3,6 +3,7 @@
 use crate::runner::Scenario;
 
 mod clones;
+mod corruption;
 pub mod fallback;
 mod media;
 mod registry;
@@ -23,6 +24,42 @@ pub const ALL: &[Scenario] = &[
         run: media::install_from_cdrom,
     },
     Scenario {
+        name: "fallback-init-hangs",
+        about: "a release whose init hangs is ended by the watchdog and given up for the one before",
+        slots: 1,
+        run: fallback::init_hangs,
+    },
+    Scenario {
+        name: "fallback-emergency",
+        about: "a release that ends in emergency mode is ended by its deadline and given up for the one before",
+        slots: 1,
+        run: fallback::emergency,
+    },
+    Scenario {
+        name: "good-superblock-flipped",
+        about: "a good deployment with a flipped bit in its superblock is given up within two boots",
+        slots: 1,
+        run: corruption::good_superblock_flipped,
+    },
+    Scenario {
+        name: "fallback-kernel-panics",
+        about: "a release whose kernel panics is given up for the one before",
+        slots: 1,
+        run: fallback::kernel_panics,
+    },
+    Scenario {
+        name: "fallback-superblock-flipped",
+        about: "a release with a flipped bit in its superblock is given up for the one before",
+        slots: 1,
+        run: corruption::superblock_flipped,
+    },
+    Scenario {
+        name: "fallback-hash-block-flipped",
+        about: "a release with a flipped bit in its hash tree is given up for the one before",
+        slots: 1,
+        run: corruption::hash_block_flipped,
+    },
+    Scenario {
         name: "fallback-health-fails",
         about: "a release that fails its health checks is given up for the one before",
         slots: 1,
@@ -38,7 +75,7 @@ pub const ALL: &[Scenario] = &[
         name: "fallback-bit-flipped",
         about: "a release with a flipped bit in systemd's program is given up for the one before",
         slots: 1,
-        run: fallback::bit_flipped,
+        run: corruption::bit_flipped,
     },
     Scenario {
         name: "fallback-kernel-truncated",

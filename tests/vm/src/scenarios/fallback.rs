@@ -3,14 +3,12 @@
 use super::upgrade::WITH_UNIT;
 use crate::fault::{Fault, ensure};
 use crate::images::Change;
-use crate::node::{Node, deployment, wrong};
+use crate::node::{Node, deployment};
 use crate::runner::Verdict;
 use crate::world::Stage;
-use kairn_host::{Invocation, Runner};
 use kairn_lab::Disk;
 use kairn_lifecycle::{DeploymentState, Sequence};
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
+use std::fs;
 use std::path::Path;
 
 /// A release with a check that never passes. It replaces the file that all images ship, whose five minutes would count: the
@@ -20,6 +18,42 @@ pub const UNHEALTHY: &[Change] = &[Change::Write(
     0o644,
     "deadline: 20s\nchecks:\n  - unit: multi-user.target\n  - name: what never holds\n    command: [/bin/false]\n",
 )];
+
+/// A release whose kernel panics before most of its services run.
+const PANICKING: &[Change] = &[
+    Change::Write(
+        "usr/lib/systemd/system/vm-panic.service",
+        0o644,
+        "[Unit]\nDescription=A kernel that panics\nDefaultDependencies=no\nBefore=sysinit.target\n[Service]\nType=oneshot\n\
+         ExecStart=/bin/sh -c 'echo c > /proc/sysrq-trigger'\n",
+    ),
+    Change::Link("usr/lib/systemd/system/sysinit.target.wants/vm-panic.service", "../vm-panic.service"),
+];
+
+/// A release whose first program never does anything.
+const HANGING: &[Change] = &[Change::Write(
+    "usr/sbin/init",
+    0o755,
+    "#!/bin/sh\necho this init hangs > /dev/console\nexec /bin/sleep infinity\n",
+)];
+
+/// A release that waits in emergency mode for a person. The shipped timer is only made shorter: from the kernel's start, emulated and
+/// beside another machine, a boot is in emergency mode long before.
+const EMERGENCY: &[Change] = &[
+    Change::Write(
+        "usr/lib/systemd/system/srv-absent.mount",
+        0o644,
+        "[Unit]\nDescription=A device that does not exist\nBefore=local-fs.target\n[Mount]\nWhat=/dev/absent\nWhere=/srv/absent\n\
+         Type=ext4\n",
+    ),
+    Change::Write("usr/lib/systemd/system/dev-absent.device.d/soon.conf", 0o644, "[Unit]\nJobRunningTimeoutSec=5s\n"),
+    Change::Link("usr/lib/systemd/system/local-fs.target.requires/srv-absent.mount", "../srv-absent.mount"),
+    Change::Write(
+        "usr/lib/systemd/system/kairn-trial-deadline.timer.d/soon.conf",
+        0o644,
+        "[Timer]\nOnBootSec=\nOnBootSec=150s\n",
+    ),
+];
 
 /// A bzImage holds this at 0x202 (the kernel's boot protocol, `header`).
 const BOOT_HEADER: &[u8] = b"HdrS";
@@ -61,28 +95,31 @@ pub fn kernel_garbage(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     fell_back_unseen(stage, &mut node)
 }
 
-/// One bit of systemd's own program is not as it was built.
-pub fn bit_flipped(stage: &Stage<'_>) -> Result<Verdict, Fault> {
-    let release = stage.world.variant("second", WITH_UNIT)?;
-    let root = release.join("release/root.erofs");
-    let at = place_of(&root, "/usr/lib/systemd/systemd")?;
-    let mut byte = [0];
-    let read = File::open(&root).and_then(|file| file.read_exact_at(&mut byte, at));
-    read.map_err(Fault::io("read the root image"))?;
-    let mut node = upgraded(stage, &release)?;
-    let id = deployment(&node.status()?, Sequence(2)).and_then(|found| found.release);
-    let id = id.ok_or_else(|| Fault::Failed("the upgrade made no deployment 2".into()))?;
-    let state = "/run/initramfs/cos-state";
-    let file = format!("{state}/kairn/releases/{id}/root.erofs");
-    let flipped = byte.map(|byte| byte ^ 0x10).map(|byte| format!("\\{byte:03o}")).concat();
-    node.sh(&format!(
-        "sudo mount -o remount,rw {state} && printf '{flipped}' | sudo dd of={file} bs=1 seek={at} conv=notrunc && sync"
-    ))?;
+/// The kernel panics while systemd starts: `c` in /proc/sysrq-trigger is a plain `panic()`, whatever the sysrq mask says.
+pub fn kernel_panics(stage: &Stage<'_>) -> Result<Verdict, Fault> {
+    let mut node = upgraded(stage, &stage.world.variant("kernel-panics", PANICKING)?)?;
     fell_back(stage, &mut node, 3, &[])
 }
 
+/// The release's init does nothing for ever: the watchdog that kairn-init left running is all that is awake.
+pub fn init_hangs(stage: &Stage<'_>) -> Result<Verdict, Fault> {
+    let mut node = upgraded(stage, &stage.world.variant("init-hangs", HANGING)?)?;
+    let verdict = fell_back(stage, &mut node, 3, &["handed over"])?;
+    let fired = node.watchdogs()?;
+    ensure(fired == 2, || format!("the watchdog fired {fired} times instead of twice"))?;
+    Ok(verdict)
+}
+
+/// The release needs a file system of a device that does not exist, and sits in emergency mode.
+pub fn emergency(stage: &Stage<'_>) -> Result<Verdict, Fault> {
+    let mut node = upgraded(stage, &stage.world.variant("emergency", EMERGENCY)?)?;
+    let verdict = fell_back(stage, &mut node, 3, &["its time was over"])?;
+    ensure(node.has_said("emergency mode"), || "no boot came to emergency mode".into())?;
+    Ok(verdict)
+}
+
 /// Upgrades an installed machine from a release on a second disk.
-fn upgraded<'a>(stage: &'a Stage<'a>, release: &Path) -> Result<Node<'a>, Fault> {
+pub fn upgraded<'a>(stage: &'a Stage<'a>, release: &Path) -> Result<Node<'a>, Fault> {
     let disk = Disk { read_only: true, ..Disk::raw(release.join("release.img")) };
     let node = Node::installed(stage, "node", &[disk])?;
     node.expect_good(1)?;
@@ -108,14 +145,14 @@ fn spoil_kernel(node: &Node<'_>, how: impl Fn(&str) -> String) -> Result<(), Fau
 }
 
 /// Reboots, and expects deployment 1 after so many boots with a reason that holds some words.
-fn fell_back(stage: &Stage<'_>, node: &mut Node<'_>, boots: usize, words: &[&str]) -> Result<Verdict, Fault> {
+pub fn fell_back(stage: &Stage<'_>, node: &mut Node<'_>, boots: usize, words: &[&str]) -> Result<Verdict, Fault> {
     let took = node.reboot_until(1)?;
     // The one before is good: its boots are not a trial, whatever the loader counted last.
-    ensure(node.has_said("kairn-init: entry kairn-1.conf, not counted"), || {
-        "deployment 1 boots as if on trial".into()
+    ensure(took.last().is_some_and(|entry| entry.contains("entry kairn-1.conf, not counted")), || {
+        format!("deployment 1 boots as if on trial: {took:?}")
     })?;
     let status = node.expect_good(1)?;
-    ensure(took == boots, || format!("coming back took {took} boots instead of {boots}"))?;
+    ensure(took.len() == boots, || format!("coming back took {} boots instead of {boots}", took.len()))?;
     let second = deployment(&status, Sequence(2)).map(|found| found.state);
     ensure(second == Some(DeploymentState::Bad), || format!("deployment 2 is not bad:\n{status}"))?;
     let fallback = status.fallback.clone().filter(|fallback| fallback.sequence == Sequence(2));
@@ -136,15 +173,4 @@ fn fell_back_unseen(stage: &Stage<'_>, node: &mut Node<'_>) -> Result<Verdict, F
     let verdict = fell_back(stage, node, 1, &["did not load"])?;
     ensure(mute()? == before, || "the machine came back only after it was reset by hand".into())?;
     Ok(verdict)
-}
-
-/// Asks `dump.erofs` where a file's first data lies in an image; its table has lines `0: 0..4096 | 4096 : 8192..12288 | 4096`.
-fn place_of(image: &Path, path: &str) -> Result<u64, Fault> {
-    let dump = Invocation::new("dump.erofs").args(["-e", "--path", path]).arg(image.to_string_lossy());
-    let table = Runner::default().run(&dump)?.text();
-    let line = table.lines().find(|line| line.trim_start().starts_with("0:"));
-    let physical = line.and_then(|line| line.rsplit_once(" : ")).and_then(|(_, rest)| rest.split("..").next());
-    let start = physical.ok_or_else(|| Fault::Failed(format!("dump.erofs says: {table}")))?;
-    // Not its first byte: the middle of a block is as good and no header.
-    Ok(start.trim().parse::<u64>().map_err(wrong)? + 1000)
 }
