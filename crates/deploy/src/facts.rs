@@ -55,6 +55,15 @@ pub fn boot_report(root: &Path) -> Result<BootReport, Error> {
     }
 }
 
+/// Tells the identity of this boot, as its record names it; empty when the kernel does not say.
+///
+/// # Errors
+/// It cannot be read.
+pub fn boot_id(root: &Path) -> Result<String, Error> {
+    let text = files::read_text_if_any(&below(root, "/proc/sys/kernel/random/boot_id"))?;
+    Ok(text.unwrap_or_default().trim().to_owned())
+}
+
 /// Joins an absolute path below another root.
 pub(crate) fn below(root: &Path, path: &str) -> PathBuf {
     root.join(path.trim_start_matches('/'))

@@ -13,6 +13,7 @@ pub mod health;
 pub mod health_checks;
 pub mod install;
 pub mod journal;
+pub mod last_words;
 mod node;
 pub mod rollback;
 pub mod status;

@@ -39,8 +39,7 @@ pub fn status_with(root: &Path, report: &BootReport, volumes: &Volumes) -> Resul
     let (records, interrupted) = volumes.state.read(|root| Ok((attempts(root)?, interrupted(root)?)))?;
     facts.attempts = records;
     facts.interrupted = interrupted;
-    let boot_id = files::read_text_if_any(&below(root, "/proc/sys/kernel/random/boot_id"))?;
-    facts.boot_id = boot_id.unwrap_or_default().trim().to_owned();
+    facts.boot_id = facts::boot_id(root)?;
     let efi = EfiVars::below(root);
     facts.selected = selected(&efi)?;
     if efi.present() {

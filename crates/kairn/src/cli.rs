@@ -73,6 +73,9 @@ pub enum Verb {
     /// Fits an image written to a disk to that disk, once (run by its unit)
     #[command(hide = true)]
     FirstBoot(Planned),
+    /// Puts what kernels said at their end into the records of their boots (run by its unit)
+    #[command(hide = true)]
+    LastWords,
 }
 
 /// Options of a verb that reads.

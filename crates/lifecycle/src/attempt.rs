@@ -5,6 +5,7 @@
 //! which may fail, these records are the second count of a deployment's tries.
 
 use crate::entries::Selection;
+use crate::panic::LastWords;
 use crate::{DeploymentState, EntryName, Phase, ReleaseId, Sequence};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -92,6 +93,9 @@ pub struct Attempt {
     /// How it ended.
     #[serde(flatten)]
     pub verdict: Verdict,
+    /// What its kernel said at its end, when it panicked; a later boot found it and wrote it here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_words: Option<LastWords>,
 }
 
 /// What an attempt begins with.
@@ -116,7 +120,8 @@ impl Attempt {
         let Opening { name, release, entry, boot_id, at } = opening;
         let AttemptName { sequence, number } = name;
         let phases = Vec::new();
-        Self { format: 1, sequence, number, release, entry, boot_id, opened_at: at, phases, verdict: Verdict::Open }
+        let (verdict, last_words) = (Verdict::Open, None);
+        Self { format: 1, sequence, number, release, entry, boot_id, opened_at: at, phases, verdict, last_words }
     }
 
     /// Returns the name of its file.
@@ -138,9 +143,26 @@ impl Attempt {
         }
     }
 
+    /// Tells when its kernel started, in seconds since the epoch: the record was opened soon after the first phase began.
+    #[must_use]
+    pub fn started_at(&self) -> u64 {
+        self.opened_at.saturating_sub(self.phases.first().map_or(0, |phase| phase.at_ms / 1000))
+    }
+
     /// Says in words how it ended; `this_boot` is the boot that asks, which is not over.
     #[must_use]
     pub fn outcome(&self, this_boot: &str) -> String {
+        match (&self.last_words, &self.verdict) {
+            (None, _) => self.spoken(this_boot),
+            (Some(words), Verdict::Open) => format!("ended in phase `{}`: {}", self.last_phase(), words.line),
+            (Some(words), Verdict::HandedOver) => {
+                format!("handed over to the system, then ended before it was found healthy: {}", words.line)
+            }
+            (Some(words), _) => format!("{}; then: {}", self.spoken(this_boot), words.line),
+        }
+    }
+
+    fn spoken(&self, this_boot: &str) -> String {
         let running = self.boot_id == this_boot;
         match &self.verdict {
             Verdict::Healthy => "healthy".into(),
@@ -271,6 +293,18 @@ mod tests {
         assert_eq!(open.outcome("boot-7-1"), "booting, in phase `root`");
         assert!(open.is_failure("other") && !open.is_failure("boot-7-1"));
         assert!(attempt(7, 1, Verdict::HandedOver).outcome("other").contains("before it was found healthy"));
+    }
+
+    #[test]
+    fn last_words_say_how_a_boot_ended() {
+        let words = LastWords { at: 1_020, line: "Kernel panic - not syncing: x".into(), log: vec!["x".into()] };
+        let with = |verdict| Attempt { last_words: Some(words.clone()), ..attempt(7, 1, verdict) };
+        let outcome = |verdict| with(verdict).outcome("other");
+        assert_eq!(outcome(Verdict::Open), "ended in phase `root`: Kernel panic - not syncing: x");
+        assert!(outcome(Verdict::HandedOver).ends_with("healthy: Kernel panic - not syncing: x"));
+        assert_eq!(outcome(failed("health")), "failed: health; then: Kernel panic - not syncing: x");
+        let text = serde_json::to_string(&with(Verdict::Open)).unwrap();
+        assert_eq!(serde_json::from_str::<Attempt>(&text).unwrap(), with(Verdict::Open));
     }
 
     #[test]

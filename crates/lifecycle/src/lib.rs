@@ -14,6 +14,7 @@ pub mod health;
 pub mod install;
 pub mod installed;
 pub mod kmod;
+pub mod panic;
 pub mod plan;
 pub mod refusal;
 mod release;

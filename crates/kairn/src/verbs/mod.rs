@@ -48,5 +48,6 @@ fn dispatch(verb: Verb, progress: &mut Progress) -> Result<ExitCode, Report> {
         Verb::Completions { shell } => manual::completions(shell),
         Verb::Manual { output } => manual::pages(&output),
         Verb::FirstBoot(planned) => node::first_boot(planned, progress),
+        Verb::LastWords => node::last_words(progress),
     }
 }

@@ -1,9 +1,9 @@
-//! The verbs of an installed machine: upgrade, rollback, boot-entry, status, health, first-boot.
+//! The verbs of an installed machine: upgrade, rollback, boot-entry, status, health, and those that only units run.
 
 use crate::cli::{BootEntry, Health, Planned, Reading, Rollback, Upgrade};
 use crate::output::{self, Progress};
 use kairn_deploy::upgrade_source::{SandboxSealer, open};
-use kairn_deploy::{Node, boot_entry, facts, first_boot, health, rollback, status, upgrade};
+use kairn_deploy::{Node, boot_entry, facts, first_boot, health, last_words, rollback, status, upgrade};
 use kairn_host::efivars::EfiVars;
 use kairn_host::{Effect, Machine, RealMachine, Runner, SystemClock};
 use kairn_lifecycle::plan::Plan;
@@ -111,6 +111,13 @@ pub fn first_boot(planned: Planned, progress: &mut Progress) -> Result<ExitCode,
         let fitted = first_boot::first_boot(node, &variables, progress as &mut dyn Sink)?;
         output::line(if fitted { "fitted to this disk" } else { "this machine has met its disk already" })
     })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn last_words(progress: &mut Progress) -> Result<ExitCode, Report> {
+    let found = with_node(|node| Ok(last_words::collect(node, progress as &mut dyn Sink)?))?;
+    let (kept, foreign) = (found.kept.len(), found.foreign.len());
+    output::line(&format!("last words of {kept} boots kept, of {foreign} without a record"))?;
     Ok(ExitCode::SUCCESS)
 }
 
