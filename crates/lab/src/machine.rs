@@ -278,6 +278,21 @@ impl Machine {
         }
     }
 
+    /// Returns its store of EFI variables; it exists once the machine was started.
+    #[must_use]
+    pub fn variables(&self) -> PathBuf {
+        self.dir.join(file::VARS)
+    }
+
+    /// Gives it the EFI variables of another machine, e.g. of the one whose disk it got.
+    ///
+    /// # Errors
+    /// It runs, or the store cannot be copied.
+    pub fn adopt_variables(&self, from: &Path) -> Result<(), Error> {
+        self.refuse_running()?;
+        fs::copy(from, self.variables()).map(drop).map_err(Error::path("copy", from))
+    }
+
     /// Finds its QEMU, when it runs.
     pub(crate) fn process(&self) -> Result<Option<Process>, Error> {
         let pid_file = self.dir.join(file::PID);

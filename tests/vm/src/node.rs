@@ -8,7 +8,7 @@ use kairn_lifecycle::status::{DeploymentStatus, Status};
 use kairn_lifecycle::{DeploymentState, Role, Sequence};
 use regex::Regex;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// From power on or a reboot to kairn-init's first line; emulated firmware reads a kernel from a CD-ROM slowly.
@@ -25,6 +25,9 @@ const TO_GIVE_UP: Duration = Duration::from_secs(20 * 60);
 const AT_ONCE: Duration = Duration::from_secs(2);
 /// What the firmware says when it starts something.
 const FIRMWARE: &str = "BdsDxe: ";
+/// What is kept of a machine that was installed.
+const DISK: &str = "disk.qcow2";
+const VARIABLES: &str = "variables.fd";
 /// Boots that a fallback may take before it is called a loop.
 const BOOTS: usize = 6;
 
@@ -61,15 +64,33 @@ impl<'a> Node<'a> {
         Ok(node)
     }
 
-    /// Starts a machine whose disk lies over the image of an installed one.
+    /// Starts a machine whose disk lies over that of an installed one, which has its first boot behind it.
     pub fn installed(stage: &'a Stage<'a>, name: &str, more: &[Disk]) -> Result<Self, Fault> {
+        let installed = Self::met_its_disk(stage)?;
         let disk = Disk::qcow2(stage.dir.join(format!("{name}.qcow2")));
-        disk.create_over(&Runner::default(), &stage.world.disk_image()?, Format::Raw, None)?;
+        disk.create_over(&Runner::default(), &installed.join(DISK), Format::Qcow2, None)?;
         let mut builder = stage.machine(name).disk(disk);
         for disk in more {
             builder = builder.disk(disk.clone());
         }
-        Self::start(stage, &builder.create()?)
+        let machine = builder.create()?;
+        machine.adopt_variables(&installed.join(VARIABLES))?;
+        Self::start(stage, &machine)
+    }
+
+    /// Boots a disk image once, and keeps the disk and the EFI variables of that machine for all who begin with an installed one.
+    fn met_its_disk(stage: &'a Stage<'a>) -> Result<PathBuf, Fault> {
+        let image = stage.world.disk_image()?;
+        let key = stage.world.key_of("installed")?.text("image", &image.to_string_lossy());
+        stage.world.cache.get_or_build(&key, |dir| {
+            let disk = Disk::qcow2(dir.join(DISK));
+            disk.create_over(&Runner::default(), &image, Format::Raw, None)?;
+            let machine = stage.machine("first-boot").disk(disk).create()?;
+            let node = Self::start(stage, &machine)?;
+            node.expect_good(1)?;
+            node.shut_down()?;
+            fs::copy(machine.variables(), dir.join(VARIABLES)).map(drop).map_err(Fault::io("keep the variables"))
+        })
     }
 
     /// Waits for the next kairn-init and then until the system lets us in and its start is over, health included.
@@ -125,7 +146,7 @@ impl<'a> Node<'a> {
     pub fn reboot_until(&mut self, sequence: u32) -> Result<Vec<String>, Fault> {
         self.order_reboot()?;
         let mut entries = Vec::new();
-        let which = Regex::new(r"kairn-init: entry kairn-(?:\d+|[a-z]+)[+.]").map_err(wrong)?;
+        let which = Regex::new(r"kairn-init: entry kairn-\S+\.conf, (?:on trial|not counted)").map_err(wrong)?;
         for boot in 1..=BOOTS {
             let console = self.running.console();
             let firmware = console.wait_since(self.from, FIRMWARE, TO_GIVE_UP)?;
@@ -133,7 +154,7 @@ impl<'a> Node<'a> {
             self.from = init.end;
             let entry = console.wait_since(init.end, Pattern::Regex(which.clone()), TO_INIT)?;
             self.stage.note(&format!("boot {boot}: {}", entry.line.trim()));
-            entries.push(entry.line);
+            entries.push(entry.text.clone());
             if entry.text.contains(&format!("kairn-{sequence}.")) || entry.text.contains(&format!("kairn-{sequence}+"))
             {
                 self.ssh = self.running.wait_ssh(TO_SSH)?;
@@ -183,7 +204,7 @@ impl<'a> Node<'a> {
         Ok(Identity {
             machine_id: self.sh("cat /etc/machine-id")?,
             host_key: self.sh("cat /etc/ssh/ssh_host_ed25519_key.pub | cut -d' ' -f2")?,
-            disk: self.sh("sudo blkid -p -s PTUUID -o value /dev/vda")?,
+            disk: self.sh(&format!("sudo blkid -p -s PTUUID -o value {}", self.status()?.disk))?,
         })
     }
 }

@@ -20,7 +20,9 @@ const SUPERBLOCK: u64 = 1024;
 const BLOCK: u64 = 4096;
 /// Bytes of a digest in the hash tree.
 const DIGEST: u64 = 32;
-/// What all of these differ in from the base.
+/// What the kernel says when verity finds it in a trial.
+const PANIC: &str = "dm-verity device corrupted";
+/// The program whose data is damaged.
 const SYSTEMD: &str = "/usr/lib/systemd/systemd";
 
 /// One bit of systemd's own program is not as it was built.
@@ -53,7 +55,7 @@ pub fn good_superblock_flipped(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     node.reboot()?;
     node.expect_good(2)?;
     flip(&node, &built.join("release"), release::ROOT, SUPERBLOCK)?;
-    fell_back(stage, &mut node, 3, &["root"])
+    fell_back(stage, &mut node, 3, &["root", PANIC])
 }
 
 /// Flips a bit of a deployment on trial, which must be given up.
@@ -61,7 +63,7 @@ fn on_trial(stage: &Stage<'_>, file: &str, at: u64) -> Result<Verdict, Fault> {
     let built = stage.world.variant("second", WITH_UNIT)?;
     let mut node = upgraded(stage, &built)?;
     flip(&node, &built.join("release"), file, at)?;
-    fell_back(stage, &mut node, 3, &[])
+    fell_back(stage, &mut node, 3, &[PANIC])
 }
 
 /// Flips a bit of a file of deployment 2, whose release was built into a directory on this side.

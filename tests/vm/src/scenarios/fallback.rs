@@ -64,7 +64,7 @@ const SECTOR: usize = 512;
 pub fn init_exits(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     let release = stage.world.variant("init-exits", &[Change::Link("usr/sbin/init", "/usr/bin/false")])?;
     let mut node = upgraded(stage, &release)?;
-    fell_back(stage, &mut node, 3, &["handed over"])
+    fell_back(stage, &mut node, 3, &["handed over", "Attempted to kill init"])
 }
 
 /// The release fails a check of its own.
@@ -98,7 +98,11 @@ pub fn kernel_garbage(stage: &Stage<'_>) -> Result<Verdict, Fault> {
 /// The kernel panics while systemd starts: `c` in /proc/sysrq-trigger is a plain `panic()`, whatever the sysrq mask says.
 pub fn kernel_panics(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     let mut node = upgraded(stage, &stage.world.variant("kernel-panics", PANICKING)?)?;
-    fell_back(stage, &mut node, 3, &[])
+    let verdict = fell_back(stage, &mut node, 3, &["handed over", "Kernel panic", "sysrq triggered crash"])?;
+    // EFI variables are few: what was kept on STATE must not stay there.
+    let left = node.sh("ls -A /sys/fs/pstore; ls /sys/firmware/efi/efivars | grep dump-type || true")?;
+    ensure(left.is_empty(), || format!("the panics are still in the firmware's memory:\n{left}"))?;
+    Ok(verdict)
 }
 
 /// The release's init does nothing for ever: the watchdog that kairn-init left running is all that is awake.
@@ -120,11 +124,13 @@ pub fn emergency(stage: &Stage<'_>) -> Result<Verdict, Fault> {
 
 /// Upgrades an installed machine from a release on a second disk.
 pub fn upgraded<'a>(stage: &'a Stage<'a>, release: &Path) -> Result<Node<'a>, Fault> {
-    let disk = Disk { read_only: true, ..Disk::raw(release.join("release.img")) };
+    // By its serial number: the kernel names disks in the order in which it comes to know them.
+    let disk = Disk { read_only: true, ..Disk::raw(release.join("release.img")).serial("release") };
     let node = Node::installed(stage, "node", &[disk])?;
     node.expect_good(1)?;
-    let done =
-        node.long("sudo mount -o ro /dev/vdb /mnt && sudo kairn upgrade --source release:/mnt && sudo umount /mnt")?;
+    let at = "/dev/disk/by-id/virtio-release";
+    let done = node
+        .long(&format!("sudo mount -o ro {at} /mnt && sudo kairn upgrade --source release:/mnt && sudo umount /mnt"))?;
     ensure(done.status.success(), || format!("the upgrade failed: {}{}", done.text(), done.stderr))?;
     stage.note("upgraded");
     let status = node.status()?;
