@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 
 const MAGIC: u64 = 0x006a_7366_7773_6872;
 const VERSION: u64 = 1;
-const FLUSH: u64 = 1;
+pub(crate) const FLUSH: u64 = 1;
 const FUA: u64 = 2;
-const DISCARD: u64 = 4;
+pub(crate) const DISCARD: u64 = 4;
 /// Bytes copied at once.
 const PIECE: usize = 1 << 20;
 
@@ -31,14 +31,14 @@ pub struct LoggedWrite {
     /// It discards instead of writing.
     pub discard: bool,
     /// Where its data lies in the log.
-    data: u64,
+    pub(crate) data: u64,
 }
 
 /// A log that was read.
 #[derive(Debug)]
 pub struct WriteLog {
     path: PathBuf,
-    file: File,
+    pub(crate) file: File,
     writes: Vec<LoggedWrite>,
 }
 
@@ -152,7 +152,7 @@ impl Words {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::io::{Read, Write};
 
@@ -162,7 +162,8 @@ mod tests {
         bytes
     }
 
-    fn log(entries: &[([u64; 3], u8)]) -> tempfile::NamedTempFile {
+    /// Makes a log of requests: place, number of sectors, flags; and the byte that it writes.
+    pub(crate) fn log(entries: &[([u64; 3], u8)]) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&sector([MAGIC, VERSION, entries.len() as u64, 512])).unwrap();
         for ([at, count, flags], fill) in entries {
