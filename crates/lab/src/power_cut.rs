@@ -278,6 +278,17 @@ impl StateFile {
         Ok(())
     }
 
+    /// Writes a place of the disk anew, after another program has changed it in the file.
+    ///
+    /// # Errors
+    /// A file fails.
+    pub fn restore(&self, replay: &Replay, place: Range<u64>) -> Result<(), Error> {
+        for (place, source) in self.holds.sources(place) {
+            self.copy(replay, place, source)?;
+        }
+        Ok(())
+    }
+
     /// Returns where the file is.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -98,6 +98,13 @@ impl WriteLog {
         &self.writes
     }
 
+    /// Returns how many of the requests lie in the first `bytes` of the log: those that had ended when the file had that length.
+    #[must_use]
+    pub fn count_within(&self, bytes: u64) -> usize {
+        let end = |write: &LoggedWrite| write.data + if write.discard { 0 } else { write.length };
+        self.writes.partition_point(|write| end(write) <= bytes)
+    }
+
     /// Returns which of the first `count` requests a power cut after them may have lost: the writes since the last flush that
     /// are not durable themselves. Any choice of these is a state that the disk could be in.
     #[must_use]
@@ -197,6 +204,10 @@ pub(crate) mod tests {
         image.read_to_end(&mut bytes).unwrap();
         assert_eq!(bytes, [[9_u8; 512], [7; 512], [0; 512]].concat());
         assert!(log.apply(3, &image).is_err());
+        // A superblock, an entry and two sectors of data; the entry of a discard has no data.
+        for (bytes, count) in [(512, 0), (1024, 0), (2048, 1), (2559, 1), (2560, 2), (3584, 3)] {
+            assert_eq!(log.count_within(bytes), count, "{bytes}");
+        }
     }
 
     #[test]

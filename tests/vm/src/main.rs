@@ -4,9 +4,11 @@
 //! of its own, which stays when the scenario failed.
 #![forbid(unsafe_code)]
 
+mod cuts;
 mod demo;
 mod fault;
 mod images;
+mod inspection;
 mod node;
 mod registry;
 mod runner;

@@ -179,6 +179,11 @@ impl<'a> Node<'a> {
         Ok(self.running.shut_down(TO_OFF)?)
     }
 
+    /// Takes the power away. What the machine had written is in its disk and its log.
+    pub fn cut_power(self) -> Result<(), Fault> {
+        Ok(self.running.quit()?)
+    }
+
     /// Says whether a text has come on the console since power on.
     pub fn has_said(&self, text: &str) -> bool {
         self.running.console().text().contains(text)

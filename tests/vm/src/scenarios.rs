@@ -6,11 +6,24 @@ mod clones;
 mod corruption;
 pub mod fallback;
 mod media;
+mod power;
 mod registry;
 pub mod upgrade;
 
 /// All scenarios; those that take longest first, so that none runs alone at the end.
 pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "power-cuts-upgrade",
+        about: "the power goes at a hundred moments of an upgrade; each leaves a machine that boots, and the upgrade is finished",
+        slots: 1,
+        run: power::during_upgrade,
+    },
+    Scenario {
+        name: "power-cut-first-boot",
+        about: "the power goes while a disk image fits itself to its disk, and the next boot finishes that",
+        slots: 1,
+        run: power::during_first_boot,
+    },
     Scenario {
         name: "upgrade-from-registry",
         about: "an upgrade from a registry brings a unit, keeps what is the user's, and is rolled back",

@@ -26,17 +26,29 @@ fn clone(stage: &Stage<'_>, name: &str, image: &Path, size: u64) -> Result<Ident
     let node = Node::start(stage, &stage.machine(name).disk(disk.clone()).create()?)?;
     node.expect_good(1)?;
     let identity = node.identity()?;
-    let grown: u64 = node.sh("df -B1 --output=size /usr/local | tail -1")?.trim().parse().map_err(wrong)?;
-    ensure(grown > size * 3 / 10 * 9, || {
-        format!("the persistent file system has {grown} bytes on a disk that has {} more than its image", size * 3)
-    })?;
+    let grown = has_grown(&node, size, size * 4)?;
     node.shut_down()?;
-    let raw = stage.dir.join(format!("{name}.raw"));
-    export(&disk, &raw)?;
+    verify_table(stage, &disk)?;
+    stage.note(&format!("{name}: {grown} bytes for persistent data, {}", identity.machine_id));
+    Ok(identity)
+}
+
+/// Expects the persistent file system to have what its disk has more than the image; returns its size in bytes.
+pub fn has_grown(node: &Node<'_>, image: u64, disk: u64) -> Result<u64, Fault> {
+    let grown: u64 = node.sh("df -B1 --output=size /usr/local | tail -1")?.trim().parse().map_err(wrong)?;
+    let more = disk - image;
+    ensure(grown > more / 10 * 9, || {
+        format!("the persistent file system has {grown} bytes on a disk that has {more} more than its image")
+    })?;
+    Ok(grown)
+}
+
+/// Expects `sgdisk` to find nothing wrong with the partition table of a machine that is off.
+pub fn verify_table(stage: &Stage<'_>, disk: &Disk) -> Result<(), Fault> {
+    let raw = stage.dir.join("export.raw");
+    export(disk, &raw)?;
     let verified = Runner::default().run(&Invocation::new("sgdisk").arg("-v").arg(raw.to_string_lossy()))?;
     std::fs::remove_file(&raw).map_err(Fault::io("remove the export"))?;
     let said = verified.text();
-    ensure(said.contains("No problems found"), || format!("sgdisk finds: {said}"))?;
-    stage.note(&format!("{name}: {grown} bytes for persistent data, {}", identity.machine_id));
-    Ok(identity)
+    ensure(said.contains("No problems found"), || format!("sgdisk finds: {said}"))
 }
