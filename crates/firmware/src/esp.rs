@@ -80,7 +80,9 @@ impl Esp {
         let ukis_dir = root.join(paths::UKIS);
         let mut leftovers = Vec::new();
         for dir in [&entries_dir, &ukis_dir, &root.join("loader"), &root.join("EFI/systemd"), &root.join("EFI/BOOT")] {
-            let partial = |name: &String| Path::new(name).extension().is_some_and(|extension| extension == PARTIAL);
+            let partial = |name: &String| {
+                name.ends_with(files::TEMPORARY) || Path::new(name).extension().is_some_and(|end| end == PARTIAL)
+            };
             leftovers.extend(list(dir)?.into_iter().filter(partial).map(|name| dir.join(name)));
         }
         let ukis = list(&ukis_dir)?.into_iter().filter(|name| name.ends_with(".efi")).collect();

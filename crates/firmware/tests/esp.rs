@@ -329,3 +329,19 @@ fn the_installed_loader_states_a_version() {
     let binary = kairn_firmware::read_loader(path).unwrap().unwrap();
     assert!(binary.version.is_some_and(|version| version.major >= 250));
 }
+
+#[test]
+fn what_a_copy_left_when_the_power_went_is_cleaned_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let ukis = dir.path().join("EFI/kairn");
+    std::fs::create_dir_all(&ukis).unwrap();
+    // The copy's own name for a file of ours that it was writing, and a file of somebody else.
+    let left = kairn_host::files::temporary_name(&ukis.join("8eb63752d7b26346-9026defc.new")).unwrap();
+    for path in [&left, &ukis.join("renewal")] {
+        std::fs::write(path, "x").unwrap();
+    }
+    let esp = Esp::read(dir.path()).unwrap();
+    assert_eq!(esp.leftovers, [left]);
+    apply(&mut all(), &esp.clean()).unwrap();
+    assert_eq!(kairn_host::files::names(&ukis).unwrap(), ["renewal"]);
+}

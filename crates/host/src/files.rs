@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 /// Size of one read or write, and the alignment that `O_DIRECT` wants on any sector size in use.
 const CHUNK: usize = 1 << 20;
 const ALIGNMENT: usize = 4096;
+/// Ending of the name of a file that is being written.
+pub const TEMPORARY: &str = ".kairn-new";
 
 /// Reads a file whole.
 ///
@@ -347,11 +349,15 @@ pub fn space(path: &Path) -> Result<Space, Error> {
 }
 
 /// The temporary name is a function of the name, so what a crash left is taken over by the next attempt.
-fn temporary_name(path: &Path) -> Result<PathBuf, Error> {
+/// Returns the name under which [`write_whole`] and [`copy_whole`] write a file: what a power cut leaves of it ends in [`TEMPORARY`].
+///
+/// # Errors
+/// The path has no last part.
+pub fn temporary_name(path: &Path) -> Result<PathBuf, Error> {
     let (parent, name) = split(path)?;
     let mut temporary = std::ffi::OsString::from(".");
     temporary.push(name);
-    temporary.push(".kairn-new");
+    temporary.push(TEMPORARY);
     Ok(parent.join(temporary))
 }
 
