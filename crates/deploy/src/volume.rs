@@ -6,9 +6,14 @@
 use crate::Error;
 use kairn_host::mount::{self, Access};
 use kairn_host::mount_info::mounts;
-use kairn_host::{Effect, Machine, MountPoint, block};
+use kairn_host::{Effect, Invocation, Machine, MountPoint, block};
+use kairn_image::fat;
 use std::path::{Path, PathBuf};
 
+/// Exit code of fsck.fat(8) after it has repaired something.
+const REPAIRED: i32 = 1;
+/// Bytes of a boot sector.
+const BOOT_SECTOR: u64 = 512;
 /// Where partitions are mounted while an operation runs.
 pub const MOUNTS: &str = "/run/kairn/mnt";
 
@@ -78,12 +83,15 @@ impl Volume {
                     return merge(Err(error.into()), mount::unmount(&target).map_err(Error::from));
                 }
             }
-            None => machine.apply(&Effect::Mount {
-                device: device.clone(),
-                target: target.clone(),
-                fs_type: fs_type.clone(),
-                read_only: false,
-            })?,
+            None => {
+                repair(device, machine)?;
+                machine.apply(&Effect::Mount {
+                    device: device.clone(),
+                    target: target.clone(),
+                    fs_type: fs_type.clone(),
+                    read_only: false,
+                })?;
+            }
         }
         let result = write(&target, machine);
         let mut result = merge(result, machine.apply(&Effect::SyncTree { path: target.clone() }).map_err(Error::from));
@@ -94,6 +102,17 @@ impl Volume {
         }
         merge(result, machine.apply(&Effect::Unmount { target }).map_err(Error::from))
     }
+}
+
+/// Repairs a FAT file system that was in use when the power went. It has no journal: names may have reached the disk before the clusters
+/// of their files, and the kernel makes the file system read-only when it comes upon one such, even to remove it.
+fn repair(device: &Path, machine: &mut dyn Machine) -> Result<(), Error> {
+    if !fat::was_in_use(&block::head(device, BOOT_SECTOR)?) {
+        return Ok(());
+    }
+    let program = Invocation::new("fsck.vfat").arg("-a").arg(device.to_string_lossy()).accepting(REPAIRED);
+    machine.apply(&Effect::Run { object: device.into(), program })?;
+    Ok(machine.apply(&Effect::SyncDevice { path: device.into() })?)
 }
 
 /// Where a device is mounted whole, if anywhere.
@@ -114,7 +133,7 @@ pub(crate) fn merge<T>(result: Result<T, Error>, ended: Result<(), Error>) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kairn_host::{Invocation, RealMachine, Runner, mount::private_namespace};
+    use kairn_host::{RealMachine, Runner, mount::private_namespace};
 
     #[test]
     fn a_read_only_partition_is_written_beside_its_mount_and_is_read_only_again() {
@@ -166,6 +185,49 @@ mod tests {
         assert_eq!(all.iter().filter(|mount| mount.target.starts_with(dir.path())).count(), 1);
         mount::unmount(&there).unwrap();
         attached.detach().unwrap();
+    }
+
+    #[test]
+    fn a_fat_that_was_in_use_is_repaired_and_a_clean_one_is_not_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let (image, file) = (dir.path().join("esp"), dir.path().join("file"));
+        std::fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        std::fs::write(&file, vec![7; 100_000]).unwrap();
+        let runner = Runner::default();
+        let on_image = |program: &str, args: &[&str]| {
+            runner.run(&Invocation::new(program).args(args.iter().copied()).env("MTOOLS_SKIP_CHECK", "1"))
+        };
+        let (esp, file) = (image.display().to_string(), file.display().to_string());
+        for (program, args) in [
+            ("mkfs.vfat", vec!["-F", "32", "-s", "1", &esp]),
+            ("mcopy", vec!["-i", &esp, &file, "::KEPT"]),
+            ("mcopy", vec!["-i", &esp, &file, "::torn.new"]),
+        ] {
+            if let Err(error) = on_image(program, &args) {
+                eprintln!("skipped: {error}");
+                return;
+            }
+        }
+        let mut machine = kairn_host::Recorder::default();
+        repair(&image, &mut machine).unwrap();
+        assert_eq!(machine.effects, []);
+
+        // The name of the second file reached the disk before its clusters did.
+        let mut bytes = std::fs::read(&image).unwrap();
+        let number = |bytes: &[u8], at: usize| usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
+        let (reserved, sectors) = (number(&bytes, 14), number(&bytes, 36));
+        for table in 0..2 {
+            let start = 512 * (reserved + table * sectors);
+            bytes[start + 4 * (3 + 196)..start + 512 * sectors].fill(0);
+        }
+        bytes[65] |= 1;
+        std::fs::write(&image, &bytes).unwrap();
+        assert!(on_image("fsck.vfat", &["-n", &esp]).is_err());
+        repair(&image, &mut RealMachine::at(Path::new("/"), Runner::default())).unwrap();
+        on_image("fsck.vfat", &["-n", &esp]).unwrap();
+        let mut volume = fat::Volume::open(std::fs::File::open(&image).unwrap()).unwrap();
+        assert_eq!(volume.read("KEPT").unwrap(), std::fs::read(&file).unwrap());
+        assert!(!fat::was_in_use(&std::fs::read(&image).unwrap()[..512]));
     }
 
     fn is_root() -> bool {

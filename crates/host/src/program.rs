@@ -31,6 +31,9 @@ pub struct Invocation {
     pub stdin: Vec<u8>,
     /// How long it may take.
     pub deadline: Duration,
+    /// Exit codes besides zero that are no errors.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub accepted: Vec<i32>,
 }
 
 impl Invocation {
@@ -43,6 +46,7 @@ impl Invocation {
             dir: None,
             stdin: Vec::new(),
             deadline: Duration::from_secs(600),
+            accepted: Vec::new(),
         }
     }
 
@@ -78,6 +82,13 @@ impl Invocation {
     #[must_use]
     pub fn dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.dir = Some(dir.into());
+        self
+    }
+
+    /// Takes an exit code for success, as checkers of file systems end with 1 after a repair.
+    #[must_use]
+    pub fn accepting(mut self, code: i32) -> Self {
+        self.accepted.push(code);
         self
     }
 
@@ -132,7 +143,7 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Runs a program to its end and fails unless it exits with zero.
+    /// Runs a program to its end and fails unless it exits with zero or a code that is accepted.
     ///
     /// # Errors
     /// Not installed, ended with an error, or past its deadline (then its whole process group was killed).
@@ -179,9 +190,10 @@ fn seen_in_path(program: &Path) -> bool {
     named || std::env::split_paths(&dirs).any(|dir| dir.join(program).exists())
 }
 
-/// Turns an exit status other than zero into an error.
+/// Turns an exit status other than zero and those that are accepted into an error.
 pub(crate) fn checked(invocation: &Invocation, finished: Finished) -> Result<Finished, Error> {
-    if finished.status.success() {
+    let accepted = finished.status.code().is_some_and(|code| invocation.accepted.contains(&code));
+    if finished.status.success() || accepted {
         return Ok(finished);
     }
     Err(Error::Program {
@@ -292,6 +304,8 @@ mod tests {
         let error = Runner::default().run(&shell).unwrap_err();
         assert_eq!(error.to_string(), "`sh -c 'cat; echo no >&2; exit 3'` failed with exit code 3; it said: no");
         assert_eq!(Runner::default().run_unchecked(&shell).unwrap().text(), "fed");
+        assert_eq!(Runner::default().run(&shell.accepting(3)).unwrap().text(), "fed");
+        assert!(Runner::default().run(&Invocation::new("false").accepting(3)).is_err());
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod read;
 mod tree;
 mod write;
 
-pub use read::{Entry, Volume};
+pub use read::{Entry, Volume, was_in_use};
 pub use write::{Options, Writer, create, needed_size};
 
 use crate::Error;

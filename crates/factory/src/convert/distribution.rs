@@ -112,6 +112,7 @@ pub(crate) const PROGRAMS: &[Needed] = &[
     needed("e2fsck", "checking partitions", ["e2fsprogs"; 4]),
     needed("resize2fs", "growing partitions", ["e2fsprogs"; 4]),
     needed("mkfs.vfat", "making the EFI system partition", ["dosfstools"; 4]),
+    needed("fsck.vfat", "repairing the EFI system partition", ["dosfstools"; 4]),
     needed("systemctl", "running services", ["systemd"; 4]),
     needed("udevadm", "devices of the running system", ["udev", "systemd-udev", "udev", "systemd"]),
 ];

@@ -9,6 +9,19 @@ use std::io::{Read, Seek, SeekFrom, Write};
 /// Bytes that a directory may have (specification, section 6.2: 65536 entries).
 const DIRECTORY_LIMIT: u64 = 65536 * DIR_ENTRY;
 
+/// Says whether the boot sector of a FAT16 or FAT32 notes that it was not unmounted (Linux `fs/fat/inode.c`, `fat_set_state`); `false`
+/// for anything else.
+#[must_use]
+pub fn was_in_use(boot: &[u8]) -> bool {
+    const DIRTY: u8 = 1;
+    let Some(boot) = boot.first_chunk::<512>() else { return false };
+    let state = geometry(boot).ok().and_then(|(geometry, ..)| match geometry.width {
+        Width::Fat16 => boot.get(37),
+        Width::Fat32 => boot.get(65),
+    });
+    state.is_some_and(|state| state & DIRTY != 0)
+}
+
 /// A name in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
