@@ -34,14 +34,14 @@ pub mod names {
     pub const MANIFEST: &str = "manifest.json";
 }
 
-/// Which `mkfs.erofs` seals.
+/// Whose tools seal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sealer {
     /// The image's own, run by the image's own `kairn` in a sandbox: what nodes and CI do, so the release is the same there.
     #[default]
     Image,
-    /// This program and the machine's `mkfs.erofs`, for images whose programs cannot run here. Another version of the tool
-    /// may give another root hash than the image's own.
+    /// This program and the machine's `mkfs.erofs` or `mksquashfs`, for images whose programs cannot run here. Another version of the
+    /// tool may give another root hash than the image's own.
     Machine,
 }
 

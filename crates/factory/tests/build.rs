@@ -9,7 +9,7 @@
 
 mod fixture;
 
-use fixture::{have, options, request, tree};
+use fixture::{have, options, request, tree, without_erofs};
 use kairn_factory::{Error, Manifest, build};
 use kairn_host::{Invocation, Runner};
 use kairn_report::Silent;
@@ -119,6 +119,77 @@ fn the_root_image_holds_the_tree_and_nothing_of_the_build() {
     }
     assert_eq!(release.root.data_blocks * 4096, fs::metadata(image).unwrap().len());
     assert!(release.cmdline.contains(&format!("quiet kairn.root={}", release.root.root_hash)));
+}
+
+#[test]
+fn a_squashfs_root_holds_the_tree_and_is_the_same_bytes_from_every_copy_of_it() {
+    if !have(&["mksquashfs", "unsquashfs", "cp"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (root, options) = (tree(dir.path()), options(dir.path()));
+    let runner = Runner::default();
+    without_erofs(&root);
+    // Another name of a file that stays out must not stay out with it, nor may what only looks like a pattern.
+    fs::write(root.join("usr/share/[a]*"), "pattern").unwrap();
+    fs::write(root.join("run/.hidden"), "left by a build").unwrap();
+    kairn_factory::convert::convert(&root, &options, &mut Silent).unwrap();
+    fs::hard_link(root.join("usr/lib/kairn/boot/vmlinuz"), root.join("usr/share/kernel")).unwrap();
+    let copy = dir.path().join("copy");
+    let copied = Invocation::new("cp").args(["-a", &root.to_string_lossy(), &copy.to_string_lossy()]);
+    runner.run(&copied).unwrap();
+    // Directories list their names in another order when they were made in another order.
+    let moved = copy.join("usr/share/large");
+    fs::rename(&moved, copy.join("usr/share/aside")).unwrap();
+    fs::rename(copy.join("usr/share/aside"), &moved).unwrap();
+    let seal = |tree: &Path, name: &str| {
+        let out = dir.path().join(name);
+        (kairn_seal::seal(tree, &out, &runner, &mut Silent).unwrap(), out.join("root.erofs"))
+    };
+    let (release, image) = seal(&root, "release");
+    let (again, _) = seal(&copy, "again");
+    assert_eq!(release, again);
+    assert_eq!(release.root.format, kairn_lifecycle::RootFormat::Squashfs);
+    assert!(release.cmdline.ends_with(" kairn.format=squashfs"), "{}", release.cmdline);
+    assert_eq!(release.root.data_blocks * 4096, fs::metadata(&image).unwrap().len());
+
+    let extracted = dir.path().join("extracted");
+    let unpack = Invocation::new("unsquashfs").args(["-no-progress", "-d", &extracted.to_string_lossy()]);
+    runner.run(&unpack.arg(image.to_string_lossy())).unwrap();
+    let mut expected = listing(&root);
+    expected.retain(|name, _| {
+        !["run/", "tmp/"].iter().any(|dir| name.starts_with(dir))
+            && !name.ends_with("boot/vmlinuz")
+            && !name.ends_with("boot/initramfs.cpio.zst")
+    });
+    // Its other name stayed out.
+    expected.get_mut("usr/share/kernel").unwrap().1 = 1;
+    let found = listing(&extracted);
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (name, file) in &expected {
+        assert!(found[name] == *file, "{name}: {:?} instead of {:?}", &found[name].2, &file.2);
+    }
+}
+
+#[test]
+fn media_of_a_squashfs_release_are_made_like_all_others() {
+    if !have(&["mksquashfs", "mke2fs", "debugfs", "e2fsck"]) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (root, options) = (tree(dir.path()), options(dir.path()));
+    let runner = Runner::default();
+    without_erofs(&root);
+    let first = build(
+        &request(&format!("dir:{}", root.display()), &dir.path().join("first"), options.clone()),
+        &runner,
+        &mut Silent,
+    );
+    let first = first.unwrap();
+    let source = format!("release:{}", dir.path().join("first/release").display());
+    let mut media = request(&source, &dir.path().join("second"), options);
+    media.oci = false;
+    assert_eq!(outputs(&build(&media, &runner, &mut Silent).unwrap()), outputs(&first));
 }
 
 #[test]

@@ -9,8 +9,9 @@
 
 mod fixture;
 
-use fixture::{CONFIG, KERNEL, options, tree};
+use fixture::{CONFIG, KERNEL, options, tree, without_erofs};
 use kairn_factory::{Error, convert::convert};
+use kairn_lifecycle::RootFormat;
 use kairn_report::{Diagnostic, Event};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -105,7 +106,10 @@ fn a_kernel_that_cannot_do_it_is_refused_with_every_lack() {
     let config = CONFIG.replace("CONFIG_DM_VERITY=m\n", "").replace("CONFIG_EROFS_FS_ZIP=y\n", "");
     fs::write(root.join(format!("boot/config-{KERNEL}")), config).unwrap();
     let error = convert(&root, &options, &mut Vec::new()).unwrap_err().to_string();
-    assert!(error.contains("CONFIG_DM_VERITY (the sealed root), CONFIG_EROFS_FS with CONFIG_EROFS_FS_ZIP"), "{error}");
+    assert!(
+        error.contains("CONFIG_DM_VERITY (the sealed root), CONFIG_EROFS_FS with CONFIG_EROFS_FS_ZIP, or"),
+        "{error}"
+    );
     fs::write(root.join(format!("boot/config-{KERNEL}")), CONFIG).unwrap();
     options.compressor = Some("zstd,9".to_owned());
     let error = convert(&root, &options, &mut Vec::new()).unwrap_err();
@@ -113,4 +117,31 @@ fn a_kernel_that_cannot_do_it_is_refused_with_every_lack() {
     options.kernel = Some("9.9".to_owned());
     let error = convert(&root, &options, &mut Vec::new()).unwrap_err().to_string();
     assert!(error.contains("not 9.9"), "{error}");
+}
+
+#[test]
+fn a_kernel_without_erofs_gets_a_squashfs_root_with_what_it_decompresses() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, mut options) = (tree(dir.path()), options(dir.path()));
+    without_erofs(&root);
+    let converted = convert(&root, &options, &mut Vec::new()).unwrap();
+    assert_eq!((converted.facts.root_format, converted.facts.compressor.as_str()), (RootFormat::Squashfs, "zstd,3"));
+    for (asked, why) in [("xz", "CONFIG_SQUASHFS_XZ is not set"), ("lzma", "squashfs knows zstd")] {
+        options.compressor = Some(asked.to_owned());
+        let error = convert(&root, &options, &mut Vec::new()).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    options.compressor = Some("gzip,9".to_owned());
+    assert_eq!(convert(&root, &options, &mut Vec::new()).unwrap().facts.compressor, "gzip,9");
+}
+
+#[test]
+fn a_squashfs_root_without_its_program_is_refused_by_name_of_the_package() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, options) = (tree(dir.path()), options(dir.path()));
+    without_erofs(&root);
+    fs::remove_file(root.join("usr/bin/mksquashfs")).unwrap();
+    let error = convert(&root, &options, &mut Vec::new()).unwrap_err();
+    assert!(error.to_string().contains("`mksquashfs` (for sealing, since the kernel has no EROFS)"), "{error}");
+    assert_eq!(error.hints(), ["in the image: apt-get install --yes --no-install-recommends squashfs-tools"]);
 }

@@ -142,7 +142,7 @@ pub struct Build {
     /// Kernel command-line words in addition
     #[arg(long, value_name = "WORD")]
     pub cmdline: Vec<String>,
-    /// Compressor of the root as mkfs.erofs takes it, e.g. lz4hc,9; default: lz4, which every kernel reads
+    /// Compressor of the root with its level, e.g. lz4hc,9 or zstd,9; default: lz4, of a squashfs root the best that its kernel reads
     #[arg(long, value_name = "NAME[,LEVEL]")]
     pub compressor: Option<String>,
     /// Registry that speaks plain HTTP
@@ -168,7 +168,7 @@ pub struct Convert {
     /// Kernel command-line words in addition
     #[arg(long, value_name = "WORD")]
     pub cmdline: Vec<String>,
-    /// Compressor of the root as mkfs.erofs takes it, e.g. lz4hc,9; default: lz4, which every kernel reads
+    /// Compressor of the root with its level, e.g. lz4hc,9 or zstd,9; default: lz4, of a squashfs root the best that its kernel reads
     #[arg(long, value_name = "NAME[,LEVEL]")]
     pub compressor: Option<String>,
     /// kairn-init to put into the image; default: the one beside this program

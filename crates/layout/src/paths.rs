@@ -29,7 +29,8 @@ pub const RELEASES: &str = "kairn/releases";
 
 /// Files of a release directory.
 pub mod release {
-    /// The root file system image.
+    /// The root file system image. The name is the same for every format of it, since it is what a release is looked for by;
+    /// `release.json` and the kernel command line say which one it is.
     pub const ROOT: &str = "root.erofs";
     /// The dm-verity hash tree of the root image, without superblock.
     pub const VERITY: &str = "root.verity";

@@ -200,7 +200,8 @@ pub struct BootFacts {
     pub kernel: String,
     /// Root format that this kernel reads and the image can make.
     pub root_format: RootFormat,
-    /// Compressor for it as `mkfs.erofs -z` takes it (`lz4`, `lz4hc,12`, `zstd,9`).
+    /// Compressor for it: of EROFS as `mkfs.erofs -z` takes it (`lz4`, `lz4hc,12`, `zstd,9`), of squashfs its name for `mksquashfs -comp`
+    /// (or `lz4hc`) with a level (`zstd,3`, `gzip,9`).
     pub compressor: String,
     /// Version of systemd-boot in the image.
     pub loader_version: String,

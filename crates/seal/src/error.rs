@@ -44,9 +44,6 @@ pub enum Error {
         /// Its format.
         found: u32,
     },
-    /// The root format has no writer here.
-    #[error("the image asks for a {0} root, which this version does not make")]
-    RootFormat(kairn_lifecycle::RootFormat),
     /// The output directory holds something.
     #[error("the output directory `{}` is not empty", .0.display())]
     OutputInUse(PathBuf),
@@ -54,7 +51,7 @@ pub enum Error {
     #[error("`{program}` is not installed in the image")]
     MissingProgram {
         /// The program.
-        program: &'static str,
+        program: String,
         /// Debian's package that holds it.
         package: &'static str,
         /// The other way it failed.

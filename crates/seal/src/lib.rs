@@ -4,8 +4,8 @@
 //! directory enters it, so that node, workstation and CI get the same root hash from the same image.
 #![forbid(unsafe_code)]
 
-mod erofs;
 mod error;
+mod root;
 mod tree;
 mod uki;
 
@@ -33,16 +33,15 @@ pub fn seal(tree: &Path, output: &Path, runner: &Runner, sink: &mut dyn Sink) ->
         tree::check_mount_points(tree)?;
         Ok(facts)
     })?;
-    if facts.root_format != RootFormat::Erofs {
-        return Err(Error::RootFormat(facts.root_format));
-    }
     claim(output)?;
     let unpacked =
         step(sink, "clamp-times", "setting file times".to_owned(), |_| tree::clamp_times(tree, facts.epoch))?;
     let root = step(sink, "root-image", format!("making the root image of {unpacked}"), |_| {
-        erofs::make(tree, &output.join(paths::release::ROOT), &facts, runner)
+        root::make(tree, &output.join(paths::release::ROOT), &facts, runner)
     })?;
-    let root = step(sink, "hash-tree", format!("hashing the root image ({})", root.size), |_| hash_tree(output, root))?;
+    let root = step(sink, "hash-tree", format!("hashing the root image ({})", root.size), |_| {
+        hash_tree(output, facts.root_format, root)
+    })?;
     let cmdline = cmdline(tree, &root)?;
     let uki = step(sink, "kernel-image", "assembling the kernel image".to_owned(), |_| {
         uki::assemble(tree, &facts, &cmdline, &root, &output.join(paths::release::UKI))
@@ -84,7 +83,7 @@ fn claim(output: &Path) -> Result<(), Error> {
 
 /// Writes `root.verity`. The salt is derived from the image: an attacker gains nothing from knowing it, and two sealings of
 /// one image must agree.
-fn hash_tree(output: &Path, image: Blob) -> Result<RootImage, Error> {
+fn hash_tree(output: &Path, format: RootFormat, image: Blob) -> Result<RootImage, Error> {
     let salt: [u8; 32] =
         sha2::Sha256::new_with_prefix(b"kairn verity salt 1\n").chain_update(image.sha256.0).finalize().into();
     let image_path = output.join(paths::release::ROOT);
@@ -94,7 +93,7 @@ fn hash_tree(output: &Path, image: Blob) -> Result<RootImage, Error> {
     let mut file = File::create(&tree_path).map_err(Error::path("create", &tree_path))?;
     file.write_all(&built.bytes).and_then(|()| file.sync_all()).map_err(Error::path("write", &tree_path))?;
     Ok(RootImage {
-        format: RootFormat::Erofs,
+        format,
         image,
         verity: Blob { size: Bytes(built.bytes.len() as u64), sha256: Digest::of(&built.bytes) },
         root_hash: Digest(built.root_hash),

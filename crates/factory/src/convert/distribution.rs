@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::rootfs::Rootfs;
-use kairn_lifecycle::Architecture;
+use kairn_lifecycle::{Architecture, RootFormat};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -105,9 +105,23 @@ const fn needed(program: &'static str, purpose: &'static str, packages: [&'stati
     Needed { program, purpose, packages }
 }
 
-/// All programs that sealing, installing and running need.
+/// Returns what makes the root image.
+pub(crate) const fn sealer(format: RootFormat) -> &'static Needed {
+    match format {
+        RootFormat::Erofs => &MKFS_EROFS,
+        RootFormat::Squashfs => &MKSQUASHFS,
+    }
+}
+
+const MKFS_EROFS: Needed = needed("mkfs.erofs", "sealing", ["erofs-utils"; 4]);
+const MKSQUASHFS: Needed = needed(
+    "mksquashfs",
+    "sealing, since the kernel has no EROFS",
+    ["squashfs-tools", "squashfs-tools", "squashfs", "squashfs-tools"],
+);
+
+/// All programs that installing and running need; [`sealer`] is needed beside them.
 pub(crate) const PROGRAMS: &[Needed] = &[
-    needed("mkfs.erofs", "sealing", ["erofs-utils"; 4]),
     needed("mke2fs", "making partitions", ["e2fsprogs"; 4]),
     needed("e2fsck", "checking partitions", ["e2fsprogs"; 4]),
     needed("resize2fs", "growing partitions", ["e2fsprogs"; 4]),

@@ -112,14 +112,21 @@ pub(crate) fn judge(config: Option<&KernelConfig>, has_module: impl Fn(&str) -> 
             .collect(),
         root_format: None,
     };
-    let erofs = match config {
-        Some(config) => config.has("EROFS_FS") && config.has("EROFS_FS_ZIP"),
-        None => has_module("erofs"),
+    verdict.root_format = root_format(config, &has_module);
+    if verdict.root_format.is_none() {
+        verdict.missing.push(
+            "CONFIG_EROFS_FS with CONFIG_EROFS_FS_ZIP, or CONFIG_SQUASHFS with a compressor (the root image)"
+                .to_owned(),
+        );
+    }
+    let xattr = match verdict.root_format {
+        Some(RootFormat::Squashfs) => "SQUASHFS_XATTR",
+        _ => "EROFS_FS_XATTR",
     };
-    if erofs {
-        verdict.root_format = Some(RootFormat::Erofs);
-    } else {
-        verdict.missing.push("CONFIG_EROFS_FS with CONFIG_EROFS_FS_ZIP (the root image)".to_owned());
+    if verdict.root_format.is_some() && config.is_some_and(|config| !config.has(xattr)) {
+        verdict
+            .warnings
+            .push(format!("the kernel lacks CONFIG_{xattr} (capabilities and labels of files in the root)"));
     }
     if config.is_none() {
         verdict
@@ -129,31 +136,70 @@ pub(crate) fn judge(config: Option<&KernelConfig>, has_module: impl Fn(&str) -> 
     verdict
 }
 
+/// Decides on the file system of the root: EROFS, and squashfs for kernels without it (EROFS is in Linux since 5.4, and off in many
+/// configurations).
+fn root_format(config: Option<&KernelConfig>, has_module: impl Fn(&str) -> bool) -> Option<RootFormat> {
+    let (erofs, squashfs) = match config {
+        Some(config) => (
+            config.has("EROFS_FS") && config.has("EROFS_FS_ZIP"),
+            config.has("SQUASHFS") && SQUASHFS_COMPRESSORS.iter().any(|(_, option, _)| config.has(option)),
+        ),
+        None => (has_module("erofs"), has_module("squashfs")),
+    };
+    if erofs { Some(RootFormat::Erofs) } else { squashfs.then_some(RootFormat::Squashfs) }
+}
+
+/// Compressors of squashfs, the best first: name, the kernel's option, and what conversion chooses. Sealing happens on nodes too, so
+/// no level is chosen that takes minutes.
+const SQUASHFS_COMPRESSORS: [(&str, &str, &str); 5] = [
+    ("zstd", "SQUASHFS_ZSTD", "zstd,3"),
+    ("lz4", "SQUASHFS_LZ4", "lz4"),
+    ("gzip", "SQUASHFS_ZLIB", "gzip"),
+    ("lzo", "SQUASHFS_LZO", "lzo"),
+    ("xz", "SQUASHFS_XZ", "xz"),
+];
+
+/// Chooses a compressor that the kernel reads, when none was asked for.
+pub(crate) fn default_compressor(kernel: &Kernel, format: RootFormat) -> String {
+    let reads = |option: &str| match &kernel.config {
+        Some((_, config)) => config.has(option),
+        // The oldest, on unless it was switched off.
+        None => option == "SQUASHFS_ZLIB",
+    };
+    let squashfs = || SQUASHFS_COMPRESSORS.iter().find(|(_, option, _)| reads(option)).map(|(.., choice)| *choice);
+    match format {
+        RootFormat::Erofs => "lz4",
+        RootFormat::Squashfs => squashfs().unwrap_or("gzip"),
+    }
+    .to_owned()
+}
+
 /// Checks that a kernel reads what this compressor writes. LZ4 is part of `EROFS_FS_ZIP`; the others came later as options of
-/// their own: LZMA in 5.16, DEFLATE in 6.6, Zstandard in 6.10.
-pub(crate) fn check_compressor(kernel: &Kernel, compressor: &str) -> Result<(), Error> {
+/// their own: LZMA in 5.16, DEFLATE in 6.6, Zstandard in 6.10. Every compressor of squashfs is an option of its own.
+pub(crate) fn check_compressor(kernel: &Kernel, format: RootFormat, compressor: &str) -> Result<(), Error> {
+    let refused =
+        |why: String| Error::Compressor { kernel: kernel.release.clone(), compressor: compressor.to_owned(), why };
     let (algorithm, _level) = compressor.split_once(',').unwrap_or((compressor, ""));
-    let option = match algorithm {
-        "lz4" | "lz4hc" => return Ok(()),
-        "lzma" => "EROFS_FS_ZIP_LZMA",
-        "deflate" | "libdeflate" => "EROFS_FS_ZIP_DEFLATE",
-        "zstd" => "EROFS_FS_ZIP_ZSTD",
-        _ => {
-            return Err(Error::Compressor {
-                kernel: kernel.release.clone(),
-                compressor: compressor.to_owned(),
-                why: "EROFS knows lz4, lz4hc, lzma, deflate and zstd".to_owned(),
-            });
+    let option = match (format, algorithm) {
+        (RootFormat::Erofs, "lz4" | "lz4hc") => return Ok(()),
+        (RootFormat::Erofs, "lzma") => "EROFS_FS_ZIP_LZMA",
+        (RootFormat::Erofs, "deflate" | "libdeflate") => "EROFS_FS_ZIP_DEFLATE",
+        (RootFormat::Erofs, "zstd") => "EROFS_FS_ZIP_ZSTD",
+        (RootFormat::Erofs, _) => return Err(refused("EROFS knows lz4, lz4hc, lzma, deflate and zstd".to_owned())),
+        (RootFormat::Squashfs, _) => {
+            let plain = if algorithm == "lz4hc" { "lz4" } else { algorithm };
+            let known = SQUASHFS_COMPRESSORS.iter().find(|(name, ..)| *name == plain);
+            let (_, option, _) =
+                known.ok_or_else(|| refused("squashfs knows zstd, lz4, lz4hc, gzip, lzo and xz".to_owned()))?;
+            option
         }
     };
-    if kernel.config.as_ref().is_some_and(|(_, config)| config.is_builtin(option)) {
-        return Ok(());
+    match &kernel.config {
+        Some((_, config)) if config.is_builtin(option) => Ok(()),
+        None if option == "SQUASHFS_ZLIB" => Ok(()),
+        Some(_) => Err(refused(format!("CONFIG_{option} is not set"))),
+        None => Err(refused(format!("the image has no configuration of its kernel that says CONFIG_{option}"))),
     }
-    Err(Error::Compressor {
-        kernel: kernel.release.clone(),
-        compressor: compressor.to_owned(),
-        why: format!("CONFIG_{option} is not set"),
-    })
 }
 
 /// Finds the kernel: the one asked for, else the newest in `/lib/modules` that has an image.
@@ -296,11 +342,13 @@ mod tests {
     #[test]
     fn without_configuration_modules_tell() {
         let verdict = judge(None, |name| !["loop", "erofs"].contains(&name));
+        assert_eq!(verdict.root_format, Some(RootFormat::Squashfs));
+        let verdict = judge(None, |name| !["loop", "erofs", "squashfs"].contains(&name));
         assert_eq!(
             verdict.missing,
             [
                 "CONFIG_BLK_DEV_LOOP (the root image in a file)",
-                "CONFIG_EROFS_FS with CONFIG_EROFS_FS_ZIP (the root image)"
+                "CONFIG_EROFS_FS with CONFIG_EROFS_FS_ZIP, or CONFIG_SQUASHFS with a compressor (the root image)"
             ]
         );
     }

@@ -38,7 +38,8 @@ pub struct Options {
     pub epoch: Option<u64>,
     /// Kernel command-line words in addition to [`CMDLINE`].
     pub cmdline: Vec<String>,
-    /// Compressor of the root as `mkfs.erofs -z` takes it; plain LZ4 when `None`.
+    /// Compressor of the root as `BootFacts::compressor` describes it; when `None` plain LZ4 for EROFS, and for squashfs the best that
+    /// the kernel reads.
     pub compressor: Option<String>,
 }
 

@@ -11,7 +11,7 @@ use crate::rootfs::Rootfs;
 use kairn_firmware::{LoaderVersion, SUPPORTED_LOADERS};
 use kairn_host::Content;
 use kairn_layout::{Bytes, paths};
-use kairn_lifecycle::{Architecture, Blob, BootFacts, Digest};
+use kairn_lifecycle::{Architecture, Blob, BootFacts, Digest, RootFormat};
 use kairn_report::{Event, Sink};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -73,13 +73,13 @@ fn make(root: &Path, options: &Options, sink: &mut dyn Sink) -> Result<Plan, Err
         return Err(Error::KernelLacks { kernel: kernel.release, missing: verdict.missing });
     };
     warnings.append(&mut verdict.warnings);
-    let compressor = options.compressor.clone().unwrap_or_else(|| "lz4".to_owned());
-    kernel::check_compressor(&kernel, &compressor)?;
+    let compressor = options.compressor.clone().unwrap_or_else(|| kernel::default_compressor(&kernel, root_format));
+    kernel::check_compressor(&kernel, root_format, &compressor)?;
     if !kernel.others.is_empty() {
         warnings.push(format!("modules of other kernels lie unused in the image: {}", kernel.others.join(", ")));
     }
 
-    let (stub, loader) = find_boot_files(&tree, &distribution, architecture)?;
+    let (stub, loader) = find_boot_files(&tree, &distribution, architecture, root_format)?;
     let epoch = epoch(&tree, &kernel, options)?;
     let init = fs::read(&options.init).map_err(Error::path("read", &options.init))?;
     let boot = boot_files(&tree, &kernel, options, stub, loader, |kernel_release| {
@@ -130,11 +130,12 @@ fn find_boot_files(
     tree: &Rootfs,
     distribution: &Distribution,
     architecture: Architecture,
+    root_format: RootFormat,
 ) -> Result<(Vec<u8>, Vec<u8>), Error> {
     let family = distribution.family();
     let mut missing = Vec::new();
     let mut packages = Vec::new();
-    for needed in distribution::PROGRAMS {
+    for needed in distribution::PROGRAMS.iter().chain([distribution::sealer(root_format)]) {
         if tree.program(needed.program)?.is_none() {
             missing.push(format!("`{}` (for {})", needed.program, needed.purpose));
             packages.push(needed.package(family).to_owned());

@@ -11,7 +11,7 @@ pub use raw::{DiskImage, FIRST_BOOT};
 
 use crate::Error;
 use kairn_layout::paths;
-use kairn_lifecycle::{Blob, Release};
+use kairn_lifecycle::{Blob, Release, RootFormat};
 use sha2::Digest as _;
 use std::fs::{self, File};
 use std::io::Read;
@@ -54,18 +54,29 @@ impl ReleaseDir {
         Ok(Self { path: path.to_owned(), release })
     }
 
-    /// Returns the epoch of the image, which sealing wrote into the superblock of the root (`struct erofs_super_block` of the
-    /// kernel's `fs/erofs/erofs_fs.h`: magic at byte 1024, time of making 24 bytes behind it).
+    /// Returns the epoch of the image, which sealing wrote into the superblock of the root: of EROFS the time of making 24 bytes behind
+    /// the magic at byte 1024 (`fs/erofs/erofs_fs.h`), of squashfs 8 bytes behind that at byte 0 (`fs/squashfs/squashfs_fs.h`).
     pub(crate) fn epoch(&self) -> Result<u64, Error> {
         let path = self.file(paths::release::ROOT);
+        let format = self.release.root.format;
+        let offset = match format {
+            RootFormat::Erofs => 1024,
+            RootFormat::Squashfs => 0,
+        };
         let mut start = [0_u8; 32];
         let file = File::open(&path).map_err(Error::path("open", &path))?;
-        file.read_exact_at(&mut start, 1024).map_err(Error::path("read", &path))?;
-        match start {
-            [0xe2, 0xe1, 0xf5, 0xe0, .., a, b, c, d, e, f, g, h] => Ok(u64::from_le_bytes([a, b, c, d, e, f, g, h])),
-            _ => {
-                Err(Error::BadRelease { path: self.path.clone(), why: format!("{} is no EROFS", paths::release::ROOT) })
+        file.read_exact_at(&mut start, offset).map_err(Error::path("read", &path))?;
+        match (format, start) {
+            (RootFormat::Erofs, [0xe2, 0xe1, 0xf5, 0xe0, .., a, b, c, d, e, f, g, h]) => {
+                Ok(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
             }
+            (RootFormat::Squashfs, [b'h', b's', b'q', b's', _, _, _, _, a, b, c, d, ..]) => {
+                Ok(u32::from_le_bytes([a, b, c, d]).into())
+            }
+            _ => Err(Error::BadRelease {
+                path: self.path.clone(),
+                why: format!("{} is no {format}", paths::release::ROOT),
+            }),
         }
     }
 
