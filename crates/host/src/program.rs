@@ -1,17 +1,25 @@
 //! The one way to run another program: an argument vector, never a shell string; stderr kept for the error; a deadline.
+//!
+//! Invariant: a program does not outlive who runs it. Should this process be killed, the kernel kills the program too, or it would
+//! write on into what the next command takes over.
+#![allow(unsafe_code, reason = "a child asks for its parent's death signal between fork and exec")]
 
 use crate::Error;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread;
-use std::time::Duration;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 /// How much of stderr an error shows, in bytes from its end.
 const STDERR_SHOWN: usize = 4096;
+/// Bytes read at a time; also what a pipe holds unless somebody enlarges it (pipe(7)).
+const PIPE: usize = 64 << 10;
 
 /// A program with its arguments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -165,6 +173,9 @@ impl Runner {
             self.overrides.get(&invocation.program).cloned().unwrap_or_else(|| invocation.program.clone().into());
         let mut command = Command::new(&path);
         command.args(&invocation.args).envs(&invocation.env).process_group(0);
+        let parent = rustix::process::getpid();
+        // SAFETY: `end_with` makes two system calls and touches no memory.
+        unsafe { command.pre_exec(move || end_with(parent)) };
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some(dir) = &invocation.dir {
             // Looked at first, since the spawn would report its absence as that of the program.
@@ -203,79 +214,162 @@ pub(crate) fn checked(invocation: &Invocation, finished: Finished) -> Result<Fin
     })
 }
 
-/// Feeds a started child, collects what it says, and waits for its end. Its three streams are pipes, and it leads a process
-/// group, which is killed at the deadline.
-pub(crate) fn finish(mut child: Child, invocation: &Invocation) -> Result<Finished, Error> {
-    let broken = |source| Error::Path { action: "talk to", path: invocation.program.clone().into(), source };
-    let stdin = child.stdin.take();
-    let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
-    thread::scope(|scope| {
-        let feed = scope.spawn(|| match stdin {
-            // A program may end without reading all of its input; its exit status tells, not the broken pipe.
-            Some(mut stdin) => match stdin.write_all(&invocation.stdin) {
-                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error),
-                _ => Ok(()),
-            },
-            None => Ok(()),
-        });
-        let out = scope.spawn(move || drain(stdout.as_mut()));
-        let err = scope.spawn(move || drain(stderr.as_mut()));
-        let status = wait(&mut child, invocation.deadline);
-        if !matches!(status, Ok(Some(_))) {
-            kill_group(&child);
-        }
-        let died = || std::io::Error::other("a reader thread died");
-        feed.join().map_err(|_| died()).and_then(|fed| fed).map_err(broken)?;
-        let stdout = out.join().map_err(|_| died()).and_then(|read| read).map_err(broken)?;
-        let stderr = err.join().map_err(|_| died()).and_then(|read| read).map_err(broken)?;
-        let stderr = String::from_utf8_lossy(&stderr).into_owned();
-        match status.map_err(broken)? {
-            Some(status) => Ok(Finished { status, stdout, stderr }),
-            None => {
-                child.wait().map_err(broken)?;
-                Err(Error::Deadline {
-                    command: invocation.to_string(),
-                    deadline: invocation.deadline,
-                    stderr: tail(&stderr).to_owned(),
-                })
-            }
-        }
-    })
+/// Has the kernel kill this process, a child before exec, when the thread that forked it ends, which [`finish`] does not before the
+/// child does. A program that changes its user or gains capabilities loses the signal (prctl(2)).
+pub(crate) fn end_with(parent: Pid) -> std::io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // The parent may have died before that.
+    if rustix::process::getppid() == Some(parent) { Ok(()) } else { Err(rustix::io::Errno::SRCH.into()) }
 }
 
-/// Waits on a pidfd, which no signal of another thread disturbs. `None` when the deadline passed.
-fn wait(child: &mut Child, deadline: Duration) -> std::io::Result<Option<ExitStatus>> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    use rustix::process::{Pid, PidfdFlags, pidfd_open};
-    let pid = Pid::from_child(child);
-    let fd = pidfd_open(pid, PidfdFlags::empty())?;
-    let end = std::time::Instant::now() + deadline;
-    loop {
-        let left = end.saturating_duration_since(std::time::Instant::now());
-        let timeout =
-            Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() };
-        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)) {
-            Ok(0) => return child.try_wait(),
-            Ok(_) => return child.wait().map(Some),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
+/// Feeds a started child, collects what it says, and waits for its end. Its three streams are pipes, and it leads a process
+/// group, which is killed at the deadline. What processes say that outlive it is not waited for.
+pub(crate) fn finish(mut child: Child, invocation: &Invocation) -> Result<Finished, Error> {
+    let mut talk = match Talk::begin(&mut child, &invocation.stdin) {
+        Ok(talk) => talk,
+        Err(error) => return Err(given_up(child, invocation, error)),
+    };
+    let ended = talk.until_end(&child, Instant::now() + invocation.deadline);
+    let Talk { stdout, stderr, .. } = talk;
+    let stderr = String::from_utf8_lossy(&stderr.bytes).into_owned();
+    match ended {
+        Ok(true) => {
+            let status = child.wait().map_err(broken(invocation))?;
+            Ok(Finished { status, stdout: stdout.bytes, stderr })
         }
+        Ok(false) => {
+            kill_group(&child);
+            child.wait().map_err(broken(invocation))?;
+            Err(Error::Deadline {
+                command: invocation.to_string(),
+                deadline: invocation.deadline,
+                stderr: tail(&stderr).to_owned(),
+            })
+        }
+        Err(error) => Err(given_up(child, invocation, error)),
+    }
+}
+
+fn broken(invocation: &Invocation) -> impl FnOnce(std::io::Error) -> Error {
+    Error::path("talk to", &invocation.program)
+}
+
+/// Ends a child that can no longer be talked to, so that it neither goes on nor stays as a zombie.
+fn given_up(mut child: Child, invocation: &Invocation, error: std::io::Error) -> Error {
+    kill_group(&child);
+    let error = broken(invocation)(error);
+    match child.wait() {
+        Ok(_) => error,
+        Err(second) => Error::Several(vec![error, broken(invocation)(second)]),
+    }
+}
+
+/// Both directions of talking to a child, by one thread and without blocking, so that neither side waits for the other.
+struct Talk<'a> {
+    stdin: Option<ChildStdin>,
+    unsaid: &'a [u8],
+    stdout: Heard<std::process::ChildStdout>,
+    stderr: Heard<std::process::ChildStderr>,
+}
+
+impl<'a> Talk<'a> {
+    fn begin(child: &mut Child, input: &'a [u8]) -> std::io::Result<Self> {
+        let stdin = child.stdin.take().filter(|_| !input.is_empty());
+        if let Some(stdin) = &stdin {
+            rustix::io::ioctl_fionbio(stdin, true)?;
+        }
+        Ok(Self {
+            stdin,
+            unsaid: input,
+            stdout: Heard::begin(child.stdout.take())?,
+            stderr: Heard::begin(child.stderr.take())?,
+        })
+    }
+
+    /// Talks until the child ends; false when the deadline passed. The end is seen on a pidfd, which no signal of another thread
+    /// disturbs.
+    fn until_end(&mut self, child: &Child, end: Instant) -> std::io::Result<bool> {
+        let exited = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let timeout = Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            };
+            let mut waits = vec![PollFd::new(&exited, PollFlags::IN)];
+            waits.extend(self.stdin.as_ref().map(|stdin| PollFd::new(stdin, PollFlags::OUT)));
+            let heard = [self.stdout.fd(), self.stderr.fd()].into_iter().flatten();
+            waits.extend(heard.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+            match poll(&mut waits, Some(&timeout)) {
+                Ok(0) => return Ok(false),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            let ended = waits.first().is_some_and(|wait| !wait.revents().is_empty());
+            self.say()?;
+            self.stdout.hear()?;
+            self.stderr.hear()?;
+            if ended {
+                return Ok(true);
+            }
+            if left.is_zero() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// Says what the child takes now, and closes its input after the last of it.
+    fn say(&mut self) -> std::io::Result<()> {
+        let Some(stdin) = &mut self.stdin else { return Ok(()) };
+        match stdin.write(self.unsaid) {
+            Ok(said) => self.unsaid = self.unsaid.get(said..).unwrap_or_default(),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            // A program may end without reading all of its input; its exit status tells, not the broken pipe.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => self.unsaid = &[],
+            Err(error) => return Err(error),
+        }
+        if self.unsaid.is_empty() {
+            self.stdin = None;
+        }
+        Ok(())
+    }
+}
+
+/// One stream of a child, and what came over it.
+struct Heard<S> {
+    stream: Option<S>,
+    bytes: Vec<u8>,
+}
+
+impl<S: Read + AsFd> Heard<S> {
+    fn begin(stream: Option<S>) -> std::io::Result<Self> {
+        if let Some(stream) = &stream {
+            rustix::io::ioctl_fionbio(stream, true)?;
+        }
+        Ok(Self { stream, bytes: Vec::new() })
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.stream.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Takes what is there, at most what a pipe holds: a child that never stops talking must not hide its deadline.
+    fn hear(&mut self) -> std::io::Result<()> {
+        let Some(stream) = &mut self.stream else { return Ok(()) };
+        match stream.by_ref().take(PIPE as u64).read_to_end(&mut self.bytes) {
+            Ok(length) if length < PIPE => self.stream = None,
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 }
 
 fn kill_group(child: &Child) {
-    use rustix::process::{Pid, Signal, kill_process_group};
     if let Err(error) = kill_process_group(Pid::from_child(child), Signal::KILL) {
         tracing::warn!(pid = child.id(), %error, "cannot kill a program's process group");
     }
-}
-
-fn drain(stream: Option<&mut impl Read>) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    if let Some(stream) = stream {
-        stream.read_to_end(&mut bytes)?;
-    }
-    Ok(bytes)
 }
 
 fn tail(text: &str) -> &str {
@@ -324,6 +418,61 @@ mod tests {
     fn a_program_past_its_deadline_is_killed_with_its_children() {
         let slow = Invocation::new("sh").args(["-c", "sleep 600 & sleep 600"]).deadline(Duration::from_millis(50));
         assert!(matches!(Runner::default().run(&slow).unwrap_err(), Error::Deadline { .. }));
+    }
+
+    #[test]
+    fn a_process_that_keeps_the_output_open_is_not_waited_for() {
+        let start = Instant::now();
+        let daemon = Invocation::new("sh").args(["-c", "sleep 600 & echo $!"]).deadline(Duration::from_secs(60));
+        let said = Runner::default().run(&daemon).unwrap().text();
+        assert!(start.elapsed() < Duration::from_secs(60));
+        let pid = said.trim().parse().ok().and_then(Pid::from_raw).unwrap();
+        rustix::process::kill_process(pid, Signal::KILL).unwrap();
+    }
+
+    #[test]
+    fn long_input_and_output_pass_at_the_same_time_and_a_flood_ends_at_the_deadline() {
+        let input: Vec<u8> = (0..3 << 20).map(|n| (n % 251) as u8).collect();
+        let cat = Invocation::new("sh").args(["-c", "cat; cat /dev/zero | head -c 300000 >&2"]).stdin(input.clone());
+        let finished = Runner::default().run(&cat).unwrap();
+        assert!(finished.stdout == input && finished.stderr.len() == 300_000);
+        let flood = Invocation::new("cat").arg("/dev/zero").deadline(Duration::from_millis(50));
+        assert!(matches!(Runner::default().run(&flood).unwrap_err(), Error::Deadline { .. }));
+    }
+
+    /// Being forked, running a program and being killed needs a process of its own: this test, once more.
+    #[test]
+    fn a_program_is_killed_with_who_runs_it() {
+        if std::env::var_os("KAIRN_TEST_RUNS_ON").is_some() {
+            Runner::default().run(&Invocation::new("sh").args(["-c", "echo $$ >&3; exec sleep 600"])).unwrap();
+            return;
+        }
+        let name = "program::tests::a_program_is_killed_with_who_runs_it";
+        let (read, write) = std::io::pipe().unwrap();
+        let mut parent = Command::new(std::env::current_exe().unwrap());
+        parent.args(["--exact", name, "--nocapture"]).env("KAIRN_TEST_RUNS_ON", "1");
+        let mut parent = with_descriptor(parent, &write).spawn().unwrap();
+        drop(write);
+        let mut line = String::new();
+        let mut reader = std::io::BufReader::new(read);
+        std::io::BufRead::read_line(&mut reader, &mut line).unwrap();
+        let watched =
+            pidfd_open(line.trim().parse().ok().and_then(Pid::from_raw).unwrap(), PidfdFlags::empty()).unwrap();
+        parent.kill().unwrap();
+        parent.wait().unwrap();
+        let patience = Timespec { tv_sec: 60, tv_nsec: 0 };
+        assert_eq!(poll(&mut [PollFd::new(&watched, PollFlags::IN)], Some(&patience)).unwrap(), 1);
+    }
+
+    /// Hands a pipe on as descriptor 3.
+    fn with_descriptor(mut command: Command, pipe: &std::io::PipeWriter) -> Command {
+        use std::os::fd::AsRawFd;
+        let fd = pipe.as_raw_fd();
+        // SAFETY: dup2 touches no memory; the pipe lives until the spawn.
+        unsafe {
+            command.pre_exec(move || if libc::dup2(fd, 3) < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) });
+        }
+        command
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! astray.
 #![allow(unsafe_code, reason = "a child sets up its namespaces between fork and exec")]
 
-use crate::program::{checked, finish};
+use crate::program::{checked, end_with, finish};
 use crate::{Error, Finished, Invocation};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -130,8 +130,13 @@ impl Sandbox {
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", "/root").env("LANG", "C.UTF-8");
         command.envs(&invocation.env).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let ops: Vec<Op> = steps.iter().map(|step| step.op.clone()).collect();
-        let mut child_side =
-            Child { ops, trees: (0..steps.len()).map(|_| None).collect(), reporter, network: self.network };
+        let mut child_side = Child {
+            parent: rustix::process::getpid(),
+            ops,
+            trees: (0..steps.len()).map(|_| None).collect(),
+            reporter,
+            network: self.network,
+        };
         // SAFETY: `enter` makes system calls only, on memory that was made here; it neither allocates nor frees.
         unsafe { command.pre_exec(move || child_side.enter()) };
         tracing::debug!(command = %invocation, tree = %self.tree.display(), "running in a sandbox");
@@ -264,6 +269,7 @@ impl Steps {
 
 /// What the child owns. Nothing of it may be dropped in the child: freeing is not allowed there.
 struct Child {
+    parent: Pid,
     ops: Vec<Op>,
     trees: Vec<Option<OwnedFd>>,
     reporter: OwnedFd,
@@ -273,6 +279,8 @@ struct Child {
 impl Child {
     /// Runs in the forked child; returns in the process that will execute the program.
     fn enter(&mut self) -> std::io::Result<()> {
+        // Whoever stands by dies with the caller, and the program with who stands by.
+        end_with(self.parent)?;
         let mut flags = UnshareFlags::NEWNS | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC;
         if !self.network {
             flags |= UnshareFlags::NEWNET;
