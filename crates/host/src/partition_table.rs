@@ -5,6 +5,7 @@
 #![allow(unsafe_code, reason = "partitions are told to the kernel by ioctls")]
 
 use crate::{Error, files};
+use kairn_image::gpt;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use rustix::ioctl::{self, Setter};
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
@@ -21,9 +22,6 @@ const BLKPG: ioctl::Opcode = 0x1269;
 const BLKPG_ADD_PARTITION: i32 = 1;
 const BLKPG_DEL_PARTITION: i32 = 2;
 const BLKPG_RESIZE_PARTITION: i32 = 3;
-
-/// More entries than this in a table are a damaged header (the kernel stops at 256 partitions).
-const MOST_ENTRIES: u32 = 1024;
 
 /// Where a partition lies, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +32,7 @@ pub struct Extent {
     pub len: u64,
 }
 
-/// What the primary GPT of a disk says, as far as finding devices needs it. Reading, checking and writing tables whole is the
-/// business of the formats crate.
+/// What the GPT of a disk says, as far as finding devices needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     /// GUID of the disk.
@@ -55,63 +52,21 @@ pub struct TableEntry {
     pub extent: Extent,
 }
 
-/// Reads the primary GPT of a disk or image with this logical sector size in bytes; `None` when there is none.
+/// Reads the GPT of a disk or image with this logical sector size in bytes, its backup where the primary is damaged; `None` when there
+/// is none. Entries of an impossible extent are passed over, as the kernel does.
 ///
 /// # Errors
-/// Names the device when reading fails.
+/// Names the device when it cannot be opened.
 pub fn read_table(device: &Path, sector: u32) -> Result<Option<Table>, Error> {
-    let file = File::open(device).map_err(Error::path("open", device))?;
-    let read = |offset: u64, len: usize| {
-        let mut bytes = vec![0; len];
-        match file.read_exact_at(&mut bytes, offset) {
-            Ok(()) => Ok(Some(bytes)),
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(None),
-            Err(source) => Err(Error::Path { action: "read", path: device.into(), source }),
-        }
+    let mut file = open(device)?;
+    let Some(copy) = gpt::current(&mut file, sector.into()) else { return Ok(None) };
+    let entry = |(number, entry): (u32, gpt::Entry<'_>)| {
+        let blocks = entry.last_lba().checked_sub(entry.first_lba())?.checked_add(1)?;
+        let bytes = |blocks: u64| blocks.checked_mul(sector.into());
+        let extent = Extent { start: bytes(entry.first_lba())?, len: bytes(blocks)? };
+        Some((number, TableEntry { guid: Uuid::from_bytes_le(entry.guid()), name: entry.name(), extent }))
     };
-    let sector = u64::from(sector);
-    let Some(header) = read(sector, 512)? else { return Ok(None) };
-    let Some((entries_at, count, size, disk)) = parse_header(&header) else { return Ok(None) };
-    let length = (count as usize).saturating_mul(size as usize);
-    let Some(entries) = read(entries_at.saturating_mul(sector), length)? else { return Ok(None) };
-    let partitions = (1..)
-        .zip(entries.chunks_exact(size as usize))
-        .filter_map(|(number, entry)| Some((number, parse_entry(entry, sector)?)))
-        .collect();
-    Ok(Some(Table { disk, partitions }))
-}
-
-/// UEFI specification 2.10, table 5.5: signature, entries' LBA at 72, number at 80, size at 84.
-fn parse_header(header: &[u8]) -> Option<(u64, u32, u32, Uuid)> {
-    if !header.starts_with(b"EFI PART") {
-        return None;
-    }
-    let (count, size) = (u32_at(header, 80)?, u32_at(header, 84)?);
-    let plausible = count <= MOST_ENTRIES && (128..=4096).contains(&size) && size % 128 == 0;
-    plausible.then_some((u64_at(header, 72)?, count, size, guid_at(header, 56)?))
-}
-
-/// Table 5.6: type GUID (zero: unused), GUID, first and last LBA, attributes, name in UTF-16.
-fn parse_entry(entry: &[u8], sector: u64) -> Option<TableEntry> {
-    if entry.get(..16)?.iter().all(|&byte| byte == 0) {
-        return None;
-    }
-    let (first, last) = (u64_at(entry, 32)?, u64_at(entry, 40)?);
-    let blocks = last.checked_sub(first)?.checked_add(1)?;
-    let extent = Extent { start: first.checked_mul(sector)?, len: blocks.checked_mul(sector)? };
-    Some(TableEntry { guid: guid_at(entry, 16)?, name: utf16(entry.get(56..128)?), extent })
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
-    Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
-}
-
-fn guid_at(bytes: &[u8], at: usize) -> Option<Uuid> {
-    Some(Uuid::from_bytes_le(*bytes.get(at..)?.first_chunk()?))
+    Ok(Some(Table { disk: Uuid::from_bytes_le(copy.disk), partitions: copy.entries().filter_map(entry).collect() }))
 }
 
 /// Decodes UTF-16LE up to its first zero; what is no text becomes U+FFFD.
@@ -301,37 +256,37 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn table_bytes(entries: &[(u32, u64, u64, &str)]) -> Vec<u8> {
-        let mut disk = vec![0; 64 * 512];
-        disk[512..520].copy_from_slice(b"EFI PART");
-        disk[512 + 56..512 + 72].copy_from_slice(&[9; 16]);
-        disk[512 + 72..512 + 80].copy_from_slice(&2_u64.to_le_bytes());
-        disk[512 + 80..512 + 84].copy_from_slice(&128_u32.to_le_bytes());
-        disk[512 + 84..512 + 88].copy_from_slice(&128_u32.to_le_bytes());
-        for (number, first, last, name) in entries {
-            let entry = &mut disk[1024 + (*number as usize - 1) * 128..][..128];
-            entry[..16].fill(1);
-            entry[16..32].fill(*number as u8);
-            entry[32..40].copy_from_slice(&first.to_le_bytes());
-            entry[40..48].copy_from_slice(&last.to_le_bytes());
-            for (place, unit) in entry[56..].chunks_exact_mut(2).zip(name.encode_utf16()) {
-                place.copy_from_slice(&unit.to_le_bytes());
-            }
-        }
-        disk
+    fn table() -> gpt::Table {
+        let partition = |number: u128, name: &str, first_lba, last_lba| gpt::Partition {
+            type_guid: gpt::LINUX_DATA,
+            guid: Uuid::from_u128(number),
+            name: name.to_owned(),
+            first_lba,
+            last_lba,
+            attributes: 0,
+        };
+        let partitions = vec![partition(1, "esp", 34, 40), partition(2, "stäte", 50, 50)];
+        gpt::Table { disk_guid: Uuid::from_u128(9), sector_size: 512, disk_size: 1 << 20, partitions }
     }
 
     #[test]
-    fn a_table_gives_extents_names_and_guids_and_foreign_bytes_give_none() {
+    fn a_table_gives_extents_names_and_guids_also_from_its_backup_and_foreign_bytes_give_none() {
         let dir = tempfile::tempdir().unwrap();
         let disk = dir.path().join("disk");
-        std::fs::write(&disk, table_bytes(&[(1, 34, 40, "esp"), (4, 50, 50, "stäte"), (5, 60, 59, "torn")])).unwrap();
-        let table = read_table(&disk, 512).unwrap().unwrap();
-        assert_eq!(table.disk.to_string(), "09090909-0909-0909-0909-090909090909");
-        assert_eq!(table.partitions.keys().copied().collect::<Vec<_>>(), [1, 4]);
-        let state = &table.partitions[&4];
-        assert_eq!((state.name.as_str(), state.extent), ("stäte", Extent { start: 50 * 512, len: 512 }));
-        assert_eq!(state.guid.as_bytes(), &[4; 16]);
+        let rendered = table().render().unwrap();
+        let mut bytes = vec![0; 1 << 20];
+        bytes[..rendered.primary.len()].copy_from_slice(&rendered.primary);
+        bytes[rendered.backup_offset as usize..].copy_from_slice(&rendered.backup);
+        for torn in [false, true] {
+            bytes[1024] ^= u8::from(torn);
+            std::fs::write(&disk, &bytes).unwrap();
+            let table = read_table(&disk, 512).unwrap().unwrap();
+            assert_eq!(table.disk, Uuid::from_u128(9));
+            assert_eq!(table.partitions.keys().copied().collect::<Vec<_>>(), [1, 2]);
+            let state = &table.partitions[&2];
+            assert_eq!((state.name.as_str(), state.extent), ("stäte", Extent { start: 50 * 512, len: 512 }));
+            assert_eq!(state.guid, Uuid::from_u128(2));
+        }
         std::fs::write(&disk, vec![0; 4096]).unwrap();
         assert_eq!(read_table(&disk, 512).unwrap(), None);
         std::fs::write(&disk, "short").unwrap();

@@ -3,9 +3,11 @@
 //! A table is a value; both of its copies are computed from it, so they cannot disagree. Reading accepts whichever copy is good
 //! and says what it found, since a raw image that was written to a larger disk has its backup where the disk does not end.
 
+mod copy;
 mod read;
 mod render;
 
+pub use copy::{Copy, Entry, current};
 pub use read::{Backup, Found, read};
 pub use render::Rendered;
 
@@ -25,7 +27,6 @@ pub const NAME_UNITS: usize = 36;
 const SIGNATURE: &[u8; 8] = b"EFI PART";
 const HEADER_SIZE: usize = 92;
 const ENTRY_SIZE: usize = 128;
-const CRC: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
 
 /// One partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -196,9 +197,12 @@ mod tests {
             let protected: Vec<_> = (sector..sector + 92).chain(2 * sector..2 * sector + ENTRIES * ENTRY_SIZE).collect();
             let mut first = whole.clone();
             first[protected[at.index(protected.len())]] ^= 1 << bit;
-            let found = read(&mut Cursor::new(first), table.sector_size).unwrap();
+            let found = read(&mut Cursor::new(&first), table.sector_size).unwrap();
             prop_assert_eq!((found.primary_good, found.backup), (false, Backup::Good));
             prop_assert_eq!(&found.table, &table);
+            let current = current(&mut Cursor::new(&first), sector as u64).unwrap();
+            let guids: Vec<_> = current.entries().map(|(_, entry)| Uuid::from_bytes_le(entry.guid())).collect();
+            prop_assert_eq!(guids, table.partitions.iter().map(|partition| partition.guid).collect::<Vec<_>>());
 
             let mut last = whole;
             let header = (table.sectors() as usize - 1) * sector;
@@ -210,6 +214,7 @@ mod tests {
 
         #[test]
         fn foreign_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..20_000), size in prop::sample::select(vec![0_u32, 512, 4096])) {
+            prop_assert!(current(&mut Cursor::new(&bytes), size.into()).is_none());
             prop_assert!(read(&mut Cursor::new(bytes), size).is_err());
         }
 
@@ -220,7 +225,7 @@ mod tests {
             let header = &mut disk[sector..sector + 96];
             header[field..92.min(field + 8)].copy_from_slice(&value.to_le_bytes()[..8.min(92 - field)]);
             header[16..20].fill(0);
-            let checksum = CRC.checksum(&header[..92]);
+            let checksum = copy::checksum(&header[..92]);
             header[16..20].copy_from_slice(&checksum.to_le_bytes());
             prop_assert!(read(&mut Cursor::new(disk), table.sector_size).is_ok(), "the backup is untouched");
         }
@@ -257,6 +262,12 @@ mod tests {
         let grown = read(&mut Cursor::new(&bytes), 512).unwrap();
         assert!(grown.is_whole());
         assert_eq!(grown.table.partitions, sample().partitions);
+    }
+
+    #[test]
+    fn the_checksum_is_the_one_that_the_specification_names() {
+        // The check value in the catalogue of CRC parameters.
+        assert_eq!(copy::checksum(b"123456789"), 0xcbf4_3926);
     }
 
     #[test]

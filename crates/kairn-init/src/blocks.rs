@@ -1,6 +1,7 @@
 //! Block devices as sysfs shows them, the GUIDs of their partition tables, and what their file systems call themselves.
 
 use kairn_host::Error;
+use kairn_image::gpt;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -98,39 +99,12 @@ pub fn sector_size(sys: &Path, disk: &str) -> u64 {
     std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(512)
 }
 
-/// Reads the GUIDs of a GPT (UEFI specification 5.3): the primary table, or the one at the end when that is gone. The kernel has
-/// checked the table before it made partitions of it. `None` when there is none, or no medium.
-///
-/// # Errors
-/// The disk cannot be read.
-pub fn guids(disk: &mut (impl Read + Seek), sector: u64) -> std::io::Result<Option<Guids>> {
-    let end = disk.seek(SeekFrom::End(0))?;
-    for at in [sector, end.saturating_sub(sector)] {
-        let mut header = [0; 92];
-        if !read_at(disk, at, &mut header)? || !header.starts_with(b"EFI PART") {
-            continue;
-        }
-        let number =
-            |at: usize| header.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes);
-        let first = header.get(72..80).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_le_bytes);
-        let (count, size) = (number(80).min(256), number(84));
-        if !(128..=4096).contains(&size) {
-            continue;
-        }
-        let mut guids = Guids { disk: guid(header.get(56..72).unwrap_or_default()), partitions: Vec::new() };
-        let mut table = vec![0; count as usize * size as usize];
-        if !read_at(disk, first.saturating_mul(sector), &mut table)? {
-            continue;
-        }
-        for (entry, number) in table.chunks_exact(size as usize).zip(1..) {
-            let (kind, own) = (entry.get(..16).unwrap_or_default(), entry.get(16..32).unwrap_or_default());
-            if kind.iter().any(|byte| *byte != 0) {
-                guids.partitions.push((number, guid(own)));
-            }
-        }
-        return Ok(Some(guids));
-    }
-    Ok(None)
+/// Reads the GUIDs of the table that the kernel made partitions of: a torn table at the start is passed over by both. `None` when there
+/// is none, or no medium.
+pub fn guids(disk: &mut (impl Read + Seek), sector: u64) -> Option<Guids> {
+    let table = gpt::current(disk, sector)?;
+    let partitions = table.entries().map(|(number, entry)| (number, guid(entry.guid()))).collect();
+    Some(Guids { disk: guid(table.disk), partitions })
 }
 
 /// Reads the superblock of an ext file system; `now` is in seconds since the epoch. `None` when there is none.
@@ -197,14 +171,9 @@ fn text(field: &[u8]) -> String {
 }
 
 /// The first three fields of a GUID are little-endian (UEFI specification, appendix A).
-fn guid(bytes: &[u8]) -> String {
-    let mut order = bytes.to_vec();
-    for range in [0..4, 4..6, 6..8] {
-        if let Some(field) = order.get_mut(range) {
-            field.reverse();
-        }
-    }
-    dashed(&order)
+fn guid([a, b, c, d, e, f, g, h, rest @ ..]: [u8; 16]) -> String {
+    let [i, j, k, l, m, n, o, p] = rest;
+    dashed(&[d, c, b, a, f, e, h, g, i, j, k, l, m, n, o, p])
 }
 
 fn dashed(bytes: &[u8]) -> String {
@@ -245,15 +214,18 @@ mod tests {
             partitions: vec![(2, "81444e82-66b3-5ed2-961b-497665f12be2".into())],
         };
         let mut disk = File::options().read(true).write(true).open(file.path()).unwrap();
-        assert_eq!(guids(&mut disk, 512).unwrap(), Some(wanted.clone()));
+        assert_eq!(guids(&mut disk, 512), Some(wanted.clone()));
+        // Torn within the entries: the header still looks whole.
+        std::os::unix::fs::FileExt::write_all_at(&disk, &[7; 16], 1024 + 128 + 16).unwrap();
+        assert_eq!(guids(&mut disk, 512), Some(wanted.clone()));
         std::os::unix::fs::FileExt::write_all_at(&disk, &[0; 512], 512).unwrap();
-        assert_eq!(guids(&mut disk, 512).unwrap(), Some(wanted));
+        assert_eq!(guids(&mut disk, 512), Some(wanted));
     }
 
     #[test]
     fn a_disk_without_a_table_has_no_guids() {
-        assert_eq!(guids(&mut std::io::Cursor::new(vec![0; 4096]), 512).unwrap(), None);
-        assert_eq!(guids(&mut std::io::Cursor::new(Vec::new()), 512).unwrap(), None);
+        assert_eq!(guids(&mut std::io::Cursor::new(vec![0; 4096]), 512), None);
+        assert_eq!(guids(&mut std::io::Cursor::new(Vec::new()), 512), None);
     }
 
     #[test]

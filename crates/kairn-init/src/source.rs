@@ -164,18 +164,8 @@ pub fn find_anywhere(
     let mut seen = Vec::new();
     let mut look = || {
         seen = scan(&sys)?;
-        let mut found: Vec<(Disk, Role)> = Vec::new();
-        for disk in &seen {
-            let own = own(disk);
-            // A release on STATE is a deployment; recovery is what is left when there is none.
-            let state = own.partitions.get(&PartLabel::State).and_then(|node| sequence_on(node, release));
-            let role = state.map(|sequence| Role::Deployment { sequence });
-            let recovery =
-                || own.partitions.get(&PartLabel::Recovery).filter(|node| looked(node, |dir| holds(dir, release)));
-            if let Some(role) = role.or_else(|| recovery().map(|_| Role::Recovery)) {
-                found.push((disk.clone(), role));
-            }
-        }
+        let found = seen.iter().filter_map(|disk| Some((disk.clone(), role_of(&own(disk), release)?)));
+        let mut found: Vec<(Disk, Role)> = found.collect();
         if found.len() > 1 {
             let disks = found.into_iter().map(|(disk, _)| disk.node).collect();
             return Err(Error::Ambiguous { wanted: wanted.clone(), disks });
@@ -185,7 +175,17 @@ pub fn find_anywhere(
     let found = devices.wait(deadline, journal, tick, &mut look)?;
     let (disk, role) = found.ok_or_else(|| nothing(wanted, &seen, deadline))?;
     journal.say(Level::Notice, &format!("no boot entry is known; {} holds the release", disk.node.display()));
-    Ok((own(&complete(devices, journal, tick, disk)?), role))
+    let own = own(&complete(devices, journal, tick, disk)?);
+    // RECOVERY may have been announced before STATE, and holds the same release after an installation.
+    let role = role_of(&own, release).unwrap_or(role);
+    Ok((own, role))
+}
+
+/// Says as what a disk holds a release: on STATE it is a deployment; recovery is what is left when there is none.
+fn role_of(own: &Own, release: ReleaseId) -> Option<Role> {
+    let state = own.partitions.get(&PartLabel::State).and_then(|node| sequence_on(node, release));
+    let recovery = || own.partitions.get(&PartLabel::Recovery).filter(|node| looked(node, |dir| holds(dir, release)));
+    state.map(|sequence| Role::Deployment { sequence }).or_else(|| recovery().map(|_| Role::Recovery))
 }
 
 /// Says whether a file system holds a release.
@@ -210,7 +210,7 @@ pub fn ext(block: &Block) -> Option<Ext> {
 fn scan(sys: &Path) -> Result<Vec<Disk>, Error> {
     Ok(disk::disks(&blocks::scan(sys)?, |block| {
         let mut file: File = blocks::open(&block.node).ok()??;
-        blocks::guids(&mut file, blocks::sector_size(sys, &block.name)).ok()?
+        blocks::guids(&mut file, blocks::sector_size(sys, &block.name))
     }))
 }
 

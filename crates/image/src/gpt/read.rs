@@ -1,13 +1,10 @@
 //! Reads a table from a disk: the primary copy, or the backup when the primary is damaged.
 
-use super::{CRC, ENTRY_SIZE, HEADER_SIZE, NAME_UNITS, Partition, SIGNATURE, Table};
+use super::copy::{Copy, Entry};
+use super::{Partition, Table};
 use crate::Error;
-use crate::foreign::{array, u32_at, u64_at};
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use uuid::Uuid;
-
-/// Bytes of entries that are read at most: 64 times of what any tool writes.
-const ENTRIES_LIMIT: u64 = 1 << 20;
 
 /// What the copy at the end of the disk is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +44,7 @@ impl Found {
     }
 }
 
-struct Copy {
+struct Contents {
     alternate: u64,
     disk_guid: Uuid,
     partitions: Vec<(u32, Partition)>,
@@ -68,7 +65,8 @@ pub fn read(disk: &mut (impl Read + Seek), sector_size: u32) -> Result<Found, Er
 
     let primary = disk.copy(1);
     let at_end = disk.copy(last);
-    let same = |one: &Copy, other: &Copy| one.disk_guid == other.disk_guid && one.partitions == other.partitions;
+    let same =
+        |one: &Contents, other: &Contents| one.disk_guid == other.disk_guid && one.partitions == other.partitions;
     let (copy, primary_good, backup) = match (primary, at_end) {
         (Ok(primary), Ok(end)) => {
             let whole = same(&primary, &end) && primary.alternate == last;
@@ -96,71 +94,25 @@ struct Disk<'a, D> {
 
 impl<D: Read + Seek> Disk<'_, D> {
     /// Reads and checks the copy whose header is in this sector.
-    fn copy(&mut self, lba: u64) -> Result<Copy, &'static str> {
-        const CUT: &str = "the header is cut off";
-        let header = self.bytes(lba, u64::from(self.sector_size))?;
-        if !header.starts_with(SIGNATURE) {
-            return Err("there is no header");
+    fn copy(&mut self, lba: u64) -> Result<Contents, &'static str> {
+        let copy = Copy::read(self.inner, self.sector_size.into(), self.last, lba)?;
+        let partitions: Vec<_> = copy.entries().map(|(number, entry)| (number, partition(&entry))).collect();
+        let outside =
+            |partition: &Partition| partition.first_lba > partition.last_lba || partition.last_lba > self.last;
+        if partitions.iter().any(|(_, partition)| outside(partition)) {
+            return Err("a partition lies outside of the disk");
         }
-        let size = u32_at(&header, 12).and_then(|size| usize::try_from(size).ok()).ok_or(CUT)?;
-        if size < HEADER_SIZE {
-            return Err("the header is too short");
-        }
-        let mut checked = header.get(..size).ok_or("the header is longer than a sector")?.to_vec();
-        let stated = u32_at(&checked, 16).ok_or(CUT)?;
-        checked.iter_mut().skip(16).take(4).for_each(|byte| *byte = 0);
-        if CRC.checksum(&checked) != stated {
-            return Err("the checksum of the header is wrong");
-        }
-        if u64_at(&header, 24) != Some(lba) {
-            return Err("the header belongs to another sector");
-        }
-        let (count, entry_size) = u32_at(&header, 80).zip(u32_at(&header, 84)).ok_or(CUT)?;
-        let length = u64::from(count) * u64::from(entry_size);
-        if (entry_size as usize) < ENTRY_SIZE || !entry_size.is_multiple_of(8) || length > ENTRIES_LIMIT {
-            return Err("the entries have an impossible size");
-        }
-        let entries = self.bytes(u64_at(&header, 72).ok_or(CUT)?, length)?;
-        if u32_at(&header, 88) != Some(CRC.checksum(&entries)) {
-            return Err("the checksum of the entries is wrong");
-        }
-        let mut partitions = Vec::new();
-        for (number, entry) in (1..).zip(entries.chunks_exact(entry_size as usize)) {
-            let partition = partition(entry).ok_or(CUT)?;
-            if partition.type_guid.is_nil() {
-                continue;
-            }
-            if partition.first_lba > partition.last_lba || partition.last_lba > self.last {
-                return Err("a partition lies outside of the disk");
-            }
-            partitions.push((number, partition));
-        }
-        let disk_guid = Uuid::from_bytes_le(array(&header, 56).ok_or(CUT)?);
-        Ok(Copy { alternate: u64_at(&header, 32).ok_or(CUT)?, disk_guid, partitions })
-    }
-
-    fn bytes(&mut self, lba: u64, length: u64) -> Result<Vec<u8>, &'static str> {
-        let offset = lba.checked_mul(u64::from(self.sector_size)).filter(|_| lba <= self.last);
-        let offset = offset.ok_or("it lies beyond the end of the disk")?;
-        self.inner.seek(SeekFrom::Start(offset)).map_err(|_| "its sectors cannot be read")?;
-        let mut bytes = vec![0; usize::try_from(length).map_err(|_| "the entries have an impossible size")?];
-        self.inner.read_exact(&mut bytes).map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof => "it is cut off by the end of the disk",
-            _ => "its sectors cannot be read",
-        })?;
-        Ok(bytes)
+        Ok(Contents { alternate: copy.alternate, disk_guid: Uuid::from_bytes_le(copy.disk), partitions })
     }
 }
 
-fn partition(entry: &[u8]) -> Option<Partition> {
-    let name = entry.get(56..56 + 2 * NAME_UNITS)?.chunks_exact(2);
-    let name = name.filter_map(|unit| array(unit, 0).map(u16::from_le_bytes)).take_while(|unit| *unit != 0);
-    Some(Partition {
-        type_guid: Uuid::from_bytes_le(array(entry, 0)?),
-        guid: Uuid::from_bytes_le(array(entry, 16)?),
-        name: char::decode_utf16(name).map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER)).collect(),
-        first_lba: u64_at(entry, 32)?,
-        last_lba: u64_at(entry, 40)?,
-        attributes: u64_at(entry, 48)?,
-    })
+fn partition(entry: &Entry<'_>) -> Partition {
+    Partition {
+        type_guid: Uuid::from_bytes_le(entry.type_guid()),
+        guid: Uuid::from_bytes_le(entry.guid()),
+        name: entry.name(),
+        first_lba: entry.first_lba(),
+        last_lba: entry.last_lba(),
+        attributes: entry.attributes(),
+    }
 }

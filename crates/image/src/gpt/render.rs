@@ -1,6 +1,7 @@
 //! The bytes of a table: protective MBR, header, entries, and the backup.
 
-use super::{CRC, ENTRIES, ENTRY_SIZE, HEADER_SIZE, SIGNATURE, Table, entry_sectors};
+use super::copy::checksum;
+use super::{ENTRIES, ENTRY_SIZE, HEADER_SIZE, SIGNATURE, Table, entry_sectors};
 
 /// Both copies of a table, ready to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub(super) fn render(table: &Table) -> Rendered {
     let last = table.sectors().saturating_sub(1);
     let sector = table.sector_size as usize;
     let entries = entries(table);
-    let entries_crc = CRC.checksum(&entries);
+    let entries_crc = checksum(&entries);
     let backup_entries = last - entry_sectors(table.sector_size);
 
     let mut primary = protective_mbr(table.sectors());
@@ -78,7 +79,7 @@ fn header(table: &Table, own: u64, other: u64, entries_at: u64, entries_crc: u32
     for field in [ENTRIES as u32, ENTRY_SIZE as u32, entries_crc] {
         bytes.extend(u32::to_le_bytes(field));
     }
-    let checksum = CRC.checksum(&bytes).to_le_bytes();
+    let checksum = checksum(&bytes).to_le_bytes();
     for (target, byte) in bytes.iter_mut().skip(16).zip(checksum) {
         *target = byte;
     }
