@@ -29,7 +29,9 @@ fn a_tree_becomes_an_image_once_and_stays_one() {
     assert!(!root.join("etc/ssh/ssh_host_rsa_key").exists() && root.join("etc/ssh/sshd_config").exists());
     assert_eq!(fs::read_dir(root.join("boot")).unwrap().count(), 0);
     assert_eq!(read(&format!("usr/lib/modules/{KERNEL}/config")), CONFIG);
-    assert!(read("usr/lib/kairn/boot/cmdline").ends_with("systemd.crash_reboot=yes quiet\n"));
+    let cmdline = read("usr/lib/kairn/boot/cmdline");
+    assert!(cmdline.ends_with("systemd.crash_reboot=yes quiet\n"));
+    assert!(cmdline.split(' ').any(|word| word == "gpt"), "a torn partition table stops the kernel: {cmdline}");
     assert_eq!(fs::read_link(root.join("usr/bin/kairos-agent")).unwrap().to_str(), Some("kairn"));
     assert_eq!(fs::metadata(root.join("usr/bin/kairn")).unwrap().permissions().mode() & 0o7777, 0o755);
     let masked = fs::read_link(root.join("etc/systemd/system/systemd-bless-boot.service")).unwrap();

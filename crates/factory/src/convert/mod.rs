@@ -18,9 +18,10 @@ use kairn_lifecycle::BootFacts;
 use kairn_report::{Event, Sink};
 use std::path::{Path, PathBuf};
 
-/// The kernel command line of every image; see `ARCHITECTURE.md`. The last console is where init's messages go.
+/// The kernel command line of every image; see `ARCHITECTURE.md`. The last console is where init's messages go. With `gpt` the kernel
+/// takes the backup of a partition table whose primary copy a power cut tore.
 pub const CMDLINE: &str =
-    "console=tty0 console=ttyS0,115200 systemd.gpt_auto=0 panic=5 softlockup_panic=1 systemd.crash_reboot=yes";
+    "console=tty0 console=ttyS0,115200 gpt systemd.gpt_auto=0 panic=5 softlockup_panic=1 systemd.crash_reboot=yes";
 
 /// What a conversion is told.
 #[derive(Clone, Debug)]
