@@ -96,6 +96,7 @@ pub fn decide(layout: &Layout, persistent: bool, kind: &dyn Fn(&str) -> Kind) ->
         Place::Volume { volume, .. } => depth(&volume.path),
     });
 
+    let mut bound: Vec<&String> = Vec::new();
     for path in parents_first(layout.binds.iter().collect(), |path| depth(path)) {
         if !persistent {
             leave(path, "no persistent volume is mounted".to_owned());
@@ -103,15 +104,20 @@ pub fn decide(layout: &Layout, persistent: bool, kind: &dyn Fn(&str) -> Kind) ->
             leave(path, format!("it holds, or lies in, {}, from which it would be bound", layout.target));
         } else if let Some(volume) = layout.volumes.iter().find(|volume| covers(&volume.path, path)) {
             leave(path, format!("it lies on the volume {} already", volume.name));
+        } else if let Some(other) = bound.iter().find(|other| dashed(other) == dashed(path)) {
+            leave(path, format!("it would be bound from the same directory as {other}"));
         } else {
             match mount_point(path, &writable, kind) {
                 Ok((_, Kind::Other)) => leave(path, "it is neither a directory nor a file (a link?)".to_owned()),
-                Ok((make, kind)) => places.push(Place::Bind {
-                    path: path.clone(),
-                    source: format!("{}.bind", dashed(path)),
-                    make,
-                    file: kind == Kind::File,
-                }),
+                Ok((make, kind)) => {
+                    bound.push(path);
+                    places.push(Place::Bind {
+                        path: path.clone(),
+                        source: format!("{}.bind", dashed(path)),
+                        make,
+                        file: kind == Kind::File,
+                    });
+                }
                 Err(reason) => leave(path, reason),
             }
         }
@@ -232,6 +238,13 @@ mod tests {
             paths,
             ["/bin", "/bin", "/gone", "/mnt/x", "/nowhere", "/usr", "/usr/local/.state/x", "/usr/local/lib"]
         );
+    }
+
+    #[test]
+    fn two_paths_are_never_bound_from_one_directory() {
+        let (places, left_out) = decide(&layout(&["/var"], &["/usr/local"], &["/var/x-y", "/var/x/y"]), true, &image);
+        assert_eq!(names(&places).last().unwrap(), "bind /var/x-y var-x-y.bind made");
+        assert!(left_out.len() == 1 && left_out[0].path == "/var/x/y" && left_out[0].reason.contains("/var/x-y"));
     }
 
     #[test]
