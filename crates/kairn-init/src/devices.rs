@@ -207,30 +207,31 @@ impl Devices {
     ) -> Result<Option<T>, E> {
         let end = Instant::now() + deadline;
         let mut changed = true;
+        let mut looked = Instant::now();
         loop {
-            // Bursts of events are taken in whole before the next look.
             let now = Instant::now();
-            if changed {
-                match self.events.wait(now)? {
-                    Signal::Deadline => {
-                        if let Some(found) = look()? {
-                            return Ok(Some(found));
-                        }
-                        changed = false;
-                    }
-                    signal => {
-                        self.take(signal, journal)?;
+            if !changed {
+                if now >= end {
+                    return Ok(None);
+                }
+                tick();
+            }
+            // Bursts of events are taken in whole before the next look, unless they do not end.
+            let until = if changed { now } else { end.min(now + SLICE) };
+            match self.events.wait(until)? {
+                Signal::Deadline => changed = true,
+                signal => {
+                    changed |= self.take(signal, journal)?;
+                    if now < looked + SLICE {
+                        continue;
                     }
                 }
-                continue;
             }
-            if now >= end {
-                return Ok(None);
-            }
-            tick();
-            match self.events.wait(end.min(now + SLICE))? {
-                Signal::Deadline => changed = true,
-                signal => changed = self.take(signal, journal)?,
+            if changed {
+                if let Some(found) = look()? {
+                    return Ok(Some(found));
+                }
+                (changed, looked) = (false, Instant::now());
             }
         }
     }
