@@ -7,6 +7,14 @@ use std::path::Path;
 /// Mounted here first; each moves into the root.
 pub const MOUNTS: [&str; 4] = ["proc", "sys", "dev", "run"];
 
+/// Says whether a directory is the root of an initramfs: a file system in memory. PID 1 of a container is no initramfs, and what it
+/// removes at its end would be somebody's files.
+#[must_use]
+pub fn is_initramfs(root: &Path) -> bool {
+    // `RAMFS_MAGIC` and `TMPFS_MAGIC` (linux/magic.h); which of both it is, the kernel decides.
+    rustix::fs::statfs(root).is_ok_and(|stat| matches!(stat.f_type, 0x8584_58f6 | 0x0102_1994))
+}
+
 /// Mounts `/proc`, `/sys`, `/dev` and `/run` below `root`, and lets user space write to the kernel's log without limit.
 ///
 /// # Errors
@@ -66,6 +74,7 @@ mod tests {
                         std::fs::write(dir.path().join(name).join("mark"), name).unwrap();
                     }
                 }
+                assert!(is_initramfs(&dir.path().join("run")) && !is_initramfs(Path::new("/proc")));
                 move_into(dir.path(), &sysroot).unwrap();
                 for name in MOUNTS {
                     assert_eq!(std::fs::read_to_string(dir.path().join(name).join("mark")).unwrap(), name);

@@ -5,8 +5,8 @@ use kairn_init::{Error, early, failure, handover, journal};
 use std::path::Path;
 
 fn main() {
-    if std::process::id() != 1 {
-        // Run by hand: nothing of this is meant for a running system.
+    if std::process::id() != 1 || !early::is_initramfs(Path::new("/")) {
+        // Run by hand, or in a container: nothing of this is meant for a running system.
         std::process::exit(2);
     }
     let mounted = early::mount_all(Path::new("/"));
