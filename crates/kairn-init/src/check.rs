@@ -6,6 +6,7 @@ use crate::Error;
 use crate::blocks::{self, Ext};
 use crate::journal::{Journal, Level};
 use kairn_host::{Clock, Invocation, SystemClock, run_in_root};
+use kairn_report::{Event, Sink};
 use std::path::Path;
 use std::time::Duration;
 
@@ -84,7 +85,9 @@ pub fn check(
         Err(why) => return Ok(Checked::Skipped(why.to_owned())),
     };
     let Some(program) = PROGRAMS.iter().find(|program| root.join(program.trim_start_matches('/')).exists()) else {
-        return Ok(Checked::Skipped("the release has no e2fsck".to_owned()));
+        let why = "the release has no e2fsck";
+        journal.event(Event::warning(format!("{} needs a check, but {why}", device.display())));
+        return Ok(Checked::Skipped(why.to_owned()));
     };
     let node = device.display().to_string();
     let command = Invocation::new(*program).args(args).arg(node).env("PATH", "/usr/sbin:/sbin").deadline(deadline);

@@ -112,7 +112,9 @@ fn grow(target: &Path, growing: &Path, seed: &Seed, release: ReleaseId) -> Resul
     }
     let text = serde_json::to_vec(&manifest).map_err(|error| Error::path("describe", &copy)(error.into()))?;
     let name = seed.source.strip_suffix(".bind").unwrap_or(&seed.source);
-    files::write_whole(&target.join(MANIFESTS).join(format!("{name}.json")), &text, 0o600)
+    // Plainly, since the one sync of the volume comes before the path counts as seeded, and a torn manifest is written anew.
+    let path = target.join(MANIFESTS).join(format!("{name}.json"));
+    std::fs::write(&path, text).map_err(Error::path("write", &path))
 }
 
 struct Copy<'a> {
