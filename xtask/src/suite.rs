@@ -75,7 +75,7 @@ pub fn machines(tools: &Tools, programs: &Programs) -> Result<Run, Failure> {
     fs::create_dir_all(&dir).map_err(Failure::io(format!("create {}", dir.display())))?;
     let run = Run::cargo().args(["run", "--quiet", "--locked", "--package", "kairn-vm", "--"]);
     let run = run.env("KAIRN_VM_KAIRN", &programs.kairn).env("KAIRN_VM_INIT", &programs.init);
-    let run = run.env("KAIRN_VM_CACHE", &dir);
+    let run = run.env("KAIRN_VM_GUEST", &programs.guest).env("KAIRN_VM_CACHE", &dir);
     Ok(match &tools.registry {
         Some(registry) => run.env("KAIRN_VM_REGISTRY", registry),
         None => run,

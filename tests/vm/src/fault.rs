@@ -16,6 +16,12 @@ pub enum Fault {
     /// An image could not be unpacked or pushed.
     #[error("{}", chain(.0))]
     Oci(#[from] kairn_oci::Error),
+    /// A file system, image or archive of ours could not be made or read.
+    #[error("{}", chain(.0))]
+    Image(#[from] kairn_image::Error),
+    /// The ESP's files could not be read or changed.
+    #[error("{}", chain(.0))]
+    Firmware(#[from] kairn_firmware::Error),
     /// It cannot be tried on this side; the reason. The scenario counts as skipped.
     #[error("{0}")]
     Cannot(String),

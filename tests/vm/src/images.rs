@@ -32,7 +32,12 @@ pub enum Change {
 impl World {
     /// Builds the base: a converted Debian image and its release.
     pub fn base(&self) -> Result<PathBuf, Fault> {
-        self.build("bookworm", "debian:bookworm", &["--oci"], &[])
+        self.base_of("bookworm")
+    }
+
+    /// Builds the base of another suite of Debian.
+    pub fn base_of(&self, suite: &str) -> Result<PathBuf, Fault> {
+        self.build(suite, &format!("debian:{suite}"), &["--oci"], &[])
     }
 
     /// Makes the disk image of a machine that was installed with the base.
@@ -64,6 +69,14 @@ impl World {
         let source = format!("release:{}", self.base()?.join("release").display());
         let options = [kind, "--config", &config.to_string_lossy()];
         Ok(self.build(name, &source, &options, &[&config])?.join(file))
+    }
+
+    /// Unpacks the base's image: what a node that upgrades to it seals.
+    pub fn base_tree(&self) -> Result<PathBuf, Fault> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(Fault::Cannot("only root can unpack a release with its owners".into()));
+        }
+        self.tree(&self.base()?)
     }
 
     /// Builds a release that differs from the base in some files; the directory holds `oci`, `release` and a disk `release.img`

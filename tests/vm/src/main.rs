@@ -4,6 +4,7 @@
 //! of its own, which stays when the scenario failed.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod cuts;
 mod demo;
 mod fault;

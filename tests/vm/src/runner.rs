@@ -191,6 +191,7 @@ mod tests {
         World {
             kairn: PathBuf::new(),
             init: PathBuf::new(),
+            guest: None,
             registry: None,
             work: dir.path().into(),
             logs: dir.path().join("logs"),

@@ -5,9 +5,11 @@ use crate::runner::Scenario;
 mod clones;
 mod corruption;
 pub mod fallback;
+mod loader;
 mod media;
 mod power;
 mod registry;
+mod sources;
 pub mod upgrade;
 
 /// All scenarios; those that take longest first, so that none runs alone at the end.
@@ -73,6 +75,12 @@ pub const ALL: &[Scenario] = &[
         run: corruption::hash_block_flipped,
     },
     Scenario {
+        name: "install-from-usb",
+        about: "a medium on a USB stick installs by itself and stays plugged in over two reboots",
+        slots: 1,
+        run: media::install_from_usb,
+    },
+    Scenario {
         name: "fallback-health-fails",
         about: "a release that fails its health checks is given up for the one before",
         slots: 1,
@@ -103,10 +111,28 @@ pub const ALL: &[Scenario] = &[
         run: fallback::kernel_garbage,
     },
     Scenario {
+        name: "loader-252",
+        about: "systemd-boot 252 counts, orders and selects entries as the contract needs",
+        slots: 1,
+        run: loader::debian_12,
+    },
+    Scenario {
+        name: "loader-257",
+        about: "systemd-boot 257 counts, orders and selects entries as the contract needs",
+        slots: 1,
+        run: loader::debian_13,
+    },
+    Scenario {
         name: "image-on-larger-disk",
         about: "a disk image fits itself to a larger disk, and two copies of it are two machines",
         slots: 1,
         run: clones::larger_disk,
+    },
+    Scenario {
+        name: "build-sources",
+        about: "a directory, a tar, an image layout and a registry give the same release of the same image",
+        slots: 1,
+        run: sources::agree,
     },
     Scenario {
         name: "live-usb",

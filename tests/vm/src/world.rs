@@ -2,6 +2,7 @@
 //! hands it over in the environment:
 //!
 //! - `KAIRN_VM_KAIRN`, `KAIRN_VM_INIT`: the static programs under test
+//! - `KAIRN_VM_GUEST`: the static payload of the loader conformance suite; absent, what needs it is skipped
 //! - `KAIRN_VM_CACHE`: a directory for what is cached and kept
 //! - `KAIRN_VM_REGISTRY`: the registry's program; absent, what needs it is skipped
 
@@ -25,6 +26,8 @@ pub struct World {
     pub kairn: PathBuf,
     /// The program `kairn-init`.
     pub init: PathBuf,
+    /// The payload of the loader conformance suite.
+    pub guest: Option<PathBuf>,
     /// The registry's program.
     pub registry: Option<PathBuf>,
     /// Directories of scenarios.
@@ -55,6 +58,7 @@ impl World {
         Ok(Self {
             kairn: given("KAIRN_VM_KAIRN")?,
             init: given("KAIRN_VM_INIT")?,
+            guest: path("KAIRN_VM_GUEST"),
             registry: path("KAIRN_VM_REGISTRY"),
             cache: Cache::open(root.join("images"))?,
             logs: root.join("vm-logs"),

@@ -21,7 +21,15 @@ const DISK: u64 = 16 << 30;
 
 /// A medium installs by itself and stays in its drive over two reboots.
 pub fn install_from_cdrom(stage: &Stage<'_>) -> Result<Verdict, Fault> {
-    let medium = Disk::cdrom(stage.world.install_medium()?);
+    install_from(stage, Disk::cdrom(stage.world.install_medium()?))
+}
+
+/// The same medium on a USB stick, which the kernel finds seconds later and the firmware likes as much as a disk.
+pub fn install_from_usb(stage: &Stage<'_>) -> Result<Verdict, Fault> {
+    install_from(stage, Disk::usb_stick(stage.world.install_medium()?))
+}
+
+fn install_from(stage: &Stage<'_>, medium: Disk) -> Result<Verdict, Fault> {
     let disk = Disk::qcow2(stage.dir.join("disk.qcow2"));
     disk.create(&Runner::default(), DISK)?;
     let machine = stage.machine("node").disk(disk).disk(medium).create()?;
