@@ -49,18 +49,13 @@ pub fn run(world: &World) -> Result<bool, Fault> {
     let first = node.expect_good(1)?;
     timeline.reached(format!("the machine installed itself and runs release {}, which is healthy", first.release));
 
-    let upgrade = |node: &Node<'_>, source: &str| {
-        let insecure = registry.for_machines();
-        let done = node.long(&format!("sudo kairn upgrade --source {source} --allow-insecure-registry {insecure}"))?;
-        ensure(done.status.success(), || format!("the upgrade failed: {}{}", done.text(), done.stderr))
-    };
-    upgrade(&node, &second)?;
+    node.upgrade(&registry, &second)?;
     timeline.reached("it pulled, sealed and staged the second release");
     node.reboot()?;
     let status = node.expect_good(2)?;
     timeline.reached(format!("it runs release {}, which is healthy", status.release));
 
-    upgrade(&node, &third)?;
+    node.upgrade(&registry, &third)?;
     timeline.reached("it staged the broken release");
     let boots = node.reboot_until(2)?.len();
     let status = node.expect_good(2)?;

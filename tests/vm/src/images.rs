@@ -42,20 +42,25 @@ impl World {
 
     /// Makes the disk image of a machine that was installed with the base.
     pub fn disk_image(&self) -> Result<PathBuf, Fault> {
-        self.medium("disk", "--raw", "disk.raw", "")
+        self.medium("disk", &self.base()?, "--raw", "disk.raw", "")
     }
 
     /// Makes the medium that installs by itself.
     pub fn install_medium(&self) -> Result<PathBuf, Fault> {
-        self.medium("unattended", "--iso", "install.iso", "install:\n  auto: true\n  reboot: true\n")
+        self.install_medium_of(&self.base()?)
+    }
+
+    /// The same of another release.
+    pub fn install_medium_of(&self, out: &Path) -> Result<PathBuf, Fault> {
+        self.medium("unattended", out, "--iso", "install.iso", "install:\n  auto: true\n  reboot: true\n")
     }
 
     /// Makes the medium that waits for a person.
     pub fn live_medium(&self) -> Result<PathBuf, Fault> {
-        self.medium("live", "--iso", "install.iso", "")
+        self.medium("live", &self.base()?, "--iso", "install.iso", "")
     }
 
-    fn medium(&self, name: &str, kind: &str, file: &str, more: &str) -> Result<PathBuf, Fault> {
+    fn medium(&self, name: &str, out: &Path, kind: &str, file: &str, more: &str) -> Result<PathBuf, Fault> {
         let config = self.work.join(format!("{name}.yaml"));
         let text = format!(
             "#cloud-config\nhostname: kairn-test\nusers:\n  - name: {USER}\n    groups: [admin]\n    shell: /bin/bash\n    \
@@ -66,7 +71,7 @@ impl World {
         let partial = config.with_extension(format!("{:?}", std::thread::current().id()));
         fs::write(&partial, text).map_err(Fault::io(format!("write {}", partial.display())))?;
         fs::rename(&partial, &config).map_err(Fault::io(format!("write {}", config.display())))?;
-        let source = format!("release:{}", self.base()?.join("release").display());
+        let source = format!("release:{}", out.join("release").display());
         let options = [kind, "--config", &config.to_string_lossy()];
         Ok(self.build(name, &source, &options, &[&config])?.join(file))
     }
@@ -82,11 +87,15 @@ impl World {
     /// Builds a release that differs from the base in some files; the directory holds `oci`, `release` and a disk `release.img`
     /// with the release on it.
     pub fn variant(&self, name: &str, changes: &[Change]) -> Result<PathBuf, Fault> {
+        self.variant_of(&self.base()?, name, changes)
+    }
+
+    /// The same of another base.
+    pub fn variant_of(&self, base: &Path, name: &str, changes: &[Change]) -> Result<PathBuf, Fault> {
         if !rustix::process::geteuid().is_root() {
             return Err(Fault::Cannot("only root can unpack a release with its owners and change it".into()));
         }
-        let base = self.base()?;
-        let tree = self.tree(&base)?;
+        let tree = self.tree(base)?;
         let key = self.key_of(name)?.text("changes", &format!("{changes:?}")).text("base", &base.to_string_lossy());
         let entry = self.cache.get_or_build(&key, |dir| {
             let copy = dir.join("tree");

@@ -4,7 +4,6 @@
 //! of its own, which stays when the scenario failed.
 #![forbid(unsafe_code)]
 
-mod bench;
 mod cuts;
 mod demo;
 mod fault;
@@ -12,6 +11,7 @@ mod images;
 mod inspection;
 mod node;
 mod registry;
+mod rig;
 mod runner;
 mod scenarios;
 mod world;

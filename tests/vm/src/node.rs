@@ -1,6 +1,7 @@
 //! A machine with Kairn on it, from one boot to the next.
 
 use crate::fault::{Fault, ensure};
+use crate::registry::Registry;
 use crate::world::Stage;
 use kairn_host::{Finished, Runner};
 use kairn_lab::{Disk, Error, Format, Machine, Mark, Pattern, Running, Ssh};
@@ -115,6 +116,15 @@ impl<'a> Node<'a> {
     /// Runs a long shell command; its status is the caller's to judge.
     pub fn long(&self, command: &str) -> Result<Finished, Fault> {
         Ok(self.ssh.run_within(command, LONG)?)
+    }
+
+    /// Upgrades from an image in a registry, which must succeed.
+    pub fn upgrade(&self, registry: &Registry, source: &str) -> Result<(), Fault> {
+        let insecure = registry.for_machines();
+        let done = self.long(&format!("sudo kairn upgrade --source {source} --allow-insecure-registry {insecure}"))?;
+        ensure(done.status.success(), || format!("the upgrade failed: {}{}", done.text(), done.stderr))?;
+        self.stage.note("upgraded");
+        Ok(())
     }
 
     /// Reads the machine's status.

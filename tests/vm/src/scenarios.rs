@@ -10,6 +10,7 @@ mod media;
 mod power;
 mod registry;
 mod sources;
+mod trixie;
 pub mod upgrade;
 
 /// All scenarios; those that take longest first, so that none runs alone at the end.
@@ -25,6 +26,12 @@ pub const ALL: &[Scenario] = &[
         about: "the power goes while a disk image fits itself to its disk, and the next boot finishes that",
         slots: 1,
         run: power::during_first_boot,
+    },
+    Scenario {
+        name: "trixie-life",
+        about: "Debian 13 installs itself, is upgraded, and comes back from a release whose init exits",
+        slots: 1,
+        run: trixie::life,
     },
     Scenario {
         name: "upgrade-from-registry",

@@ -54,6 +54,8 @@ const EMERGENCY: &[Change] = &[
         "[Timer]\nOnBootSec=\nOnBootSec=150s\n",
     ),
 ];
+/// A release whose init ends at once.
+pub const INIT_EXITS: &[Change] = &[Change::Link("usr/sbin/init", "/usr/bin/false")];
 
 /// A bzImage holds this at 0x202 (the kernel's boot protocol, `header`).
 const BOOT_HEADER: &[u8] = b"HdrS";
@@ -62,7 +64,7 @@ const SECTOR: usize = 512;
 
 /// The release's first program ends at once.
 pub fn init_exits(stage: &Stage<'_>) -> Result<Verdict, Fault> {
-    let release = stage.world.variant("init-exits", &[Change::Link("usr/sbin/init", "/usr/bin/false")])?;
+    let release = stage.world.variant("init-exits", INIT_EXITS)?;
     let mut node = upgraded(stage, &release)?;
     fell_back(stage, &mut node, 3, &["handed over", "Attempted to kill init"])
 }

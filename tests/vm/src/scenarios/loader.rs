@@ -1,8 +1,8 @@
 //! What every supported loader must do with the names of entries. One table holds for all of them, and the product's planner must
 //! foresee each boot.
 
-use crate::bench::{Bench, Shape};
 use crate::fault::{Fault, ensure};
+use crate::rig::{Rig, Shape};
 use crate::runner::Verdict;
 use crate::world::Stage;
 use kairn_lifecycle::{EntryName, Sequence};
@@ -105,20 +105,20 @@ pub fn debian_13(stage: &Stage<'_>) -> Result<Verdict, Fault> {
 }
 
 fn conforms(stage: &Stage<'_>, suite: &str, major: u32) -> Result<Verdict, Fault> {
-    let bench = Bench::set(stage, suite)?;
-    let loader = bench.loader();
+    let rig = Rig::set(stage, suite)?;
+    let loader = rig.loader();
     ensure(loader.major == major, || format!("{suite} has systemd-boot {loader} instead of {major}"))?;
     for case in CASES {
-        case.play(&bench).map_err(|fault| Fault::Failed(format!("{}: {fault}", case.about)))?;
+        case.play(&rig).map_err(|fault| Fault::Failed(format!("{}: {fault}", case.about)))?;
         stage.note(case.about);
     }
     Ok(Verdict::Passed)
 }
 
 impl Case {
-    fn play(&self, bench: &Bench<'_>) -> Result<(), Fault> {
+    fn play(&self, rig: &Rig<'_>) -> Result<(), Fault> {
         let sound = self.entries.iter().map(|name| (*name, Shape::Sound));
-        bench.reset(sound.chain(self.odd.iter().copied()))?;
+        rig.reset(sound.chain(self.odd.iter().copied()))?;
         // What another key hides from the loader is not hidden from the planner, since the product never writes it.
         let foreseeable = self.odd.iter().all(|(_, shape)| *shape != Shape::OtherKey);
         let mut selected = false;
@@ -128,19 +128,19 @@ impl Case {
                 Counts(name, after) => (name, Some(after), None),
                 Selects(name, once) => (name, None, EntryName::parse(once)),
                 Bless(sequence) => {
-                    bench.change(|esp| esp.bless(Sequence(sequence)))?;
+                    rig.change(|esp| esp.bless(Sequence(sequence)))?;
                     continue;
                 }
                 Rearm(sequence) => {
-                    bench.change(|esp| esp.rearm(Sequence(sequence), 1))?;
+                    rig.change(|esp| esp.rearm(Sequence(sequence), 1))?;
                     continue;
                 }
             };
-            let next = bench.selection()?.next_boot().map(|entry| entry.name.clone());
+            let next = rig.selection()?.next_boot().map(|entry| entry.name.clone());
             ensure(selected || !foreseeable || next.as_deref() == Some(before), || {
                 format!("the planner expects {next:?} instead of {before}")
             })?;
-            boot(bench, before, after, once)?;
+            boot(rig, before, after, once)?;
             selected = once.is_some();
         }
         Ok(())
@@ -148,18 +148,18 @@ impl Case {
 }
 
 /// Boots and compares: the entry that ran, what the loader says of its counter, and all names on the ESP.
-fn boot(bench: &Bench<'_>, before: &str, after: Option<&str>, once: Option<EntryName>) -> Result<(), Fault> {
-    let mut expected = bench.names()?;
+fn boot(rig: &Rig<'_>, before: &str, after: Option<&str>, once: Option<EntryName>) -> Result<(), Fault> {
+    let mut expected = rig.names()?;
     if let Some(after) = after {
         expected.retain(|name| name != before && name != after);
         expected.push(after.to_owned());
         expected.sort();
     }
-    let told = bench.boot(once)?;
+    let told = rig.boot(once)?;
     let entry = EntryName::parse(before).map(EntryName::stripped);
     ensure(Some(told.selected.stripped()) == entry, || format!("{} ran instead of {before}", told.selected))?;
     ensure(told.counted.as_deref() == after, || format!("the loader counted {:?} instead of {after:?}", told.counted))?;
-    let names = bench.names()?;
+    let names = rig.names()?;
     ensure(names == expected, || format!("after a boot of {before} there are {names:?} instead of {expected:?}"))
 }
 

@@ -15,9 +15,9 @@ const TO_PROMPT: Duration = Duration::from_secs(420);
 /// A command on the live system's console.
 const TO_ANSWER: Duration = Duration::from_secs(120);
 /// From kairn-init's first line on the medium to the reboot of the finished installation.
-const TO_INSTALLED: Duration = Duration::from_secs(20 * 60);
+pub const TO_INSTALLED: Duration = Duration::from_secs(20 * 60);
 /// Size of an empty disk.
-const DISK: u64 = 16 << 30;
+pub const DISK: u64 = 16 << 30;
 
 /// A medium installs by itself and stays in its drive over two reboots.
 pub fn install_from_cdrom(stage: &Stage<'_>) -> Result<Verdict, Fault> {

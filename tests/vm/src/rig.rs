@@ -1,4 +1,4 @@
-//! A loader on a bench: a machine with a small disk whose ESP is of our own making and whose entries boot a payload that tells what
+//! A loader in a rig: a machine with a small disk whose ESP is of our own making and whose entries boot a payload that tells what
 //! the loader did (`kairn-vm-guest`).
 //!
 //! The ESP's files lie in a directory on this side, where the product's own functions read and change them. Each boot gets a file
@@ -59,8 +59,8 @@ pub struct Told {
     pub counted: Option<String>,
 }
 
-/// A loader on a bench.
-pub struct Bench<'a> {
+/// A loader in a rig.
+pub struct Rig<'a> {
     stage: &'a Stage<'a>,
     machine: Machine,
     disk: PathBuf,
@@ -68,7 +68,7 @@ pub struct Bench<'a> {
     loader: LoaderVersion,
 }
 
-impl<'a> Bench<'a> {
+impl<'a> Rig<'a> {
     /// Sets up a machine with the loader of a Debian base.
     pub fn set(stage: &'a Stage<'a>, suite: &str) -> Result<Self, Fault> {
         let payload = payload(stage)?;
