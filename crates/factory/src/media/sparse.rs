@@ -12,6 +12,8 @@ const BLOCK: usize = 64 << 10;
 /// Copies a file to an offset of `disk`, which is all zeros there.
 pub(crate) fn copy_into(from: &Path, disk: &File, disk_path: &Path, offset: u64) -> Result<(), Error> {
     let mut source = File::open(from).map_err(Error::path("open", from))?;
+    // Another program wrote it. Bytes that found no place on a full disk are told about here only, and would be taken for holes.
+    source.sync_all().map_err(Error::path("sync", from))?;
     let length = source.metadata().map_err(Error::path("examine", from))?.len();
     let mut buffer = vec![0; BLOCK];
     let mut at = 0;
