@@ -323,8 +323,9 @@ impl Machine {
         }
         let place = Place { dir: self.dir.clone(), accel, uefi };
         let qemu = Invocation::new(program::QEMU).args(arguments(&self.spec, &place)).dir(&self.dir).deadline(START);
-        self.runner.run(&qemu).map_err(Error::from_run)?;
+        // First, so that nothing but QEMU itself can fail once it runs.
         write_json(&self.dir, LAST_START, &LastStart { console_from, accel })?;
+        self.runner.run(&qemu).map_err(Error::from_run)?;
         let process = self.process()?.ok_or_else(|| Error::NotRunning { name: self.spec.name.clone() })?;
         Running::own(self.clone(), process, console_from, accel)
     }

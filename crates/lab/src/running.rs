@@ -35,8 +35,17 @@ pub struct Running {
 
 impl Running {
     pub(crate) fn own(machine: Machine, process: Process, console_from: u64, accel: Accel) -> Result<Self, Error> {
-        let handle = process.duplicate().map_err(Error::path("watch", machine.dir()))?;
-        let console = Console::follow(machine.name(), machine.dir(), console_from, Some(handle))?;
+        let handle = process.duplicate().map_err(Error::path("watch", machine.dir()));
+        let followed =
+            handle.and_then(|handle| Console::follow(machine.name(), machine.dir(), console_from, Some(handle)));
+        let console = match followed {
+            Ok(console) => console,
+            // Nobody would own it.
+            Err(error) => {
+                let errors = [Some(error), process.signal(Signal::KILL).err()].into_iter().flatten().collect();
+                return Err(Error::Several(errors));
+            }
+        };
         let mut running = Self { machine, process, console, events: None, ports: BTreeMap::new(), accel, owned: true };
         running.events = Some(Qmp::connect(running.machine.dir(), file::EVENTS)?);
         running.ports = running.forwards()?;

@@ -83,6 +83,7 @@ impl WriteLog {
                 discard: flags & DISCARD != 0,
                 data: at + sector,
             };
+            write.offset.checked_add(write.length).ok_or_else(too_long)?;
             at = write.data;
             if !write.discard {
                 at = at.checked_add(write.length).filter(|next| *next <= end).ok_or_else(too_long)?;
@@ -218,5 +219,7 @@ pub(crate) mod tests {
         let cut = log(&[([0, 4, 0], 1)]);
         cut.as_file().set_len(1024 + 512).unwrap();
         assert!(WriteLog::open(cut.path()).unwrap_err().to_string().contains("beyond"));
+        let nowhere = log(&[([u64::MAX / 512, 2, DISCARD], 0)]);
+        assert!(WriteLog::open(nowhere.path()).unwrap_err().to_string().contains("beyond"));
     }
 }
