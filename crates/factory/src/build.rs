@@ -264,13 +264,7 @@ impl Build<'_> {
         image: Option<Digest>,
     ) -> Result<Manifest, Error> {
         let mut outputs = Vec::new();
-        for name in [
-            paths::release::ROOT,
-            paths::release::VERITY,
-            paths::release::UKI,
-            paths::release::LOADER,
-            paths::release::DESCRIPTION,
-        ] {
+        for name in paths::release::ALL {
             outputs.push(Output::of(results, &format!("{}/{name}", names::RELEASE))?);
         }
         for name in [names::ISO, names::RAW] {

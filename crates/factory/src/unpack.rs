@@ -62,13 +62,7 @@ pub(crate) fn architecture_here() -> Result<Architecture, Error> {
 /// Copies the files of a release.
 pub(crate) fn copy_release(from: &Path, to: &Path) -> Result<(), Error> {
     fs::create_dir(to).map_err(Error::path("create", to))?;
-    for name in [
-        paths::release::ROOT,
-        paths::release::VERITY,
-        paths::release::UKI,
-        paths::release::LOADER,
-        paths::release::DESCRIPTION,
-    ] {
+    for name in paths::release::ALL {
         let file = from.join(name);
         fs::copy(&file, to.join(name)).map_err(Error::path("copy", file))?;
     }

@@ -26,17 +26,11 @@ impl LoaderVersion {
         Some(Self { major: digits.parse().ok()?, text: text.to_owned() })
     }
 
-    /// Finds the version in a binary. systemd-boot carries `#### LoaderInfo: systemd-boot <version> ####` in its `.sdmagic` section for
-    /// exactly this use (systemd `src/boot/efi/boot.c`).
+    /// Finds the version in a binary, which carries it for exactly this use.
     #[must_use]
     pub fn of_binary(bytes: &[u8]) -> Option<Self> {
-        const START: &[u8] = b"#### LoaderInfo: systemd-boot ";
-        const END: &[u8] = b" ####";
-        let at = bytes.windows(START.len()).position(|window| window == START)?;
-        let rest = bytes.get(at + START.len()..)?;
-        let rest = rest.get(..rest.len().min(256))?;
-        let end = rest.windows(END.len()).position(|window| window == END)?;
-        Self::parse(std::str::from_utf8(rest.get(..end)?).ok()?)
+        let info = kairn_image::uki::version(bytes).filter(|info| info.program == "systemd-boot")?;
+        Self::parse(info.version)
     }
 
     /// Returns whether this version is on the list of proven ones.

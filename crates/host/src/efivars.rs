@@ -4,7 +4,6 @@
 //! The kernel marks variables immutable that firmware may need to start, so that `rm -rf` cannot break a machine; the mark is
 //! taken off for the one change that is meant.
 
-use crate::partition_table::utf16;
 use crate::{Error, files};
 use rustix::fs::{IFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -127,24 +126,6 @@ impl EfiVars {
         }
     }
 
-    /// Reads what the boot loader left for the system.
-    ///
-    /// # Errors
-    /// Names the file that could not be read.
-    pub fn loader(&self) -> Result<LoaderVariables, Error> {
-        let text = |name: &str| Ok(self.get(&format!("{name}-{LOADER}"))?.map(|variable| utf16(&variable.data)));
-        let millis =
-            |name: &str| Ok(text(name)?.and_then(|text: String| text.trim().parse::<u64>().ok()).map(|us| us / 1000));
-        Ok(LoaderVariables {
-            entry_selected: text("LoaderEntrySelected")?,
-            device_part_uuid: text("LoaderDevicePartUUID")?.map(|uuid| uuid.to_ascii_lowercase()),
-            info: text("LoaderInfo")?,
-            firmware_info: text("LoaderFirmwareInfo")?,
-            init_ms: millis("LoaderTimeInitUSec")?,
-            exec_ms: millis("LoaderTimeExecUSec")?,
-        })
-    }
-
     fn path(&self, name: &str) -> Result<PathBuf, Error> {
         let path = self.directory.join(name);
         if name.is_empty() || name.contains('/') || name.starts_with('.') {
@@ -152,29 +133,6 @@ impl EfiVars {
         }
         Ok(path)
     }
-}
-
-/// What systemd-boot tells the system (systemd.io/BOOT_LOADER_INTERFACE).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LoaderVariables {
-    /// File name of the entry that was booted.
-    pub entry_selected: Option<String>,
-    /// GUID of the partition that the loader was started from, lower case.
-    pub device_part_uuid: Option<String>,
-    /// Name and version: `systemd-boot 252.39-1~deb12u1`.
-    pub info: Option<String>,
-    /// The firmware: `EDK II 1.00`.
-    pub firmware_info: Option<String>,
-    /// Milliseconds from power-on to the loader's start.
-    pub init_ms: Option<u64>,
-    /// Milliseconds from power-on to the start of the kernel.
-    pub exec_ms: Option<u64>,
-}
-
-/// Text as the loader writes it: UTF-16LE with a final zero.
-#[must_use]
-pub fn to_utf16(text: &str) -> Vec<u8> {
-    text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect()
 }
 
 fn make_mutable(path: &Path) -> rustix::io::Result<()> {
@@ -248,22 +206,5 @@ mod tests {
         assert!(lock());
         vars.remove("A-b").unwrap();
         assert!(!path.exists());
-    }
-
-    #[test]
-    fn the_loaders_words_are_decoded() {
-        let dir = tempfile::tempdir().unwrap();
-        let vars = EfiVars::at(dir.path());
-        let set = |name: &str, text: &str| {
-            vars.set(&format!("{name}-{LOADER}"), &Variable { attributes: 6, data: to_utf16(text) }).unwrap();
-        };
-        set("LoaderEntrySelected", "kairn-3+1-1.conf");
-        set("LoaderDevicePartUUID", "1AB2C3D4-0000-4000-8000-000000000001");
-        set("LoaderInfo", "systemd-boot 252.39-1~deb12u1");
-        set("LoaderTimeInitUSec", "5123456");
-        let loader = vars.loader().unwrap();
-        assert_eq!(loader.entry_selected.as_deref(), Some("kairn-3+1-1.conf"));
-        assert_eq!(loader.device_part_uuid.as_deref(), Some("1ab2c3d4-0000-4000-8000-000000000001"));
-        assert_eq!((loader.init_ms, loader.firmware_info, loader.exec_ms), (Some(5123), None, None));
     }
 }

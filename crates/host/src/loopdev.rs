@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use rustix::ioctl::{self, opcode};
 use std::ffi::c_void;
 use std::fs::{File, OpenOptions};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 const LOOP_CTL_GET_FREE: ioctl::Opcode = 0x4C82;
@@ -118,12 +118,6 @@ impl LoopDevice {
         // SAFETY: LOOP_CLR_FD takes no argument.
         unsafe { ioctl::ioctl(&self.file, ioctl::NoArg::<LOOP_CLR_FD>::new()) }
             .map_err(Error::errno("detach", self.path))
-    }
-
-    /// Hands out the open device, to be kept until somebody else uses it.
-    #[must_use]
-    pub fn into_fd(self) -> OwnedFd {
-        self.file.into()
     }
 }
 

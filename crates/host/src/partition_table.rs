@@ -69,13 +69,6 @@ pub fn read_table(device: &Path, sector: u32) -> Result<Option<Table>, Error> {
     Ok(Some(Table { disk: Uuid::from_bytes_le(copy.disk), partitions: copy.entries().filter_map(entry).collect() }))
 }
 
-/// Decodes UTF-16LE up to its first zero; what is no text becomes U+FFFD.
-pub(crate) fn utf16(bytes: &[u8]) -> String {
-    let (units, _) = bytes.as_chunks::<2>();
-    let units: Vec<u16> = units.iter().map(|unit| u16::from_le_bytes(*unit)).take_while(|&unit| unit != 0).collect();
-    String::from_utf16_lossy(&units)
-}
-
 #[repr(C)]
 struct BlkpgPartition {
     start: i64,

@@ -1,7 +1,7 @@
 //! Says what lies on a device from its first bytes.
 //!
 //! Only the head is read, so the label of a FAT file system is that of its boot sector. Everything here takes foreign bytes and must
-//! never panic; it is part of the initramfs, hence small.
+//! never panic.
 
 use crate::foreign::{array, u16_at, u32_at};
 

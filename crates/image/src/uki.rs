@@ -268,7 +268,8 @@ pub fn read(uki: &[u8]) -> Result<Sections<'_>, Error> {
     if sections.linux.is_empty() { Err(Error::NoSection { section: ".linux" }) } else { Ok(sections) }
 }
 
-/// Finds what systemd-boot or its stub says about itself: in section `.sdmagic`, or anywhere in builds that have none.
+/// Finds what systemd-boot or its stub says about itself, `#### LoaderInfo: systemd-boot <version> ####` (systemd
+/// `src/boot/efi/boot.c`): in section `.sdmagic`, or anywhere in builds that have none.
 #[must_use]
 pub fn version(program: &[u8]) -> Option<LoaderInfo<'_>> {
     const BEGIN: &[u8] = b"#### LoaderInfo: ";

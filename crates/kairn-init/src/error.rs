@@ -37,9 +37,6 @@ pub enum Error {
         /// The candidates.
         disks: Vec<PathBuf>,
     },
-    /// The loader's entry is not one of ours.
-    #[error("the boot entry `{0}` is not one of Kairn's")]
-    ForeignEntry(String),
     /// The own disk lacks a partition.
     #[error("the disk {disk} has no partition {label}")]
     NoPartition {

@@ -40,6 +40,8 @@ pub mod release {
     pub const LOADER: &str = "loader.efi";
     /// The description of the release (`kairn_lifecycle::Release`).
     pub const DESCRIPTION: &str = "release.json";
+    /// All of them, the description last: a directory that has it is whole.
+    pub const ALL: [&str; 5] = [ROOT, VERITY, UKI, LOADER, DESCRIPTION];
 }
 
 /// Below STATE: journals of operations, one file each.

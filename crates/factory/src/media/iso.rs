@@ -40,13 +40,7 @@ fn fill(medium: &Path, source: &ReleaseDir, config: Option<&[u8]>, epoch: u64, w
     let boot = work.join("esp.part");
     esp::write_live(&boot, source, epoch)?;
     let mut files = Vec::new();
-    for name in [
-        paths::release::ROOT,
-        paths::release::VERITY,
-        paths::release::UKI,
-        paths::release::LOADER,
-        paths::release::DESCRIPTION,
-    ] {
+    for name in paths::release::ALL {
         let path = format!("{}/{}/{name}", paths::RELEASES, source.release.id);
         files.push((path, content_of(&source.file(name))?));
     }
