@@ -126,7 +126,10 @@ fn a_kernel_without_erofs_gets_a_squashfs_root_with_what_it_decompresses() {
     let dir = tempfile::tempdir().unwrap();
     let (root, mut options) = (tree(dir.path()), options(dir.path()));
     without_erofs(&root);
+    let builtin = root.join(format!("usr/lib/modules/{KERNEL}/modules.builtin"));
+    fs::write(&builtin, fs::read_to_string(&builtin).unwrap().replace("kernel/erofs.ko\n", "")).unwrap();
     let converted = convert(&root, &options, &mut Vec::new()).unwrap();
+    assert!(!converted.warnings.iter().any(|warning| warning.contains("erofs")), "{:?}", converted.warnings);
     assert_eq!((converted.facts.root_format, converted.facts.compressor.as_str()), (RootFormat::Squashfs, "zstd,3"));
     for (asked, why) in [("xz", "CONFIG_SQUASHFS_XZ is not set"), ("lzma", "squashfs knows zstd")] {
         options.compressor = Some(asked.to_owned());

@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::rootfs::Rootfs;
 use kairn_image::cpio;
+use kairn_lifecycle::RootFormat;
 use kairn_lifecycle::kmod::{Closure, IndexTexts, Load, ModuleIndex, WANTED, uncompressed, wanted_names};
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -26,10 +27,17 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
-    /// Says in one sentence which hardware and comforts this kernel has no modules for.
-    pub(crate) fn lacks(&self) -> Option<String> {
+    /// Says in one sentence which hardware and comforts this kernel has no modules for. The file system that the root does not have
+    /// is no lack.
+    pub(crate) fn lacks(&self, root: RootFormat) -> Option<String> {
+        let other = match root {
+            RootFormat::Erofs => RootFormat::Squashfs,
+            RootFormat::Squashfs => RootFormat::Erofs,
+        };
+        let other = other.to_string();
         let groups = WANTED.iter().filter_map(|wanted| {
-            let lacking = |name: &&&str| self.closure.missing.iter().any(|missing| missing == *name);
+            let lacking =
+                |name: &&&str| self.closure.missing.iter().any(|missing| missing == *name && *missing != other);
             let names: Vec<&str> = wanted.names.iter().filter(lacking).copied().collect();
             (!names.is_empty()).then(|| format!("{} ({})", names.join(", "), wanted.reason))
         });

@@ -91,7 +91,7 @@ fn make(root: &Path, options: &Options, sink: &mut dyn Sink) -> Result<Plan, Err
         });
         made
     })?;
-    warnings.extend(selection.lacks());
+    warnings.extend(selection.lacks(root_format));
     if !LoaderVersion::parse(&boot.loader_version).is_some_and(|version| version.is_supported()) {
         let known: Vec<String> = SUPPORTED_LOADERS.iter().map(ToString::to_string).collect();
         warnings.push(format!(
