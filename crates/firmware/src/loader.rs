@@ -40,7 +40,7 @@ impl LoaderVersion {
     }
 }
 
-/// Orders as packages do: runs of digits by value, `~` before everything, the rest by bytes.
+/// Orders as packages do (deb-version(7)): runs of digits by value, `~` before everything, letters before other characters.
 impl PartialOrd for LoaderVersion {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
@@ -67,7 +67,7 @@ fn compare(mut a: &[u8], mut b: &[u8]) -> Ordering {
             (None, Some(_)) => return Ordering::Less,
             (Some(_), None) => return Ordering::Greater,
             (Some((x, left_a)), Some((y, left_b))) => {
-                let rank = |byte: u8| (byte != b'~', !byte.is_ascii_digit(), byte);
+                let rank = |byte: u8| (byte != b'~', !byte.is_ascii_digit(), !byte.is_ascii_alphabetic(), byte);
                 if x != y {
                     return rank(*x).cmp(&rank(*y));
                 }
@@ -155,6 +155,7 @@ mod tests {
             ("252.39-1", "257.8-1~deb13u2"),
             ("257~rc1", "257"),
             ("257.8", "257.8-1"),
+            ("257.8a", "257.8+1"),
         ] {
             assert!(version(older) < version(newer), "{older} {newer}");
             assert!(version(newer) > version(older), "{older} {newer}");
