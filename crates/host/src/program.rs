@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// How much of stderr an error shows, in bytes from its end.
 const STDERR_SHOWN: usize = 4096;
+/// A century.
+const FAR: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// Bytes read at a time; also what a pipe holds unless somebody enlarges it (pipe(7)).
 const PIPE: usize = 64 << 10;
 
@@ -229,7 +231,10 @@ pub(crate) fn finish(mut child: Child, invocation: &Invocation) -> Result<Finish
         Ok(talk) => talk,
         Err(error) => return Err(given_up(child, invocation, error)),
     };
-    let ended = talk.until_end(&child, Instant::now() + invocation.deadline);
+    // A deadline that a configuration names may lie beyond what the clock can say.
+    let now = Instant::now();
+    let end = now.checked_add(invocation.deadline).unwrap_or_else(|| now + FAR);
+    let ended = talk.until_end(&child, end);
     let Talk { stdout, stderr, .. } = talk;
     let stderr = String::from_utf8_lossy(&stderr.bytes).into_owned();
     match ended {
@@ -400,6 +405,11 @@ mod tests {
         assert_eq!(Runner::default().run_unchecked(&shell).unwrap().text(), "fed");
         assert_eq!(Runner::default().run(&shell.accepting(3)).unwrap().text(), "fed");
         assert!(Runner::default().run(&Invocation::new("false").accepting(3)).is_err());
+    }
+
+    #[test]
+    fn a_deadline_beyond_all_clocks_is_none() {
+        Runner::default().run(&Invocation::new("true").deadline(Duration::MAX)).unwrap();
     }
 
     #[test]
