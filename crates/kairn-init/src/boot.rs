@@ -28,6 +28,8 @@ const NAMES: &str = "/etc/kairn/modules.names";
 
 /// How long the disk, or a live medium, may take to appear, unless the command line says otherwise.
 const DISK_DEADLINE: Duration = Duration::from_secs(60);
+/// The longest time that the command line can give; without a bound a slip of the pen would overflow the clock.
+const LONGEST_DEADLINE: u64 = 24 * 60 * 60;
 /// Live media come at once or by USB; after this, disks are searched.
 const LIVE_DEADLINE: Duration = Duration::from_secs(30);
 /// Longer than any step between two signs of life.
@@ -220,7 +222,7 @@ impl Boot {
     /// Finds the release's place. Returns the live medium, which is mounted, or nothing for the own disk.
     fn find(&mut self, release: ReleaseId) -> Result<Option<PathBuf>, Error> {
         let given = self.cmdline.get("kairn.root.timeout").and_then(|text| text.trim_end_matches('s').parse().ok());
-        let given = given.map(Duration::from_secs);
+        let given = given.map(|seconds: u64| Duration::from_secs(seconds.min(LONGEST_DEADLINE)));
         if self.role.is_none() && self.hints.disk.is_none() {
             self.load(&["isofs"]);
         }

@@ -178,7 +178,9 @@ impl Boot {
             return;
         }
         let target = tree.at(&layout.target);
-        let seeded = files::make_dir(&target, 0o755).and_then(|()| seed_once(&target, seeds, release));
+        let mut pings = pings(&mut self.watchdog);
+        let seeded = files::make_dir(&target, 0o755).and_then(|()| seed_once(&target, seeds, release, &mut pings));
+        drop(pings);
         match seeded {
             Ok(outcome) => {
                 if outcome.seeded > 0 {

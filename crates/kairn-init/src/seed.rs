@@ -18,6 +18,11 @@ use std::path::{Path, PathBuf};
 const GROWING: &str = ".seeding";
 /// Directory below the target that holds manifests.
 const MANIFESTS: &str = ".manifests";
+/// So much is written at most before it is synced and a sign of life is given: a slow disk writes it in seconds, and the last sync
+/// has no more to do than this.
+const PORTION: u64 = 32 << 20;
+/// What an object without content counts.
+const OBJECT: u64 = 4096;
 
 /// What was put into one persistent path: `<target>/.manifests/<name>.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,11 +74,12 @@ pub struct Seeded {
     pub failed: Vec<(String, Error)>,
 }
 
-/// Seeds those of `seeds` whose source does not exist yet, all with one sync. A path that cannot be seeded does not stop the others.
+/// Seeds those of `seeds` whose source does not exist yet, all with one sync at the end. A path that cannot be seeded does not stop the
+/// others; `tick` is called now and then.
 ///
 /// # Errors
 /// The target itself cannot be written or synced; then nothing new counts.
-pub fn seed_once(target: &Path, seeds: &[Seed], release: ReleaseId) -> Result<Seeded, Error> {
+pub fn seed_once(target: &Path, seeds: &[Seed], release: ReleaseId, tick: &mut dyn FnMut()) -> Result<Seeded, Error> {
     let growing = target.join(GROWING);
     let mut outcome = Seeded::default();
     let absent = |seed: &&Seed| target.join(&seed.source).symlink_metadata().is_err();
@@ -85,7 +91,8 @@ pub fn seed_once(target: &Path, seeds: &[Seed], release: ReleaseId) -> Result<Se
     files::remove_tree(&growing)?;
     files::make_dir(&growing, 0o700)?;
     files::make_dir(&target.join(MANIFESTS), 0o700)?;
-    wanted.retain(|seed| match grow(target, &growing, seed, release) {
+    let mut pace = Pace { target, unsynced: 0, tick };
+    wanted.retain(|seed| match grow(&mut pace, &growing, seed, release) {
         Ok(()) => true,
         Err(error) => {
             outcome.failed.push((seed.path.clone(), error));
@@ -103,41 +110,57 @@ pub fn seed_once(target: &Path, seeds: &[Seed], release: ReleaseId) -> Result<Se
     Ok(outcome)
 }
 
-fn grow(target: &Path, growing: &Path, seed: &Seed, release: ReleaseId) -> Result<(), Error> {
+/// Syncs what was written in portions.
+struct Pace<'a> {
+    target: &'a Path,
+    unsynced: u64,
+    tick: &'a mut dyn FnMut(),
+}
+
+impl Pace<'_> {
+    fn wrote(&mut self, bytes: u64) -> Result<(), Error> {
+        self.unsynced += bytes;
+        if self.unsynced >= PORTION {
+            files::sync_file_system(self.target)?;
+            (self.tick)();
+            self.unsynced = 0;
+        }
+        Ok(())
+    }
+}
+
+fn grow(pace: &mut Pace<'_>, growing: &Path, seed: &Seed, release: ReleaseId) -> Result<(), Error> {
     let mut manifest = Manifest { format: 1, path: seed.path.clone(), release, entries: BTreeMap::new() };
     let copy = growing.join(&seed.source);
     match &seed.image {
-        Some(image) => Copy { manifest: &mut manifest, links: HashMap::new() }.object(image, &copy, "")?,
+        Some(image) => Copy { manifest: &mut manifest, links: HashMap::new(), pace }.object(image, &copy, "")?,
         None => make_plain(&copy)?,
     }
     let text = serde_json::to_vec(&manifest).map_err(|error| Error::path("describe", &copy)(error.into()))?;
     let name = seed.source.strip_suffix(".bind").unwrap_or(&seed.source);
     // Plainly, since the one sync of the volume comes before the path counts as seeded, and a torn manifest is written anew.
-    let path = target.join(MANIFESTS).join(format!("{name}.json"));
+    let path = pace.target.join(MANIFESTS).join(format!("{name}.json"));
     std::fs::write(&path, text).map_err(Error::path("write", &path))
 }
 
-struct Copy<'a> {
+struct Copy<'a, 'b> {
     manifest: &'a mut Manifest,
-    /// Copies of files with several names, by device and inode.
-    links: HashMap<(u64, u64), PathBuf>,
+    /// Copies of files with several names, and what the manifest says of them, by device and inode.
+    links: HashMap<(u64, u64), (PathBuf, Entry)>,
+    pace: &'a mut Pace<'b>,
 }
 
-impl Copy<'_> {
+impl Copy<'_, '_> {
     fn object(&mut self, from: &Path, to: &Path, name: &str) -> Result<(), Error> {
         let meta = from.symlink_metadata().map_err(Error::path("read", from))?;
         let mut entry = Entry { mode: meta.mode(), uid: meta.uid(), gid: meta.gid(), sha256: None, link: None };
         let kind = FileType::from_raw_mode(meta.mode());
-        if kind != FileType::Directory && meta.nlink() > 1 {
-            if let Some(first) = self.links.get(&(meta.dev(), meta.ino())) {
-                std::fs::hard_link(first, to).map_err(Error::path("create", to))?;
-                if kind == FileType::RegularFile {
-                    entry.sha256 = Some(digest(to)?);
-                }
-                self.manifest.entries.insert(name.to_owned(), entry);
-                return Ok(());
-            }
-            self.links.insert((meta.dev(), meta.ino()), to.to_owned());
+        self.pace.wrote(OBJECT)?;
+        let several = (kind != FileType::Directory && meta.nlink() > 1).then(|| (meta.dev(), meta.ino()));
+        if let Some((first, entry)) = several.and_then(|number| self.links.get(&number)) {
+            std::fs::hard_link(first, to).map_err(Error::path("create", to))?;
+            self.manifest.entries.insert(name.to_owned(), entry.clone());
+            return Ok(());
         }
         match kind {
             FileType::Directory => {
@@ -148,7 +171,7 @@ impl Copy<'_> {
                     self.object(&from.join(&item), &to.join(&item), &below)?;
                 }
             }
-            FileType::RegularFile => entry.sha256 = Some(copy_file(from, to)?),
+            FileType::RegularFile => entry.sha256 = Some(copy_file(from, to, self.pace)?),
             FileType::Symlink => {
                 let link = std::fs::read_link(from).map_err(Error::path("read", from))?;
                 std::os::unix::fs::symlink(&link, to).map_err(Error::path("create", to))?;
@@ -161,12 +184,15 @@ impl Copy<'_> {
                 rustix::fs::mknodat(CWD, to, kind, mode, meta.rdev()).map_err(Error::errno("create", to))?;
             }
         }
+        if let Some(number) = several {
+            self.links.insert(number, (to.to_owned(), entry.clone()));
+        }
         self.manifest.entries.insert(name.to_owned(), entry);
         attributes(from, to, &meta, kind)
     }
 }
 
-fn copy_file(from: &Path, to: &Path) -> Result<Digest, Error> {
+fn copy_file(from: &Path, to: &Path, pace: &mut Pace<'_>) -> Result<Digest, Error> {
     let mut source = File::open(from).map_err(Error::path("read", from))?;
     let mut copy =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(Error::path("create", to))?;
@@ -177,6 +203,7 @@ fn copy_file(from: &Path, to: &Path) -> Result<Digest, Error> {
         let Some(bytes) = buffer.get(..length).filter(|bytes| !bytes.is_empty()) else { break };
         hash.update(bytes);
         copy.write_all(bytes).map_err(Error::path("write", to))?;
+        pace.wrote(length as u64)?;
     }
     Ok(Digest(hash.finalize().into()))
 }
@@ -184,11 +211,6 @@ fn copy_file(from: &Path, to: &Path) -> Result<Digest, Error> {
 /// No sync here: one sync of the whole volume comes before anything refers to the copy.
 fn make_plain(path: &Path) -> Result<(), Error> {
     std::fs::create_dir(path).map_err(Error::path("create", path))
-}
-
-fn digest(path: &Path) -> Result<Digest, Error> {
-    let bytes = std::fs::read(path).map_err(Error::path("read", path))?;
-    Ok(Digest::of(&bytes))
 }
 
 /// Owner first, since changing it clears set-user-id bits; then attributes, bits and times, which writing would change.
@@ -264,7 +286,7 @@ mod tests {
         let image = image(dir.path());
         let xattr = rustix::fs::lsetxattr(image.join("a"), "user.note", b"kept", rustix::fs::XattrFlags::empty());
         let target = dir.path().join("state");
-        assert_eq!(seed_once(&target, &seeds(&image), RELEASE.parse().unwrap()).unwrap().seeded, 2);
+        assert_eq!(seed_once(&target, &seeds(&image), RELEASE.parse().unwrap(), &mut || {}).unwrap().seeded, 2);
         let copy = target.join("opt-x.bind");
         let (a, b) = (copy.join("a").metadata().unwrap(), copy.join("sub/b").metadata().unwrap());
         assert_eq!(a.ino(), b.ino());
@@ -294,11 +316,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let image = image(dir.path());
         let target = dir.path().join("state");
-        seed_once(&target, &seeds(&image), RELEASE.parse().unwrap()).unwrap();
+        seed_once(&target, &seeds(&image), RELEASE.parse().unwrap(), &mut || {}).unwrap();
         std::fs::remove_file(target.join("opt-x.bind/a")).unwrap();
         std::fs::write(target.join("opt-x.bind/mine"), "mine").unwrap();
         std::fs::write(image.join("newer"), "of the next image").unwrap();
-        assert_eq!(seed_once(&target, &seeds(&image), RELEASE.parse().unwrap()).unwrap().seeded, 0);
+        assert_eq!(seed_once(&target, &seeds(&image), RELEASE.parse().unwrap(), &mut || {}).unwrap().seeded, 0);
         assert!(!target.join("opt-x.bind/a").exists() && !target.join("opt-x.bind/newer").exists());
         assert!(target.join("opt-x.bind/mine").exists());
     }
@@ -311,8 +333,20 @@ mod tests {
         let half = target.join(GROWING).join("opt-x.bind/sub");
         std::fs::create_dir_all(&half).unwrap();
         std::fs::write(half.join("stale"), "of before").unwrap();
-        assert_eq!(seed_once(&target, &seeds(&image), RELEASE.parse().unwrap()).unwrap().seeded, 2);
+        assert_eq!(seed_once(&target, &seeds(&image), RELEASE.parse().unwrap(), &mut || {}).unwrap().seeded, 2);
         assert!(!target.join("opt-x.bind/sub/stale").exists() && target.join("opt-x.bind/sub/link").is_symlink());
+    }
+
+    #[test]
+    fn a_long_seeding_gives_signs_of_life() {
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image");
+        File::create(&image).unwrap().set_len(2 * PORTION + 1).unwrap();
+        let seed = Seed { path: "/opt/x".into(), source: "opt-x.bind".into(), image: Some(image) };
+        let mut ticks = 0;
+        let target = dir.path().join("state");
+        seed_once(&target, &[seed], RELEASE.parse().unwrap(), &mut || ticks += 1).unwrap();
+        assert_eq!(ticks, 2);
     }
 
     #[test]
@@ -325,7 +359,7 @@ mod tests {
             image: Some(dir.path().join("hostname")),
         };
         let target = dir.path().join("state");
-        seed_once(&target, &[seed], RELEASE.parse().unwrap()).unwrap();
+        seed_once(&target, &[seed], RELEASE.parse().unwrap(), &mut || {}).unwrap();
         assert_eq!(std::fs::read_to_string(target.join("etc-hostname.bind")).unwrap(), "node\n");
     }
 }

@@ -191,7 +191,8 @@ mod tests {
                 tree.mount_overlay_base("8m").unwrap();
                 tree.overlay("/etc").unwrap();
                 tree.overlay("/var").unwrap();
-                let seeded = seed_once(&tree.at(target), &seeds, "0123456789abcdef".parse().unwrap()).unwrap();
+                let seeded =
+                    seed_once(&tree.at(target), &seeds, "0123456789abcdef".parse().unwrap(), &mut || {}).unwrap();
                 assert_eq!(seeded.seeded, if boot == 0 { 2 } else { 0 });
                 tree.make_mount_point("/var/lib/k0s").unwrap();
                 tree.bind(target, "etc-ssh.bind", "/etc/ssh").unwrap();
