@@ -1,6 +1,8 @@
 //! The machine's identity: made at the first boot, kept in COS_PERSISTENT, in place before systemd reads it.
 
 use kairn_host::{Error, files};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 /// What to do about the identity that is kept, or not.
@@ -43,8 +45,11 @@ pub fn make(random: [u8; 16]) -> String {
 /// It can be neither read nor kept; an identity that would be another at the next boot is none.
 pub fn ensure(persistent: &Path, random: [u8; 16]) -> Result<(String, Identity), Error> {
     let path = persistent.join("etc/machine-id");
-    let kept = match std::fs::read(&path) {
-        Ok(bytes) => Some(bytes),
+    // One byte more than an identity has tells that it is none.
+    let mut bytes = Vec::new();
+    let read = File::open(&path).and_then(|file| file.take(34).read_to_end(&mut bytes));
+    let kept = match read {
+        Ok(_) => Some(bytes),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         // A bad block in it is damage like any other; a directory in its place cannot be replaced by a rename.
         Err(error) if error.raw_os_error() == Some(5) => Some(Vec::new()),
@@ -72,7 +77,9 @@ mod tests {
         assert_eq!(how, Identity::First);
         let (second, how) = ensure(dir.path(), [9; 16]).unwrap();
         assert_eq!((second.as_str(), how), (first.as_str(), Identity::Keep(first.clone())));
-        for damage in ["", "uninitialized\n", "00000000000000000000000000000000\n", &first[..31], "\u{0}\u{0}"] {
+        for damage in
+            ["", "uninitialized\n", "00000000000000000000000000000000\n", &first[..31], "\u{0}\u{0}", &first.repeat(9)]
+        {
             std::fs::remove_file(dir.path().join("etc/machine-id")).unwrap();
             std::fs::write(dir.path().join("etc/machine-id"), damage).unwrap();
             let (remade, how) = ensure(dir.path(), [9; 16]).unwrap();
