@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// How often a wait gives a sign of life to the watchdog, and looks even without an event: one may have been lost.
 const SLICE: Duration = Duration::from_secs(1);
+/// Events that keep coming for so long do not end; a slow machine loads its drivers in less.
+const STORM: Duration = Duration::from_secs(10);
 
 /// The modules of the initramfs.
 #[derive(Debug)]
@@ -162,7 +164,9 @@ impl Devices {
             report(&load_files(&self.modules.dir, &now, Probe::Now), journal);
             last.extend(later);
             aliases.clear();
-            loop {
+            // Events that do not end are left to the waits that come, which have deadlines.
+            let end = Instant::now() + STORM;
+            while Instant::now() < end {
                 match self.events.wait(Instant::now())? {
                     Signal::Deadline => break,
                     Signal::Event(event) => aliases.extend(event.get("MODALIAS").map(str::to_owned)),
@@ -185,12 +189,14 @@ impl Devices {
     /// # Errors
     /// The events cannot be read.
     pub fn settle(&mut self, journal: &mut Journal) -> Result<(), Error> {
-        loop {
+        let end = Instant::now() + STORM;
+        while Instant::now() < end {
             match self.events.wait(Instant::now())? {
-                Signal::Deadline => return Ok(()),
+                Signal::Deadline => break,
                 signal => self.take(signal, journal)?,
             };
         }
+        Ok(())
     }
 
     /// Waits until `look` finds what it looks for, loading the modules that appearing devices ask for. `None` when the deadline passed;
