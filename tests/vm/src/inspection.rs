@@ -222,17 +222,21 @@ fn complaints(said: &str) -> Vec<(String, String)> {
         "Leaving filesystem unchanged",
     ];
     let mut found = Vec::new();
-    let mut path = String::new();
+    // Two files that share clusters are named on a line each, the first with `and` behind it.
+    let (mut paths, mut more) = (Vec::new(), false);
     for line in said.lines().filter(|line| !line.trim().is_empty()) {
         if line.starts_with(' ') {
-            // What it would do about what it has said before.
-            if !path.is_empty() {
-                found.push((path.clone(), line.trim().to_owned()));
-            }
+            // What is wrong with the files, or what it would do about what it has said before.
+            found.extend(paths.iter().map(|path: &String| (path.clone(), line.trim().to_owned())));
         } else if line.starts_with('/') && !line.contains(" files, ") {
-            line.clone_into(&mut path);
+            if !more {
+                paths.clear();
+            }
+            let path = line.trim_end();
+            more = path.ends_with(" and");
+            paths.push(path.trim_end_matches(" and").trim_end().to_owned());
         } else {
-            path.clear();
+            paths.clear();
             if !HARMLESS.iter().any(|words| line.starts_with(words)) && !line.contains(" files, ") {
                 found.push((String::new(), line.to_owned()));
             }
@@ -306,4 +310,26 @@ fn names(fs: &Ext4, dir: &str) -> Result<Vec<String>, Ext4Error> {
 
 fn sha256(mut file: ext4_view::File) -> Result<String, Ext4Error> {
     files::sha256_of(&mut file).map_err(|error| Ext4Error::Io(Box::new(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_cut_leaves_on_a_fat_is_told_from_damage() {
+        let said = "fsck.fat 4.2 (2021-01-31)\nThere are differences between boot sector and its backup.\nThis is mostly harmless. \
+                    Differences: (offset:original/backup)\n  65:01/00\n  Not automatically fixing this.\n\
+                    /EFI/kairn/.a-b.new.kairn-new\n  Contains a free cluster (3000). Assuming EOF.\n\
+                    /EFI/kairn/a-b.efi and\n/EFI/kairn/c-d.efi\n  share clusters.\n  Truncating second to 0 bytes.\n\
+                    Reclaimed 1 unused cluster (4096 bytes).\nDirty bit is set. Fs was not properly unmounted and some data may be \
+                    corrupt.\n Automatically removing dirty bit.\nFree cluster summary wrong (124899 vs. really 124900)\n  \
+                    Auto-correcting.\n\nLeaving filesystem unchanged.\n/tmp/bench/efi: 15 files, 5912/130812 clusters\n";
+        let found = complaints(said);
+        let (leftovers, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|(path, _)| is_leftover(path));
+        assert_eq!(leftovers.len(), 1);
+        let sharing = others.iter().filter(|(_, words)| words == "share clusters.").map(|(path, _)| path.as_str());
+        assert_eq!(sharing.collect::<Vec<_>>(), ["/EFI/kairn/a-b.efi", "/EFI/kairn/c-d.efi"]);
+        assert_eq!(complaints("fsck.fat 4.2\nBad boot sector.\n"), [(String::new(), "Bad boot sector.".to_owned())]);
+    }
 }
