@@ -41,13 +41,16 @@ impl Cut {
         });
         let before_flush = at(&|count| writes.get(count).is_some_and(|next| next.flush));
         let kinds = [at(&|_| true), there, before_flush];
+        let can_lose = |count: &usize| !replay.log().losable(*count).is_empty();
+        let lossy = kinds.each_ref().map(|kind| kind.iter().copied().filter(can_lose).collect::<Vec<_>>());
         let mut cuts = Vec::new();
         for number in 0..many {
+            let kinds = if number % 2 == 1 { &lossy } else { &kinds };
             let kind = kinds.get(number % kinds.len()).filter(|kind| !kind.is_empty());
             let Some(count) = kind.or(kinds.first()).and_then(|kind| rng.choice(kind)) else { continue };
-            let lossy = (number % 2 == 1)
-                .then(|| Lossy { seed: rng.u64(..), lost: *rng.choice(&[10, 50, 90, 100]).unwrap_or(&50) });
-            cuts.push(Self { count: *count, lossy });
+            let draw =
+                |rng: &mut Rng| Lossy { seed: rng.u64(..), lost: *rng.choice(&[10, 50, 90, 100]).unwrap_or(&50) };
+            cuts.push(Self { count: *count, lossy: (number % 2 == 1).then(|| draw(rng)) });
         }
         cuts
     }

@@ -15,7 +15,7 @@ use kairn_lifecycle::entries::{BootableEntry, EntryFact, Selection};
 use kairn_lifecycle::{Blob, Digest, Release, ReleaseId};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io;
+use std::io::{self, Read, Seek};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ pub struct EspContent {
     /// Loader entries, as the boot planner reads them.
     pub selection: Selection,
     /// Kernel images by name.
-    ukis: BTreeMap<String, Digest>,
+    ukis: Ukis,
     /// A file that nothing refers to yet has a length that its clusters do not have.
     pub leftovers_damaged: bool,
 }
@@ -137,27 +137,29 @@ impl<'a> Bench<'a> {
             complaints(&said).into_iter().partition(|(path, _)| is_leftover(path));
         ensure(others.is_empty(), || format!("the ESP is damaged: {others:?}"))?;
         let leftovers_damaged = !leftovers.is_empty();
-        let mut volume = fat::Volume::open(self.replay.view(state, place)).map_err(wrong)?;
-        let mut ukis = BTreeMap::new();
-        for file in volume.list(paths::esp::UKIS).map_err(wrong)? {
-            if file.name.to_ascii_lowercase().ends_with(".efi") {
-                let bytes = volume.read(&format!("{}/{}", paths::esp::UKIS, file.name)).map_err(wrong)?;
-                ukis.insert(file.name.to_ascii_lowercase(), Digest::of(&bytes));
-            }
-        }
-        let mut entries = Vec::new();
-        for file in volume.list(paths::esp::ENTRIES).map_err(wrong)? {
-            let bytes = volume.read(&format!("{}/{}", paths::esp::ENTRIES, file.name)).map_err(wrong)?;
-            let uki = EntryText::parse(&String::from_utf8_lossy(&bytes)).map(|text| text.uki);
-            entries.push(EntryFact { name: file.name, uki });
-        }
-        for loader in [paths::esp::LOADER, paths::esp::REMOVABLE] {
-            volume.find(loader).map_err(wrong)?;
+        let (serial, entries, ukis) = read_esp(self.replay.view(state, place))?;
+        if !checked.status.success() {
+            self.repaired(&path, &entries, &ukis)?;
         }
         let selection = Selection::new(&entries, &ukis.keys().cloned().collect());
-        let content = Rc::new(EspContent { serial: volume.volume_id(), selection, ukis, leftovers_damaged });
+        let content = Rc::new(EspContent { serial, selection, ukis, leftovers_damaged });
         self.esps.insert(key, Rc::clone(&content));
         Ok(content)
+    }
+
+    /// Repairs a copy of an ESP as an operation does before it writes, and expects that what boots is untouched.
+    fn repaired(&self, path: &Path, entries: &Entries, ukis: &Ukis) -> Result<(), Fault> {
+        let copy = self.dir.join("repaired");
+        let shown = [path, &copy].map(|path| path.to_string_lossy().into_owned());
+        self.runner.run(&Invocation::new("cp").arg("--sparse=auto").args(shown))?;
+        let repaired = self.check("fsck.vfat", &["-a"], &copy)?;
+        let clean = self.check("fsck.vfat", &["-n"], &copy)?;
+        let (_, entries_after, ukis_after) = read_esp(fs::File::open(&copy).map_err(Fault::io("open a copy"))?)?;
+        let same = entries_after == *entries && ukis_after == *ukis;
+        ensure(clean.status.success() && same, || {
+            format!("repairing the ESP spoils it: {}{}{entries_after:?}", repaired.text(), clean.text())
+        })?;
+        fs::remove_file(&copy).map_err(Fault::io("remove a copy"))
     }
 
     fn volume(&mut self, state: &DiskState, label: PartLabel, place: &Range<u64>) -> Result<Rc<Volume>, Fault> {
@@ -206,6 +208,31 @@ impl<'a> Bench<'a> {
         let check = Invocation::new(program).args(options.iter().copied()).arg(path.to_string_lossy());
         Ok(self.runner.run_unchecked(&check.deadline(CHECK))?)
     }
+}
+
+type Entries = Vec<EntryFact>;
+type Ukis = BTreeMap<String, Digest>;
+
+/// The serial number, loader entries and kernel images of an ESP; both paths of the loader must be there.
+fn read_esp(storage: impl Read + Seek) -> Result<(u32, Entries, Ukis), Fault> {
+    let mut volume = fat::Volume::open(storage).map_err(wrong)?;
+    let mut ukis = Ukis::new();
+    for file in volume.list(paths::esp::UKIS).map_err(wrong)? {
+        if file.name.to_ascii_lowercase().ends_with(".efi") {
+            let bytes = volume.read(&format!("{}/{}", paths::esp::UKIS, file.name)).map_err(wrong)?;
+            ukis.insert(file.name.to_ascii_lowercase(), Digest::of(&bytes));
+        }
+    }
+    let mut entries = Entries::new();
+    for file in volume.list(paths::esp::ENTRIES).map_err(wrong)? {
+        let bytes = volume.read(&format!("{}/{}", paths::esp::ENTRIES, file.name)).map_err(wrong)?;
+        let uki = EntryText::parse(&String::from_utf8_lossy(&bytes)).map(|text| text.uki);
+        entries.push(EntryFact { name: file.name, uki });
+    }
+    for loader in [paths::esp::LOADER, paths::esp::REMOVABLE] {
+        volume.find(loader).map_err(wrong)?;
+    }
+    Ok((volume.volume_id(), entries, ukis))
 }
 
 /// What `fsck.vfat` says beyond what every power cut leaves: file, or nothing, and words.

@@ -53,7 +53,8 @@ pub fn during_upgrade(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     let esp = bench.inspect(&Cut::at(window.start).state(&replay))?.place(PartLabel::Esp)?;
     let cuts = Cut::draw(&replay, &window, &esp, UPGRADE_STATES, &mut rng);
     let states = look(stage, &mut bench, &replay, cuts, &window, |found| {
-        boots_something_whole(found)?;
+        all_is_whole(found)?;
+        first_is_good(found)?;
         Ok(match found.esp.selection.next_boot().and_then(|next| next.sequence) {
             Some(FIRST) if found.esp.leftovers_damaged => "a damaged leftover",
             Some(FIRST) => "before",
@@ -99,7 +100,9 @@ pub fn during_first_boot(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     // The steps are seen in the journal, which is on STATE.
     let cuts = Cut::draw(&replay, &window, &original.place(PartLabel::State)?, FIRST_BOOT_STATES, &mut rng);
     let states = look(stage, &mut bench, &replay, cuts, &window, |found| {
-        boots_something_whole(found)?;
+        all_is_whole(found)?;
+        let next = found.esp.selection.next_boot().and_then(|next| next.sequence);
+        ensure(next == Some(FIRST), || format!("the next boot is of {next:?}"))?;
         Ok(step(found))
     })?;
     let within: Vec<_> = states.iter().filter(|(step, _)| !matches!(step.as_str(), "before" | "after")).collect();
@@ -174,18 +177,23 @@ fn look(
     Ok(states)
 }
 
-/// Whatever the loader may start is whole; the first deployment stays good, and recovery is there.
+/// Whatever the loader may start is whole, and the first deployment and recovery are there.
 ///
 /// An entry on trial that is not whole would do no harm, with a good one behind it; but each is written after what it names was
 /// read back, and so it must be.
-fn boots_something_whole(found: &Inspected) -> Result<(), Fault> {
+fn all_is_whole(found: &Inspected) -> Result<(), Fault> {
     let order = &found.esp.selection.boot_order;
     let named = |entry: &BootableEntry| (entry.name.clone(), found.is_whole(entry));
     let shown = || format!("{:?}", order.iter().map(named).collect::<Vec<_>>());
     ensure(order.iter().all(|entry| found.is_whole(entry)), || format!("what boots is not whole: {}", shown()))?;
-    let first = order.iter().find(|entry| entry.sequence == Some(FIRST));
-    ensure(first.is_some_and(|entry| entry.counter.is_none()), || format!("the first is not good: {}", shown()))?;
-    ensure(order.iter().any(|entry| entry.sequence.is_none()), || format!("there is no recovery: {}", shown()))
+    ensure(order.iter().any(|entry| entry.sequence.is_none()), || format!("there is no recovery: {}", shown()))?;
+    ensure(order.iter().any(|entry| entry.sequence == Some(FIRST)), || format!("the first is gone: {}", shown()))
+}
+
+/// The first deployment, which runs, stays good while it upgrades.
+fn first_is_good(found: &Inspected) -> Result<(), Fault> {
+    let state = found.esp.selection.get(FIRST).map(|first| first.state);
+    ensure(state == Some(DeploymentState::Good), || format!("the first deployment is {state:?}"))
 }
 
 /// Boots a machine that a cut left in its upgrade, upgrades again where that is not done, and expects the second release to be good.
