@@ -136,6 +136,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The release's loader is none that a machine may depend on.
+    #[error(transparent)]
+    Loader(#[from] kairn_firmware::Error),
     /// The release cannot be laid out on a disk.
     #[error(transparent)]
     Disk(#[from] kairn_layout::DiskError),
@@ -184,6 +187,7 @@ impl Diagnostic for Error {
             | Self::Source { .. }
             | Self::OutputInUse(_)
             | Self::BadRelease { .. } => Kind::User,
+            Self::Loader(error) => error.kind(),
             Self::Disk(error) => error.kind(),
             Self::Image(error) => error.kind(),
             Self::Host(error) => error.kind(),
@@ -219,6 +223,7 @@ impl Diagnostic for Error {
             Self::Path { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 vec!["free space on that file system".into()]
             }
+            Self::Loader(error) => error.hints(),
             Self::Disk(error) => error.hints(),
             Self::Image(error) => error.hints(),
             Self::Host(error) => error.hints(),

@@ -251,6 +251,22 @@ fn a_disk_image_is_what_independent_tools_expect() {
 }
 
 #[test]
+fn no_disk_image_depends_on_a_loader_that_was_not_proven() {
+    if !have(TOOLS) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (root, options) = (tree(dir.path()), options(dir.path()));
+    let loader = root.join("usr/lib/systemd/boot/efi/systemd-bootx64.efi");
+    fs::write(loader, "MZ #### LoaderInfo: systemd-boot 259.1-1 ####").unwrap();
+    let out = dir.path().join("out");
+    let refused = build(&request(&format!("dir:{}", root.display()), &out, options), &Runner::default(), &mut Silent);
+    let error = refused.unwrap_err();
+    assert!(matches!(&error, Error::Loader(_)) && error.to_string().contains("259.1"), "{error}");
+    assert!(!out.exists());
+}
+
+#[test]
 fn a_medium_is_what_xorriso_expects() {
     if !have(&["mkfs.erofs", "xorriso"]) {
         return;

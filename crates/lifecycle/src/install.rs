@@ -287,6 +287,10 @@ pub fn plan(
         overrides: request.sizes.clone(),
     };
     let (disk, choice) = choose::choose(facts, request, &sizing)?;
+    // After the choice: a machine that has an installation boots that, whatever the medium brings.
+    if let Some(why) = &facts.loader_refused {
+        return Err(InstallRefusal::Loader { why: why.clone() });
+    }
     let sizing = sizing(disk);
     let layout = DiskLayout::plan(disk.size, &sizing)?;
     let mut steps = Steps { plan: Plan::new("install"), disk, layout, identities, source };

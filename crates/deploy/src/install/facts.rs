@@ -1,6 +1,7 @@
 //! The machine as an installation finds it. Reads only.
 
 use crate::Error;
+use kairn_firmware::{LoaderVersion, decide_loader};
 use kairn_host::block::{self, Disk, DiskKind, Inventory, Transport, Uses};
 use kairn_host::efivars::EfiVars;
 use kairn_host::files;
@@ -11,7 +12,7 @@ use kairn_layout::{Bytes, PartLabel, UNFINISHED, paths};
 use kairn_lifecycle::install::{
     DiskFacts, FirmwareKind, InstallFacts, Installation, PartitionFacts, ReleaseSource, Target, What,
 };
-use kairn_lifecycle::{EntryName, Release};
+use kairn_lifecycle::{Digest, EntryName, Release};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -48,6 +49,8 @@ pub fn facts(at: &Probe<'_>) -> Result<InstallFacts, Error> {
         booted.extend(inventory.disks_of_path(Path::new(path)).iter().map(|disk| disk.device.display().to_string()));
     }
     let disks = inventory.disks.iter().filter(|disk| worth_naming(disk));
+    let source = at.release.map(release_source).transpose()?.flatten();
+    let loader_refused = source.as_ref().map(|source| loader_refused(Path::new(&source.dir))).transpose()?.flatten();
     Ok(InstallFacts {
         firmware: if at.root.join("sys/firmware/efi").is_dir() {
             FirmwareKind::Uefi { variables: at.variables.present() }
@@ -55,8 +58,9 @@ pub fn facts(at: &Probe<'_>) -> Result<InstallFacts, Error> {
             FirmwareKind::Bios
         },
         disks: disks.map(|disk| disk_facts(disk, &booted)).collect(),
-        source: at.release.map(release_source).transpose()?.flatten(),
+        source,
         missing_programs: missing_programs(at.root),
+        loader_refused,
     })
 }
 
@@ -89,6 +93,17 @@ fn release_source(dir: &Path) -> Result<Option<ReleaseSource>, Error> {
     }
     let description_size = Bytes(text.len() as u64);
     Ok(Some(ReleaseSource { dir: dir.display().to_string(), release, description_size }))
+}
+
+/// Says why the release's loader may not be the first one on an empty ESP.
+pub(super) fn loader_refused(release: &Path) -> Result<Option<String>, Error> {
+    let path = release.join(paths::release::LOADER);
+    let bytes = files::read(&path)?;
+    let decided = match LoaderVersion::of_binary(&bytes) {
+        Some(version) => decide_loader(None, &version, &Digest::of(&bytes)).map(drop),
+        None => Err(kairn_firmware::Error::NotALoader(path.display().to_string())),
+    };
+    Ok(decided.err().map(|error| error.to_string()))
 }
 
 fn missing_programs(root: &Path) -> Vec<String> {

@@ -98,11 +98,13 @@ impl Bench {
             release: self.release.clone(),
             description_size: Bytes(serde_json::to_vec(&self.release).unwrap().len() as u64),
         };
+        let loader_refused = super::facts::loader_refused(Path::new(&source.dir)).unwrap();
         InstallFacts {
             firmware: FirmwareKind::Uefi { variables: true },
             disks: vec![self.seen()],
             source: Some(source),
             missing_programs: Vec::new(),
+            loader_refused,
         }
     }
 
@@ -237,6 +239,21 @@ fn succeeds(program: &str, args: &[&str]) -> String {
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{program} {args:?}: {text}");
     text
+}
+
+#[test]
+fn a_medium_with_a_loader_that_was_not_proven_says_which_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    for (loader, refused) in [
+        ("MZ #### LoaderInfo: systemd-boot 252.39-1~deb12u1 ####", None),
+        ("MZ #### LoaderInfo: systemd-boot 259.1-1 ####", Some("259.1-1")),
+        ("MZ", Some("does not say its version")),
+    ] {
+        std::fs::write(dir.path().join(paths::release::LOADER), loader).unwrap();
+        let found = super::facts::loader_refused(dir.path()).unwrap();
+        assert_eq!(found.is_some(), refused.is_some(), "{found:?}");
+        assert!(found.unwrap_or_default().contains(refused.unwrap_or_default()));
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use super::ext4::{Ext4, FileIn, Source};
 use super::{ReleaseDir, esp, sparse};
 use crate::Error;
+use kairn_firmware::{LoaderVersion, decide_loader};
 use kairn_host::Runner;
 use kairn_layout::{Bytes, DiskGuids, DiskLayout, Extent, PartLabel, Sizing, paths};
 use kairn_lifecycle::Deployment;
@@ -40,6 +41,10 @@ impl DiskImage<'_> {
     /// A tool is missing or fails, or the file system refuses.
     pub fn write(&self, image: &Path, work: &Path, runner: &Runner, sink: &mut dyn Sink) -> Result<Bytes, Error> {
         let release = &self.source.release;
+        // On a machine of its own, nothing better is there for this loader to leave in place.
+        let loader = LoaderVersion::parse(&release.loader.version);
+        let loader = loader.ok_or_else(|| kairn_firmware::Error::NotALoader(release.loader.version.clone()))?;
+        decide_loader(None, &loader, &release.loader.file.sha256)?;
         let sizing = Sizing {
             sector_size: SECTOR,
             sealed: release.sealed_size(),

@@ -157,6 +157,9 @@ pub struct InstallFacts {
     pub source: Option<ReleaseSource>,
     /// Programs that are needed and absent.
     pub missing_programs: Vec<String>,
+    /// Why the release's loader may not be the only one of a machine: its counting of tries was not proven.
+    #[serde(default)]
+    pub loader_refused: Option<String>,
 }
 
 /// Which disk.

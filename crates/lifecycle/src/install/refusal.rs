@@ -75,6 +75,12 @@ pub enum InstallRefusal {
         /// Their names.
         programs: Vec<String>,
     },
+    /// The loader is none that machines may depend on.
+    #[error("the release cannot be installed: {why}")]
+    Loader {
+        /// Which it is, and which are.
+        why: String,
+    },
     /// The device does not exist.
     #[error("there is no disk `{asked}`")]
     NoSuchDevice {
@@ -135,7 +141,9 @@ impl Diagnostic for InstallRefusal {
         match self {
             Self::NobodyCanLogIn { .. } => Kind::Config,
             Self::NoSuchDevice { .. } | Self::Partition { .. } | Self::Disk { .. } => Kind::User,
-            Self::Bios | Self::NoRelease | Self::MissingPrograms { .. } | Self::NoDisk { .. } => Kind::Environment,
+            Self::Bios | Self::NoRelease | Self::MissingPrograms { .. } | Self::Loader { .. } | Self::NoDisk { .. } => {
+                Kind::Environment
+            }
             Self::Layout(error) => error.kind(),
         }
     }
@@ -148,6 +156,10 @@ impl Diagnostic for InstallRefusal {
                 "give a user a password or ssh_authorized_keys, or set `install.nousers: true` if that is meant".into()
             }
             Self::MissingPrograms { .. } => "add the packages that hold them to the image".into(),
+            Self::Loader { .. } => {
+                "put a supported version of the package systemd-boot-efi into the image, convert it and make the medium again"
+                    .into()
+            }
             Self::NoSuchDevice { disks, .. } if disks.is_empty() => {
                 "no disk was found; is its driver in the image?".into()
             }

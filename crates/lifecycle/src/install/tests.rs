@@ -67,6 +67,7 @@ fn facts(disks: Vec<DiskFacts>) -> InstallFacts {
         disks,
         source: Some(source),
         missing_programs: Vec::new(),
+        loader_refused: None,
     }
 }
 
@@ -223,6 +224,19 @@ fn what_no_disk_could_help_is_refused_first() {
         planned(Vec::new(), &request(None)).unwrap_err().to_string(),
         "no disk is fit for an installation: there is none"
     );
+}
+
+#[test]
+fn a_release_whose_loader_was_not_proven_is_not_installed_but_an_installation_still_boots() {
+    let refused = |disks| {
+        let facts = InstallFacts { loader_refused: Some("systemd-boot 259.1 is not supported".into()), ..facts(disks) };
+        plan(&facts, &request(None), &identities()).unwrap_err()
+    };
+    let empty = refused(vec![disk("/dev/sda", 40)]);
+    let finished = Installation::Finished { entries: vec!["kairn-3.conf".into()] };
+    let installed = DiskFacts { installation: Some(finished), ..disk("/dev/sda", 40) };
+    assert!(matches!(&empty, InstallRefusal::Loader { why } if why.contains("259.1")), "{empty}");
+    assert_eq!(refused(vec![installed]).installed_disk(), Some("/dev/sda"));
 }
 
 fn names(plan: &InstallPlan) -> Vec<&str> {
