@@ -195,13 +195,15 @@ fn run(recipe: &Recipe, tree: &Path, work: &Path, runner: &Runner) -> Result<Ori
     Ok(Origin { suite: recipe.suite.clone(), indices, packages, epoch })
 }
 
-/// Picks what apt and dpkg call an error out of what the bootstrap said.
+/// Picks what apt and dpkg call an error out of what the bootstrap said. A full disk is the reason whatever else failed after it; dpkg
+/// says so in a line of its own, and apt then only quotes its whole command.
 fn reason(suite: &str, error: kairn_host::Error) -> Error {
     let said = match &error {
         kairn_host::Error::Program { stderr, .. } => {
+            let full = stderr.lines().find(|line| line.contains("No space left on device"));
             let errors = stderr.lines().filter_map(|line| line.strip_prefix("E: "));
             let errors = errors.filter(|line| !line.starts_with("mmdebstrap failed"));
-            errors.collect::<Vec<_>>().join("; ")
+            full.map_or_else(|| errors.collect::<Vec<_>>().join("; "), |line| line.trim().to_owned())
         }
         _ => String::new(),
     };
@@ -335,11 +337,20 @@ mod tests {
 
     #[test]
     fn a_failed_bootstrap_says_what_apt_said() {
-        let error = kairn_host::Error::Program {
-            command: "mmdebstrap".to_owned(),
-            status: "exit code 1".to_owned(),
-            stderr: "I: x\nE: Release file is expired\nE: mmdebstrap failed to run\n".to_owned(),
-        };
-        assert_eq!(reason("sid", error).to_string(), "Debian sid cannot be bootstrapped: Release file is expired");
+        for (stderr, said) in [
+            ("I: x\nE: Release file is expired\nE: mmdebstrap failed to run\n", "Release file is expired"),
+            (
+                "dpkg: error processing archive x.deb (--install):\n cannot copy extracted data for './usr/x' to \
+                 '/usr/x.dpkg-new': failed to write (No space left on device)\nE: setup failed: E: env chroot dpkg failed\n",
+                "cannot copy extracted data for './usr/x' to '/usr/x.dpkg-new': failed to write (No space left on device)",
+            ),
+        ] {
+            let error = kairn_host::Error::Program {
+                command: "mmdebstrap".to_owned(),
+                status: "exit code 1".to_owned(),
+                stderr: stderr.to_owned(),
+            };
+            assert_eq!(reason("sid", error).to_string(), format!("Debian sid cannot be bootstrapped: {said}"));
+        }
     }
 }
