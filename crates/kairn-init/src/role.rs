@@ -6,7 +6,7 @@ use kairn_lifecycle::{DeploymentState, EntryName, Role, Sequence};
 /// What the loader and the command line say about this boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hints {
-    /// Entry as the loader named it, counter included.
+    /// Entry as the loader named it: with its counter by systemd-boot 252, without by 257.
     pub entry: Option<String>,
     /// GUID of the loader's partition.
     pub partition: Option<String>,

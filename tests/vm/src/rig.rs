@@ -10,6 +10,7 @@ use crate::world::Stage;
 use kairn_firmware::{EntryText, Esp, ImageKey, LOADER_CONF, LoaderVersion, apply, variables};
 use kairn_host::{Effect, RealMachine, Runner};
 use kairn_image::{cpio, fat, gpt, uki};
+use kairn_init::role::{Booted, Hints};
 use kairn_lab::{Console, Disk, Error, Machine, Mark, OnReboot};
 use kairn_layout::{PartLabel, paths};
 use kairn_lifecycle::EntryName;
@@ -53,9 +54,9 @@ pub enum Shape {
 /// What the payload told about a boot.
 #[derive(Debug)]
 pub struct Told {
-    /// The entry, as the loader names it.
-    pub selected: EntryName,
-    /// Where the loader has put the entry whose tries it counted.
+    /// What kairn-init would make of it.
+    pub booted: Booted,
+    /// Name that the loader has given to the entry whose tries it counted.
     pub counted: Option<String>,
 }
 
@@ -277,10 +278,12 @@ fn told(console: &Console) -> Result<Told, Fault> {
         let lines = text.lines().filter_map(|line| line.split_once("guest: "));
         lines.filter_map(|(_, told)| told.split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value.trim())
     };
-    let selected = value("LoaderEntrySelected").and_then(EntryName::parse);
-    let selected = selected.ok_or_else(|| Fault::Failed(format!("the loader names no entry of ours: {text}")))?;
-    let name = |path: &str| path.rsplit(['\\', '/']).next().unwrap_or(path).to_owned();
-    Ok(Told { selected, counted: value("LoaderBootCountPath").map(name) })
+    let [entry, counted] = ["LoaderEntrySelected", "LoaderBootCountPath"].map(|name| value(name).map(str::to_owned));
+    let name = |path: &String| path.rsplit(['\\', '/']).next().unwrap_or(path).to_owned();
+    let name = counted.as_ref().map(name);
+    let booted = Hints { entry, counted, ..Hints::default() }.booted();
+    let booted = booted.ok_or_else(|| Fault::Failed(format!("the loader names no entry of ours: {text}")))?;
+    Ok(Told { booted, counted: name })
 }
 
 fn create(path: &Path) -> Result<File, Fault> {

@@ -5,6 +5,7 @@ use crate::fault::{Fault, ensure};
 use crate::rig::{Rig, Shape};
 use crate::runner::Verdict;
 use crate::world::Stage;
+use kairn_init::role::Booted;
 use kairn_lifecycle::{EntryName, Sequence};
 
 /// A set of entries and what becomes of it.
@@ -147,7 +148,8 @@ impl Case {
     }
 }
 
-/// Boots and compares: the entry that ran, what the loader says of its counter, and all names on the ESP.
+/// Boots and compares: the entry that ran, whether kairn-init would take it for a trial, what the loader says of its counter, and all
+/// names on the ESP.
 fn boot(rig: &Rig<'_>, before: &str, after: Option<&str>, once: Option<EntryName>) -> Result<(), Fault> {
     let mut expected = rig.names()?;
     if let Some(after) = after {
@@ -157,7 +159,9 @@ fn boot(rig: &Rig<'_>, before: &str, after: Option<&str>, once: Option<EntryName
     }
     let told = rig.boot(once)?;
     let entry = EntryName::parse(before).map(EntryName::stripped);
-    ensure(Some(told.selected.stripped()) == entry, || format!("{} ran instead of {before}", told.selected))?;
+    let Booted { name, trial } = told.booted;
+    ensure(Some(name.stripped()) == entry, || format!("{name} ran instead of {before}"))?;
+    ensure(trial == after.is_some(), || format!("{before} boots as if {}on trial", if trial { "" } else { "not " }))?;
     ensure(told.counted.as_deref() == after, || format!("the loader counted {:?} instead of {after:?}", told.counted))?;
     let names = rig.names()?;
     ensure(names == expected, || format!("after a boot of {before} there are {names:?} instead of {expected:?}"))
