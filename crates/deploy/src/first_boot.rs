@@ -156,7 +156,7 @@ impl FirstBootActor<'_> {
             let program = Invocation::new("tune2fs").args(["-U", &uuid.to_string(), device]);
             // The file system is in use: its kernel makes the change, in its journal.
             self.machine.apply(&Effect::Run { object: path.clone(), program })?;
-            return Ok(self.machine.apply(&Effect::SyncDevice { path })?);
+            return self.settle(path);
         }
         let head = block::head(&path, PROBE_BYTES as u64)?;
         let sector =
@@ -168,6 +168,17 @@ impl FirstBootActor<'_> {
             self.machine.apply(&Effect::WriteDevice { path: path.clone(), offset, content })?;
         }
         Ok(())
+    }
+
+    /// Makes what a program has changed in a file system durable. In one that is in use the change is part of a transaction of the kernel,
+    /// which a flush of the device does not end; a sync of the file system does.
+    fn settle(&mut self, device: PathBuf) -> Result<(), Error> {
+        let id = block::device_number(&device)?;
+        let mounted = mount_info::mounts(Path::new("/"))?.into_iter().find(|mount| mount.device == id);
+        if let Some(mount) = mounted {
+            self.machine.apply(&Effect::SyncTree { path: mount.target })?;
+        }
+        Ok(self.machine.apply(&Effect::SyncDevice { path: device })?)
     }
 
     /// The length that the file system lacks of its partition; `None` when it is no ext4.
@@ -209,7 +220,7 @@ impl Actor<FirstBootAction> for FirstBootActor<'_> {
             FirstBootAction::Grow { device, .. } => {
                 let program = Invocation::new("resize2fs").arg(device).deadline(GROW_DEADLINE);
                 self.machine.apply(&Effect::Run { object: device.into(), program })?;
-                Ok(self.machine.apply(&Effect::SyncDevice { path: device.into() })?)
+                self.settle(device.into())
             }
             FirstBootAction::Identify { label, device, uuid } => self.identify(*label, device, *uuid),
             FirstBootAction::BootOptions { count, number, offset, size, sector_size, guid, former } => {

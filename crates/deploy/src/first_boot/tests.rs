@@ -265,6 +265,30 @@ fn a_power_cut_at_any_effect_is_gone_on_with_by_the_next_boot() {
 }
 
 #[test]
+fn what_a_step_has_changed_in_a_file_system_in_use_survives_a_power_cut_behind_it() {
+    let Some(bench) = bench() else { return };
+    bench.flash();
+    bench.run(&mut bench.machine()).0.unwrap();
+    // What the disk holds at this moment, with nothing unmounted; then what the next boot's mount makes of it.
+    let (disk, cut) = (bench.place("disk.img"), bench.place("cut.img"));
+    succeeds("cp", &["--sparse=auto", &disk.display().to_string(), &cut.display().to_string()]);
+    let options = LoopOptions { read_only: false, block_size: 512, direct_io: false, autoclear: true };
+    let then = LoopDevice::attach(&cut, options).unwrap();
+    bench.machine().real.apply(&Effect::RereadPartitions { disk: then.path.clone(), expect: Vec::new() }).unwrap();
+    let grown = bench.image.grown(Bytes(bench.image.disk_size.0 * 4)).unwrap();
+    for (label, number) in [(PartLabel::State, 4), (PartLabel::Persistent, 5)] {
+        let part = kairn_lifecycle::install::partition_device(&then.path.display().to_string(), number);
+        let replayed = Command::new("e2fsck").args(["-p", &part]).output().unwrap();
+        assert!(replayed.status.code().unwrap() <= 1, "{replayed:?}");
+        let [now, then] = [bench.part(number), part].map(|part| block::head(Path::new(&part), 1 << 17).unwrap());
+        assert_eq!(probe(&then).unwrap().uuid, probe(&now).unwrap().uuid, "{label}");
+        assert!(Ext4::read(&then).unwrap().size + GROUP > grown.get(label).unwrap().size.0, "{label}");
+    }
+    forget_partitions(&then.path);
+    bench.verify();
+}
+
+#[test]
 fn a_foreign_disk_and_one_smaller_than_the_image_are_refused() {
     let Some(bench) = bench() else { return };
     bench.flash();
