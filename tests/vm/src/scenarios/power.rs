@@ -13,6 +13,7 @@ use kairn_host::Runner;
 use kairn_lab::{Disk, Format, Layer, Replay, StateFile};
 use kairn_layout::{PartLabel, paths};
 use kairn_lifecycle::entries::BootableEntry;
+use kairn_lifecycle::first_boot::FirstBootAction;
 use kairn_lifecycle::{DeploymentState, Release, Role, Sequence};
 use std::collections::BTreeMap;
 use std::fs;
@@ -103,9 +104,10 @@ pub fn during_first_boot(stage: &Stage<'_>) -> Result<Verdict, Fault> {
         all_is_whole(found)?;
         let next = found.esp.selection.next_boot().and_then(|next| next.sequence);
         ensure(next == Some(FIRST), || format!("the next boot is of {next:?}"))?;
-        Ok(step(found))
+        step(stage, found)
     })?;
-    let within: Vec<_> = states.iter().filter(|(step, _)| !matches!(step.as_str(), "before" | "after")).collect();
+    let within: Vec<_> =
+        states.iter().filter(|(step, _)| !matches!(step.as_str(), "before" | "between steps" | "after")).collect();
     let mut steps: BTreeMap<&str, Vec<&Cut>> = BTreeMap::new();
     for (step, cut) in within {
         steps.entry(step).or_default().push(cut);
@@ -226,17 +228,44 @@ fn upgrade(node: &Node<'_>) -> Result<(), Fault> {
     ensure(done.status.success(), || format!("the upgrade failed: {}{}", done.text(), done.stderr))
 }
 
-/// The step of the first boot that a disk was cut in.
-fn step(found: &Inspected) -> String {
-    let Some(state) = found.volumes.get(&PartLabel::State) else { return "before".into() };
-    if !state.texts.contains_key(paths::FIRST_BOOT) {
-        return "after".into();
+/// The step of the first boot that a disk was cut in; what those before it have done must be there.
+fn step(stage: &Stage<'_>, found: &Inspected) -> Result<String, Fault> {
+    let texts = found.volumes.get(&PartLabel::State).map(|state| &state.texts).into_iter().flatten();
+    let (mut due, mut journal) = (false, None);
+    for (path, text) in texts {
+        due |= path == paths::FIRST_BOOT;
+        journal = if path.starts_with(paths::JOURNAL) { Some(text) } else { journal };
     }
-    let journal = state.texts.iter().rfind(|(path, _)| path.starts_with(paths::JOURNAL)).map(|(_, text)| text.as_str());
-    let lines =
-        journal.unwrap_or_default().lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let step = lines.filter_map(|line| Some(line.get("step")?.as_str()?.to_owned())).next_back();
-    step.unwrap_or_else(|| "before".into())
+    let Some(journal) = journal else { return Ok("before".into()) };
+    let file = stage.dir.join("journal");
+    fs::write(&file, journal).map_err(Fault::io("write a journal"))?;
+    let story = kairn_deploy::journal::read::<FirstBootAction>(&file).map_err(wrong)?;
+    let Some(story) = story else { return Ok("before".into()) };
+    for step in story.plan.steps.iter().filter(|step| story.finished.contains(&step.name)) {
+        ensure(is_done(&step.action, found), || {
+            format!("the journal says that `{}` is done, and it is not", step.name)
+        })?;
+    }
+    Ok(if due { story.interrupted.unwrap_or_else(|| "between steps".into()) } else { "after".into() })
+}
+
+/// Says whether a disk holds what an action of a first boot brings about.
+fn is_done(action: &FirstBootAction, found: &Inspected) -> bool {
+    /// resize2fs(8) leaves out a last block group that would be too small.
+    const GROUP: u64 = 128 << 20;
+    match action {
+        FirstBootAction::WriteTable { guids, .. } => {
+            found.table.is_whole() && found.table.table.disk_guid == guids.disk
+        }
+        FirstBootAction::Grow { size, .. } => {
+            found.volumes.get(&PartLabel::Persistent).is_some_and(|volume| volume.size + GROUP > size.0)
+        }
+        FirstBootAction::Identify { label: PartLabel::Esp, uuid, .. } => found.esp.serial == uuid.as_fields().0,
+        FirstBootAction::Identify { label, uuid, .. } => {
+            found.volumes.get(label).is_some_and(|volume| volume.uuid == uuid.to_string())
+        }
+        FirstBootAction::BootOptions { .. } | FirstBootAction::Done => true,
+    }
 }
 
 /// Expects every file system of a machine to have another identity than the image's.
