@@ -98,7 +98,8 @@ pub enum Effect {
         /// Partition devices that must exist afterwards.
         expect: Vec<PathBuf>,
     },
-    /// Runs another program that writes `object`, to which nothing refers yet; after a crash the object may be partial.
+    /// Runs another program that writes `object`, to which nothing refers yet; after a crash the object may be partial. Or one that grows,
+    /// names or repairs the file system on it, which can be run again.
     Run {
         /// The staging file, tree or unformatted partition.
         object: PathBuf,
