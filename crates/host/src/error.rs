@@ -114,6 +114,11 @@ impl Error {
     }
 }
 
+/// Whether a file system or a quota has no space left.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 fn said(stderr: &str) -> String {
     if stderr.trim().is_empty() { String::new() } else { format!("; it said: {}", stderr.trim()) }
 }
@@ -132,6 +137,12 @@ impl Diagnostic for Error {
             Self::Locked { .. } => vec!["wait until it has ended, then run the same command again".into()],
             Self::Path { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 vec!["run the command as root".into()]
+            }
+            Self::Path { path, source, .. } if is_full(source) => {
+                vec![format!(
+                    "free space on the file system that holds `{}`, then run the same command again",
+                    path.display()
+                )]
             }
             Self::NoUserNamespace { way_out, .. } => vec![way_out.clone(), "or run the command as root".into()],
             Self::Several(errors) => errors.iter().flat_map(Diagnostic::hints).collect(),

@@ -268,15 +268,60 @@ pub fn sha256(path: &Path) -> Result<String, Error> {
 /// # Errors
 /// Those of the reader.
 pub fn sha256_of(reader: &mut impl Read) -> std::io::Result<String> {
-    let mut hash = sha2::Sha256::new();
+    Ok(hex::encode(measure(reader)?.1))
+}
+
+/// Computes length in bytes and SHA-256 of what a reader gives.
+///
+/// # Errors
+/// Those of the reader.
+pub fn measure(reader: &mut impl Read) -> std::io::Result<(u64, [u8; 32])> {
+    let (mut length, mut hash) = (0, sha2::Sha256::new());
     let mut buffer = vec![0; CHUNK];
     loop {
         let chunk = read_some(reader, &mut buffer)?;
         if chunk.is_empty() {
-            return Ok(hex::encode(hash.finalize()));
+            return Ok((length, hash.finalize().into()));
         }
+        length += chunk.len() as u64;
         hash.update(chunk);
     }
+}
+
+/// Reads a regular file of at most `limit` bytes in a tree that others filled; `None` when it is absent. Links are followed within the
+/// tree only, absolute ones too, as after `chroot`.
+///
+/// # Errors
+/// Names the file: it is larger, no regular file, or cannot be read.
+pub fn read_in_tree(tree: &Path, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let opened = rustix::fs::openat2(open_dir(tree)?, path, FOREIGN, Mode::empty(), within);
+    regular(opened, &tree.join(path.strip_prefix("/").unwrap_or(path)), limit)
+}
+
+/// The same for a path of which others made the last component only; that is not followed.
+///
+/// # Errors
+/// As [`read_in_tree`], and it is a link.
+pub fn read_regular(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+    regular(rustix::fs::open(path, FOREIGN | OFlags::NOFOLLOW, Mode::empty()), path, limit)
+}
+
+/// How a file that others made is opened: a pipe without a writer would be waited for.
+const FOREIGN: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+
+fn regular(opened: rustix::io::Result<OwnedFd>, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+    let file = match opened {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        opened => File::from(opened.map_err(Error::errno("read", path))?),
+    };
+    let refused = |why: String| Error::Path { action: "read", path: path.into(), source: std::io::Error::other(why) };
+    if !file.metadata().map_err(Error::path("read", path))?.is_file() {
+        return Err(refused("it is no regular file".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(Error::path("read", path))?;
+    if bytes.len() as u64 > limit { Err(refused(format!("it has more than {limit} bytes"))) } else { Ok(Some(bytes)) }
 }
 
 /// Computes the SHA-256 of what the medium holds, past the page cache: with `O_DIRECT`, and where a file system does not
@@ -309,6 +354,18 @@ fn sha256_direct(path: &Path) -> rustix::io::Result<String> {
         if got < CHUNK {
             return Ok(hex::encode(hash.finalize()));
         }
+    }
+}
+
+/// Keeps space for what will be appended to a file, so that a file system that others fill has room for it. Where that is not known, no
+/// space is kept.
+///
+/// # Errors
+/// Names the file: there is no such space now.
+pub fn reserve(file: &File, path: &Path, bytes: u64) -> Result<(), Error> {
+    match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, bytes) {
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        Err(errno) => Err(Error::errno("keep space for", path)(errno)),
     }
 }
 
@@ -460,6 +517,32 @@ mod tests {
             let file = dir.path().join(size.to_string());
             std::fs::write(&file, vec![7; size]).unwrap();
             assert_eq!(sha256_of_medium(&file).unwrap(), sha256(&file).unwrap(), "{size}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_a_foreign_tree_is_read_within_it_and_only_when_it_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("tree");
+        make_dir(&tree.join("etc"), 0o755).unwrap();
+        std::fs::write(dir.path().join("outside"), "secret").unwrap();
+        std::fs::write(tree.join("etc/inside"), "mine").unwrap();
+        for (link, target) in [("out", "../outside"), ("in", "/etc/inside"), ("zero", "/dev/zero")] {
+            std::os::unix::fs::symlink(target, tree.join(link)).unwrap();
+        }
+        rustix::fs::mknodat(CWD, tree.join("pipe"), rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        let read = |name: &str, limit| read_in_tree(&tree, Path::new(name), limit);
+        assert_eq!(read("/etc/inside", 4).unwrap().as_deref(), Some(&b"mine"[..]));
+        assert_eq!(read("in", 4).unwrap().as_deref(), Some(&b"mine"[..]));
+        for absent in ["out", "zero", "no/such", "etc/inside/x"] {
+            assert_eq!(read(absent, 4).unwrap(), None, "{absent}");
+        }
+        assert_eq!(read_regular(&tree.join("etc/inside"), 4).unwrap().as_deref(), Some(&b"mine"[..]));
+        assert!(read_regular(&tree.join("in"), 4).is_err() && read_regular(&tree.join("no"), 4).unwrap().is_none());
+        for (name, limit, word) in [("pipe", 4, "no regular file"), ("etc", 4, "no regular"), ("in", 3, "more than 3")]
+        {
+            let error = read(name, limit).unwrap_err();
+            assert!(matches!(&error, Error::Path { source, .. } if source.to_string().contains(word)), "{error:?}");
         }
     }
 

@@ -35,7 +35,7 @@ pub use error::Error;
 pub use lock::Lock;
 pub use loopdev::{LoopDevice, LoopOptions};
 pub use mount_info::{DeviceNumber, MountPoint};
-pub use program::{Finished, Invocation, Runner};
+pub use program::{Finished, Invocation, Runner, copy_of_tree};
 pub use real::{RealMachine, Restart};
 pub use sandbox::Sandbox;
 pub use uevent::{Signal, Uevent, Uevents};

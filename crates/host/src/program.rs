@@ -126,6 +126,17 @@ impl std::fmt::Display for Invocation {
     }
 }
 
+/// The program that copies a tree with owners, times, links and extended attributes; `to` is absent or an empty directory. A link that
+/// `from` is is not followed.
+#[must_use]
+pub fn copy_of_tree(from: &Path, to: &Path, deadline: Duration) -> Invocation {
+    Invocation::new("cp")
+        .args(["--archive", "--one-file-system", "--no-target-directory", "--"])
+        .arg(from.to_string_lossy())
+        .arg(to.to_string_lossy())
+        .deadline(deadline)
+}
+
 /// What a program left behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finished {
