@@ -43,6 +43,13 @@ pub struct ImageFacts {
 }
 
 impl ImageFacts {
+    /// Describes an image of which nothing is known but where it comes from and how much there is to store.
+    #[must_use]
+    pub const fn of(source: Source, stored: Bytes) -> Self {
+        let (digest, architecture, converted, kernel, unpacked) = (None, None, None, None, None);
+        Self { source, digest, architecture, converted, kernel, stored, fetched: Bytes(0), unpacked }
+    }
+
     /// Returns what a run still needs on STATE: what is fetched, the tree, the sealed release beside it.
     #[must_use]
     pub fn needs(&self) -> Bytes {
