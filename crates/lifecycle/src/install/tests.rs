@@ -137,7 +137,7 @@ fn a_disk_that_was_named_is_refused_with_the_reason_and_the_way_out() {
     ] {
         let refusal = planned(vec![disk], &request(Some("/dev/sda"))).unwrap_err();
         assert_eq!(refusal.to_string(), text);
-        assert!(!refusal.hints().is_empty());
+        assert_eq!((refusal.kind().exit_code(), refusal.hints().len()), (2, 1));
     }
     let forced = InstallRequest { force: true, ..request(Some("/dev/sda")) };
     let plan = planned(vec![data], &forced).unwrap();
@@ -167,6 +167,7 @@ fn what_is_no_disk_is_said_to_be_none() {
     let absent = InstallRequest { target: Target::Named { asked: "/dev/vdz".into(), device: None }, ..request(None) };
     let refusal = planned(vec![parted], &absent).unwrap_err();
     assert_eq!(refusal.hints(), ["there are: /dev/sda (40 GiB, QEMU HARDDISK)"]);
+    assert_eq!(refusal.kind().exit_code(), 2);
 }
 
 #[test]
