@@ -1,7 +1,8 @@
 //! Archives: a tar of an OCI layout, or what `docker save` writes.
 
-use crate::layout::{digest_of, oci_digest, parse, read_json};
+use crate::layout::{oci_digest, parse, read_json};
 use crate::{Error, Layout};
+use kairn_host::files::measure;
 use kairn_lifecycle::Digest;
 use oci_spec::image::{Descriptor, ImageManifestBuilder, MediaType, SCHEMA_VERSION};
 use serde::Deserialize;
@@ -64,7 +65,8 @@ impl Layout {
         let descriptor = |name: &Path, media_type: MediaType| -> Result<Descriptor, Error> {
             let path = scratch.join(inner(name)?);
             let mut file = File::open(&path).map_err(Error::path("open", &path))?;
-            let (digest, size) = digest_of(&mut file).map_err(Error::path("read", &path))?;
+            let (size, digest) = measure(&mut file).map_err(Error::path("read", &path))?;
+            let digest = Digest(digest);
             if !self.has(&digest, size) {
                 self.take(&path, &digest)?;
             }

@@ -10,17 +10,6 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum Error {
     /// A file operation failed.
-    #[error("cannot {action} `{path}`")]
-    Path {
-        /// What was tried.
-        action: &'static str,
-        /// The object.
-        path: PathBuf,
-        /// The system's answer.
-        #[source]
-        source: io::Error,
-    },
-    /// The machine refused.
     #[error(transparent)]
     Host(#[from] kairn_host::Error),
     /// A reference that is none.
@@ -39,6 +28,15 @@ pub enum Error {
         /// What the client said.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Docker's configuration names credentials that cannot be had.
+    #[error("cannot get the credentials for the registry `{registry}`")]
+    Credentials {
+        /// Host and port.
+        registry: String,
+        /// Why.
+        #[source]
+        source: docker_credential::CredentialRetrievalError,
     },
     /// The registry answered with a refusal.
     #[error("the registry refused `{reference}`")]
@@ -120,7 +118,8 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn path(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Path { action, path: path.into(), source }
+        let named = kairn_host::Error::path(action, path);
+        move |source| Self::Host(named(source))
     }
 
     pub(crate) fn malformed(what: impl Into<String>, reason: impl std::fmt::Display) -> Self {
@@ -131,7 +130,7 @@ impl Error {
 impl Diagnostic for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Reference { .. } => Kind::User,
+            Self::Reference { .. } | Self::Credentials { .. } => Kind::User,
             Self::Host(error) => error.kind(),
             _ => Kind::Environment,
         }
@@ -152,14 +151,19 @@ impl Diagnostic for Error {
                 vec!["check name and tag; a private image may look absent without credentials".into()]
             }
             Self::Architecture { .. } => vec!["build the image for this architecture".into()],
-            Self::Digest { .. } | Self::Length { .. } => {
-                vec!["the registry or something on the way changed the image; nothing of it was used".into()]
-            }
+            Self::Credentials { .. } => vec![
+                "correct /root/.docker/config.json (or the one in $DOCKER_CONFIG), or take it away for a public image"
+                    .into(),
+            ],
+            Self::Digest { .. } | Self::Length { .. } => vec![
+                "the registry, the disk or something between changed it, and nothing of it was used: run the same command again"
+                    .into(),
+                "if it stays so, push the image again".into(),
+            ],
             Self::GaveUp { .. } => vec!["run the same command again: it goes on where it stopped".into()],
-            Self::Path { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                vec!["free space on the file system that holds this path".into()]
+            Self::Malformed { .. } | Self::Entry { .. } => {
+                vec!["build and push the image again, with a tool that follows the OCI image specification".into()]
             }
-            Self::Path { .. } | Self::Malformed { .. } | Self::Entry { .. } => Vec::new(),
         }
     }
 }

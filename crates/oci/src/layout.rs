@@ -1,13 +1,13 @@
 //! OCI image layouts: a directory of blobs by digest with an index (OCI image specification, image-layout.md).
 
 use crate::Error;
+use kairn_host::files::measure;
 use kairn_lifecycle::{Architecture, Digest};
 use oci_spec::image::{
     Descriptor, ImageConfiguration, ImageIndex, ImageIndexBuilder, ImageManifest, MediaType, OciLayoutBuilder,
     SCHEMA_VERSION,
 };
 use serde::de::DeserializeOwned;
-use sha2::Digest as _;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -52,6 +52,14 @@ impl Image {
     #[must_use]
     pub fn stored_size(&self) -> u64 {
         self.layers.iter().map(|layer| layer.size).fold(self.config.1, u64::saturating_add)
+    }
+
+    /// Refuses an image for other machines: an index that names no platform is taken at its word until here.
+    pub(crate) fn must_be_for(self, wanted: Architecture, name: &str) -> Result<Self, Error> {
+        if self.architecture == wanted.to_string() {
+            return Ok(self);
+        }
+        Err(Error::Architecture { image: name.to_owned(), wanted, available: self.architecture })
     }
 }
 
@@ -120,7 +128,8 @@ impl Layout {
     pub fn admit(&self, digest: &Digest, size: u64) -> Result<(), Error> {
         let partial = self.partial(digest);
         let mut file = File::open(&partial).map_err(Error::path("open", &partial))?;
-        let (found, length) = digest_of(&mut file).map_err(Error::path("read", &partial))?;
+        let (length, found) = measure(&mut file).map_err(Error::path("read", &partial))?;
+        let found = Digest(found);
         let wrong = if length != size {
             Some(Error::Length { digest: *digest, expected: size, what: format!("has {length}") })
         } else if found != *digest {
@@ -148,7 +157,7 @@ impl Layout {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(Error::path("open", &path))?,
         };
-        let (found, _) = digest_of(&mut file).map_err(Error::path("read", &path))?;
+        let found = Digest(measure(&mut file).map_err(Error::path("read", &path))?.1);
         if found == *digest {
             return Ok(None);
         }
@@ -189,7 +198,7 @@ impl Layout {
     pub fn image(&self, wanted: Architecture) -> Result<Image, Error> {
         let index: ImageIndex = parse("index.json", &read_json(&self.dir.join("index.json"))?)?;
         let digest = self.choose(&index, wanted, 0)?;
-        self.image_by_digest(&digest)
+        self.image_by_digest(&digest)?.must_be_for(wanted, &self.dir.display().to_string())
     }
 
     /// Follows indexes (which may nest, to a depth of four) to the manifest for an architecture.
@@ -301,13 +310,6 @@ pub(crate) fn read_json(path: &Path) -> Result<Vec<u8>, Error> {
 
 pub(crate) fn parse<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(bytes).map_err(|error| Error::malformed(what, error))
-}
-
-/// Computes the digest and length of a stream.
-pub(crate) fn digest_of(reader: &mut impl Read) -> std::io::Result<(Digest, u64)> {
-    let mut hash = sha2::Sha256::new();
-    let length = std::io::copy(reader, &mut hash)?;
-    Ok((Digest(hash.finalize().into()), length))
 }
 
 #[cfg(test)]

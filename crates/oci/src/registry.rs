@@ -10,14 +10,14 @@ use futures_util::{Stream, StreamExt};
 use kairn_lifecycle::{Architecture, Digest};
 use kairn_report::{Event, Sink};
 use oci_client::client::{BlobResponse, ClientConfig, ClientProtocol};
-use oci_client::errors::OciDistributionError;
+use oci_client::errors::{DigestError, OciDistributionError};
 use oci_client::manifest::OciDescriptor;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
 use oci_spec::image::{ImageIndex, ImageManifest, MediaType};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Media types that a pull accepts.
@@ -41,6 +41,8 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// How long a connection may be silent.
     pub read_timeout: Duration,
+    /// How long finding an image may take altogether: manifests and configuration, some mebibytes at most.
+    pub resolve_timeout: Duration,
     /// Pause before the second try; doubles with each.
     pub pause: Duration,
 }
@@ -51,6 +53,7 @@ impl Default for Options {
             insecure: Vec::new(),
             connect_timeout: Duration::from_secs(20),
             read_timeout: Duration::from_secs(60),
+            resolve_timeout: Duration::from_secs(300),
             pause: Duration::from_secs(1),
         }
     }
@@ -60,6 +63,7 @@ impl Default for Options {
 pub struct Registry {
     client: Client,
     runtime: tokio::runtime::Runtime,
+    resolve_timeout: Duration,
     pause: Duration,
 }
 
@@ -107,7 +111,7 @@ impl Registry {
             .enable_all()
             .build()
             .map_err(Error::path("start", "the event loop"))?;
-        Ok(Self { client, runtime, pause: options.pause })
+        Ok(Self { client, runtime, resolve_timeout: options.resolve_timeout, pause: options.pause })
     }
 
     /// Finds the image for an architecture: manifest and configuration, checked against their digests.
@@ -115,11 +119,13 @@ impl Registry {
     /// # Errors
     /// Unreachable, refused, absent, malformed, or not for this architecture.
     pub fn resolve(&self, reference: &str, wanted: Architecture) -> Result<Resolved, Error> {
-        let parsed: Reference = reference.parse().map_err(|error: oci_client::ParseError| Error::Reference {
-            reference: reference.to_owned(),
-            reason: error.to_string(),
-        })?;
-        self.runtime.block_on(self.resolve_async(parsed, wanted))
+        let parsed = parse_reference(reference)?;
+        let registry = parsed.resolve_registry().to_owned();
+        let resolved = async { tokio::time::timeout(self.resolve_timeout, self.resolve_async(parsed, wanted)).await };
+        self.runtime.block_on(resolved).unwrap_or_else(|_| {
+            let why = format!("it did not describe the image within {} s", self.resolve_timeout.as_secs_f32());
+            Err(Error::Unreachable { registry, source: why.into() })
+        })
     }
 
     async fn resolve_async(&self, reference: Reference, wanted: Architecture) -> Result<Resolved, Error> {
@@ -137,10 +143,7 @@ impl Registry {
             let pinned = reference.clone_with_digest(format!("sha256:{digest}"));
             let config = self.small_blob(&pinned, manifest.config()).await?;
             let image = image(digest, &manifest, &parse(&pinned.whole(), &config)?)?;
-            if image.architecture != wanted.to_string() {
-                let available = image.architecture;
-                return Err(Error::Architecture { image: reference.whole(), wanted, available });
-            }
+            let image = image.must_be_for(wanted, &reference.whole())?;
             return Ok(Resolved { image, reference: pinned, manifest: bytes, config });
         }
         Err(Error::malformed(reference.whole(), "indexes nest deeper than four levels"))
@@ -150,6 +153,9 @@ impl Registry {
         let auth = credentials(reference)?;
         let pulled = self.client.pull_manifest_raw(reference, &auth, &ACCEPTED).await;
         let (bytes, _) = pulled.map_err(|error| said(reference, error))?;
+        if bytes.len() as u64 > MAX_JSON {
+            return Err(Error::malformed(reference.whole(), format!("a manifest of {} bytes", bytes.len())));
+        }
         let found = Digest::of(&bytes);
         match reference.digest().map(str::parse::<Digest>) {
             Some(Ok(expected)) if expected != found => Err(Error::Digest { expected, found }),
@@ -276,9 +282,7 @@ impl Registry {
         }
         if at > size {
             // Of a manifest that said another size.
-            at = 0;
-            file.set_len(0).map_err(|error| Trouble::Final(Error::path("truncate", path)(error)))?;
-            file.rewind().map_err(|error| Trouble::Final(Error::path("rewind", path)(error)))?;
+            at = empty(file, path)?;
         }
         let blob = OciDescriptor { digest: format!("sha256:{digest}"), ..OciDescriptor::default() };
         let response = self.client.pull_blob_stream_partial(reference, &blob, at, None).await;
@@ -286,9 +290,7 @@ impl Registry {
             BlobResponse::Partial(stream) => stream.stream,
             // The registry knows no ranges: from the start.
             BlobResponse::Full(stream) => {
-                at = 0;
-                file.set_len(0).map_err(|error| Trouble::Final(Error::path("truncate", path)(error)))?;
-                file.rewind().map_err(|error| Trouble::Final(Error::path("rewind", path)(error)))?;
+                at = empty(file, path)?;
                 stream.stream
             }
         };
@@ -317,11 +319,7 @@ impl Registry {
     /// # Errors
     /// Unreachable or refused.
     pub fn push(&self, layout: &Layout, image: &Image, reference: &str, sink: &mut dyn Sink) -> Result<Digest, Error> {
-        let parsed: Reference = reference.parse().map_err(|error: oci_client::ParseError| Error::Reference {
-            reference: reference.to_owned(),
-            reason: error.to_string(),
-        })?;
-        self.runtime.block_on(self.push_async(layout, image, &parsed, sink))
+        self.runtime.block_on(self.push_async(layout, image, &parse_reference(reference)?, sink))
     }
 
     async fn push_async(
@@ -366,6 +364,12 @@ struct Media {
     manifests: Option<serde_json::Value>,
 }
 
+/// Begins a download anew; returns its length so far.
+fn empty(file: &mut File, path: &Path) -> Result<u64, Trouble> {
+    let emptied = file.set_len(0).and_then(|()| file.rewind());
+    emptied.map(|()| 0).map_err(|error| Trouble::Final(Error::path("empty", path)(error)))
+}
+
 /// Whether trying again may help.
 enum Trouble {
     Passing(Box<dyn std::error::Error + Send + Sync>),
@@ -381,8 +385,22 @@ fn trouble(reference: &Reference, error: OciDistributionError) -> Trouble {
     if passing { Trouble::Passing(Box::new(error)) } else { Trouble::Final(said(reference, error)) }
 }
 
+/// The digests, when the client found that bytes are not what was asked for: by itself in a manifest, within a stream in a blob.
+fn wrong_bytes(error: &OciDistributionError) -> Option<Error> {
+    let verified = match error {
+        OciDistributionError::DigestError(error) => Some(error),
+        OciDistributionError::IoError(error) => error.get_ref().and_then(|inner| inner.downcast_ref()),
+        _ => None,
+    };
+    let Some(DigestError::VerificationError { expected, actual }) = verified else { return None };
+    Some(Error::Digest { expected: expected.parse().ok()?, found: actual.parse().ok()? })
+}
+
 /// Sorts what the client says into our kinds.
 fn said(reference: &Reference, error: OciDistributionError) -> Error {
+    if let Some(error) = wrong_bytes(&error) {
+        return error;
+    }
     match error {
         OciDistributionError::ImageManifestNotFoundError(_) => Error::NotFound { reference: reference.whole() },
         OciDistributionError::ServerError { code: 404, .. } => Error::NotFound { reference: reference.whole() },
@@ -404,6 +422,12 @@ fn said(reference: &Reference, error: OciDistributionError) -> Error {
     }
 }
 
+fn parse_reference(text: &str) -> Result<Reference, Error> {
+    let wrong =
+        |error: oci_client::ParseError| Error::Reference { reference: text.to_owned(), reason: error.to_string() };
+    text.parse().map_err(wrong)
+}
+
 fn too_long(digest: &Digest, size: u64) -> Error {
     Error::Length { digest: *digest, expected: size, what: "the registry sent more".to_owned() }
 }
@@ -413,13 +437,22 @@ fn credentials(reference: &Reference) -> Result<RegistryAuth, Error> {
     match docker_credential::get_credential(reference.resolve_registry()) {
         Ok(DockerCredential::UsernamePassword(name, password)) => Ok(RegistryAuth::Basic(name, password)),
         Ok(DockerCredential::IdentityToken(token)) => Ok(RegistryAuth::Bearer(token)),
-        Err(
-            CredentialRetrievalError::ConfigNotFound
-            | CredentialRetrievalError::NoCredentialConfigured
-            | CredentialRetrievalError::ConfigReadError,
-        ) => Ok(RegistryAuth::Anonymous),
-        Err(error) => Err(Error::Refused { reference: reference.whole(), source: Box::new(error) }),
+        Err(CredentialRetrievalError::ConfigNotFound | CredentialRetrievalError::NoCredentialConfigured) => {
+            Ok(RegistryAuth::Anonymous)
+        }
+        // The library says the same of a file that is absent and of one that is wrong.
+        Err(CredentialRetrievalError::ConfigReadError) if !docker_configuration().is_some_and(|path| path.exists()) => {
+            Ok(RegistryAuth::Anonymous)
+        }
+        Err(source) => Err(Error::Credentials { registry: reference.resolve_registry().to_owned(), source }),
     }
+}
+
+/// Where the library looks for credentials.
+fn docker_configuration() -> Option<PathBuf> {
+    let dir = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
+    let dir = dir.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".docker")));
+    dir.map(|dir| dir.join("config.json"))
 }
 
 fn proxy(upper: &str, lower: &str) -> Option<String> {

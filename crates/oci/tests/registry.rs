@@ -10,7 +10,7 @@
 
 use kairn_lifecycle::{Architecture, Digest};
 use kairn_oci::{Error, Image, Layout, Options, PackOptions, Registry, pack};
-use kairn_report::{Event, Silent};
+use kairn_report::{Diagnostic as _, Event, Silent};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -38,6 +38,18 @@ enum Manner {
     LiesShort,
     /// Accepts and never answers.
     Silent,
+    /// As it should, with so many pauses that a connection takes long but is never silent for long.
+    Slow,
+    /// Ends each connection somewhere else, and knows no ranges.
+    Erratic,
+    /// Never answers about the manifest.
+    SilentFromTheStart,
+    /// Sends the manifest byte by byte, for ever.
+    Trickles,
+    /// Answers everything with an error of its own.
+    Broken,
+    /// Sends another configuration than the manifest names.
+    WrongConfiguration,
 }
 
 struct Fake {
@@ -79,6 +91,19 @@ fn answer(mut stream: TcpStream, layout: &Layout, image: &Image, manner: Manner,
         format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")
             .into_bytes()
     };
+    match manner {
+        Manner::SilentFromTheStart => return wait(&mut reader),
+        Manner::Broken => return stream.write_all(&head("503 Service Unavailable", "text/plain", 0)).ok(),
+        Manner::Trickles if path.contains("/manifests/") => {
+            stream.write_all(&head("200 OK", "application/vnd.oci.image.manifest.v1+json", 1 << 30)).ok()?;
+            // Ends when the client hangs up.
+            while stream.write_all(b" ").is_ok() {
+                thread::sleep(Duration::from_millis(20));
+            }
+            return None;
+        }
+        _ => {}
+    }
     if path.contains("/manifests/") {
         let bytes = std::fs::read(layout.blob(&image.digest)).ok()?;
         stream.write_all(&head("200 OK", "application/vnd.oci.image.manifest.v1+json", bytes.len())).ok()?;
@@ -89,6 +114,7 @@ fn answer(mut stream: TcpStream, layout: &Layout, image: &Image, manner: Manner,
     };
     let bytes = std::fs::read(layout.blob(&digest)).ok()?;
     if digest == image.config.0 {
+        let bytes = if matches!(manner, Manner::WrongConfiguration) { vec![b' '; bytes.len()] } else { bytes };
         stream.write_all(&head("200 OK", "application/octet-stream", bytes.len())).ok()?;
         return stream.write_all(&bytes).ok();
     }
@@ -123,11 +149,26 @@ fn answer(mut stream: TcpStream, layout: &Layout, image: &Image, manner: Manner,
             stream.write_all(&head("200 OK", octets, half.len())).ok()?;
             stream.write_all(half).ok()
         }
-        Manner::Silent => {
-            let mut rest = Vec::new();
-            reader.read_to_end(&mut rest).ok().map(drop)
+        Manner::Slow => {
+            stream.write_all(&head("200 OK", octets, bytes.len())).ok()?;
+            for part in bytes.chunks(bytes.len() / 8) {
+                thread::sleep(Duration::from_millis(100));
+                stream.write_all(part).ok()?;
+            }
+            Some(())
         }
+        Manner::Erratic => {
+            let limit = 1_000 * (1 + blobs.load(Ordering::SeqCst) % 2);
+            stream.write_all(&head("200 OK", octets, bytes.len())).ok()?;
+            stream.write_all(&bytes[..limit]).ok()
+        }
+        _ => wait(&mut reader),
     }
+}
+
+/// Says nothing until the client hangs up.
+fn wait(reader: &mut impl Read) -> Option<()> {
+    reader.read_to_end(&mut Vec::new()).ok().map(drop)
 }
 
 /// An image whose layer does not compress, some 300 kB.
@@ -154,6 +195,7 @@ fn registry(insecure: &str) -> Registry {
         insecure: vec![insecure.to_owned()],
         connect_timeout: Duration::from_secs(5),
         read_timeout: Duration::from_millis(300),
+        resolve_timeout: Duration::from_secs(3),
         pause: Duration::from_millis(1),
     })
     .unwrap()
@@ -246,11 +288,70 @@ fn a_silent_registry_is_given_up_within_its_time() {
 }
 
 #[test]
+fn a_slow_registry_is_waited_for_as_long_as_bytes_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let start = Instant::now();
+    let (result, requests, ..) = pull(dir.path(), Manner::Slow);
+    result.unwrap();
+    assert_eq!(requests, 1);
+    assert!(start.elapsed() > Duration::from_millis(300), "longer than the silence that ends a connection");
+}
+
+#[test]
+fn a_registry_that_gets_nowhere_new_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let (result, requests, ..) = pull(dir.path(), Manner::Erratic);
+    assert!(matches!(result, Err(Error::GaveUp { .. })), "{result:?}");
+    assert!(requests <= 8, "{requests}");
+}
+
+#[test]
+fn a_registry_that_does_not_describe_the_image_is_named_within_its_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let (layout, image) = sample(dir.path());
+    for manner in [Manner::SilentFromTheStart, Manner::Trickles, Manner::Broken] {
+        let (fake, start) = (serve(&layout, &image, manner), Instant::now());
+        let error = registry_of(&fake).resolve(&format!("{}/test:v1", fake.address), Architecture::Amd64).unwrap_err();
+        assert!(matches!(&error, Error::Unreachable { registry, .. } if *registry == fake.address), "{error:?}");
+        assert_eq!((error.kind().exit_code(), error.hints().len()), (4, 2));
+        assert!(start.elapsed() < Duration::from_secs(30));
+    }
+}
+
+#[test]
+fn a_configuration_with_another_digest_is_refused_before_anything_is_fetched() {
+    let dir = tempfile::tempdir().unwrap();
+    let (layout, image) = sample(dir.path());
+    let fake = serve(&layout, &image, Manner::WrongConfiguration);
+    let reference = format!("{}/test:v1", fake.address);
+    let error = registry_of(&fake).resolve(&reference, Architecture::Amd64).unwrap_err();
+    assert!(matches!(error, Error::Digest { expected, .. } if expected == image.config.0), "{error:?}");
+    assert_eq!((error.kind().exit_code(), error.hints().len()), (4, 2));
+    assert_eq!(fake.requests.load(Ordering::SeqCst), 0);
+    // So is a manifest that is not the one that the reference pins.
+    let fake = serve(&layout, &image, Manner::Honest);
+    let pinned = format!("{}/test@sha256:{}", fake.address, "0".repeat(64));
+    let error = registry_of(&fake).resolve(&pinned, Architecture::Amd64).unwrap_err();
+    assert!(matches!(error, Error::Digest { found, .. } if found == image.digest), "{error:?}");
+}
+
+#[test]
+fn an_image_of_another_architecture_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let (layout, image) = sample(dir.path());
+    let fake = serve(&layout, &image, Manner::Honest);
+    let error = registry_of(&fake).resolve(&format!("{}/test:v1", fake.address), Architecture::Arm64).unwrap_err();
+    assert!(matches!(&error, Error::Architecture { available, .. } if available == "amd64"), "{error:?}");
+    assert_eq!((error.kind().exit_code(), error.hints().len()), (4, 1));
+    assert!(matches!(layout.image(Architecture::Arm64), Err(Error::Architecture { .. })));
+}
+
+#[test]
 fn an_absent_registry_is_named_with_a_hint() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = registry(&port.to_string()).resolve(&format!("{port}/none:v1"), Architecture::Amd64).unwrap_err();
     assert!(matches!(&error, Error::Unreachable { registry, .. } if *registry == port.to_string()), "{error:?}");
-    assert_eq!(kairn_report::Diagnostic::kind(&error), kairn_report::Kind::Environment);
+    assert_eq!((error.kind().exit_code(), error.hints().len()), (4, 2));
 }
 
 struct Killed(Child);
