@@ -7,6 +7,7 @@ use crate::convert::{self, convert};
 use crate::debian::{self, Flavour, Origin, Recipe};
 use crate::manifest::{Manifest, Output};
 use crate::media::{self, DiskImage, ReleaseDir};
+use crate::rootfs::Rootfs;
 use crate::{Error, unpack};
 use kairn_host::sandbox::{SEAL_OUTPUT, SEAL_TREE};
 use kairn_host::{Invocation, Runner, Sandbox};
@@ -203,9 +204,8 @@ impl Build<'_> {
 
     /// Converts the tree, unless it was converted before: a release is a function of the image, whoever seals it.
     fn convert(&self, tree: &Path, origin: Option<&Origin>, sink: &mut dyn Sink) -> Result<BootFacts, Error> {
-        let path = tree.join(paths::BOOT_DIR).join(paths::boot::FACTS);
-        if path.exists() {
-            let text = fs::read(&path).map_err(Error::path("read", &path))?;
+        let path = Path::new(paths::BOOT_DIR).join(paths::boot::FACTS);
+        if let Some(text) = Rootfs::new(tree).read(&path)? {
             sink.event(Event::start("convert", "converting the source"));
             sink.event(Event::skipped("convert", "the source is converted already"));
             return serde_json::from_slice(&text).map_err(|source| Error::Json { path, source });

@@ -72,6 +72,18 @@ pub enum Error {
         /// The source.
         source_text: String,
     },
+    /// The programs to put into the image are for other machines.
+    #[error("`{}` is for {found}, the tree `{}` for {wanted}", .program.display(), .root.display())]
+    ForeignProgram {
+        /// `kairn` or `kairn-init`.
+        program: PathBuf,
+        /// What it is for.
+        found: kairn_lifecycle::Architecture,
+        /// The tree.
+        root: PathBuf,
+        /// What that is for.
+        wanted: kairn_lifecycle::Architecture,
+    },
     /// Kairn has no images for this machine's architecture.
     #[error("Kairn makes images for amd64 and arm64, not for this machine's architecture")]
     Architecture,
@@ -125,17 +137,6 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
-    /// A system call on a path failed.
-    #[error("cannot {action} `{}`", .path.display())]
-    Path {
-        /// What was tried.
-        action: &'static str,
-        /// The object.
-        path: PathBuf,
-        /// The system's answer.
-        #[source]
-        source: io::Error,
-    },
     /// The release's loader is none that a machine may depend on.
     #[error(transparent)]
     Loader(#[from] kairn_firmware::Error),
@@ -145,7 +146,7 @@ pub enum Error {
     /// A format could not be written or read.
     #[error(transparent)]
     Image(#[from] kairn_image::Error),
-    /// A program failed.
+    /// A file operation or a program failed.
     #[error(transparent)]
     Host(#[from] kairn_host::Error),
     /// Sealing failed.
@@ -159,12 +160,8 @@ pub enum Error {
 impl Error {
     /// Makes a function for `map_err` that names action and path.
     pub(crate) fn path(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Path { action, path: path.into(), source }
-    }
-
-    /// The same for system calls by `rustix`.
-    pub(crate) fn errno(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(rustix::io::Errno) -> Self {
-        move |errno| Self::Path { action, path: path.into(), source: errno.into() }
+        let named = kairn_host::Error::path(action, path);
+        move |source| Self::Host(named(source))
     }
 
     /// Names the package when a program of this machine is missing.
@@ -179,14 +176,7 @@ impl Error {
 impl Diagnostic for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::NoKernel { .. }
-            | Self::KernelLacks { .. }
-            | Self::ImageLacks { .. }
-            | Self::NotARoot { .. }
-            | Self::Compressor { .. }
-            | Self::Source { .. }
-            | Self::OutputInUse(_)
-            | Self::BadRelease { .. } => Kind::User,
+            Self::Compressor { .. } | Self::Source { .. } | Self::OutputInUse(_) => Kind::User,
             Self::Loader(error) => error.kind(),
             Self::Disk(error) => error.kind(),
             Self::Image(error) => error.kind(),
@@ -211,18 +201,22 @@ impl Diagnostic for Error {
                 Some(command) => vec![format!("in the image: {command} {}", packages.join(" "))],
                 None => vec![format!("install the packages that Debian calls {}", packages.join(", "))],
             },
+            Self::NotARoot { .. } => vec!["name the root file system of a Linux distribution with systemd".into()],
+            Self::LinkLoop(_) => vec!["correct the links in the image".into()],
+            Self::Module { .. } => vec!["install the kernel's package in the image again".into()],
+            Self::Json { .. } => vec!["run `kairn convert` again as the last step of the image's build".into()],
+            Self::ForeignProgram { wanted, .. } => {
+                vec![format!("run the `kairn` for {wanted}, inside the image's own build: `RUN kairn convert`")]
+            }
+            Self::Source { what, .. } => {
+                vec![format!("{what} is made of oci:, ocifile:, dir:, tar: and debian: sources")]
+            }
             Self::Compressor { .. } => vec!["leave the compressor to conversion, or use `lz4hc,9`".into()],
             Self::OutputInUse(_) => vec!["name a directory that is empty or does not exist yet".into()],
             Self::NoMirror => vec!["add a Debian source to apt's sources and run `apt-get update`".into()],
             Self::NoKeyring(_) => vec!["install the package `debian-archive-keyring`".into()],
             Self::MissingProgram { package, .. } => vec![format!("apt-get install {package}")],
             Self::BadRelease { .. } => vec!["build it again with `kairn build` or `kairn seal`".into()],
-            Self::Path { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                vec!["run the command as root".into()]
-            }
-            Self::Path { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                vec!["free space on that file system".into()]
-            }
             Self::Loader(error) => error.hints(),
             Self::Disk(error) => error.hints(),
             Self::Image(error) => error.hints(),

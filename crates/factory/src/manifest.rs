@@ -3,10 +3,8 @@
 
 use crate::Error;
 use crate::debian::Origin;
-use crate::media::digest;
 use kairn_lifecycle::{Architecture, Blob, Digest, ReleaseId};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
 use std::path::Path;
 
 /// What a build made.
@@ -48,7 +46,7 @@ pub struct Output {
 
 impl Output {
     pub(crate) fn of(dir: &Path, path: &str) -> Result<Self, Error> {
-        Ok(Self { path: path.to_owned(), blob: digest(&dir.join(path))? })
+        Ok(Self { path: path.to_owned(), blob: kairn_seal::blob(&dir.join(path))? })
     }
 }
 
@@ -57,7 +55,6 @@ impl Manifest {
         let mut text =
             serde_json::to_vec_pretty(self).map_err(|source| Error::Json { path: path.to_owned(), source })?;
         text.push(b'\n');
-        fs::write(path, text).map_err(Error::path("write", path))?;
-        File::open(path).and_then(|file| file.sync_all()).map_err(Error::path("sync", path))
+        Ok(kairn_host::files::write_whole(path, &text, 0o644)?)
     }
 }

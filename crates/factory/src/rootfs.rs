@@ -10,6 +10,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
+/// Largest file of a tree that is read whole, in bytes; kernels are far below.
+const LIMIT: u64 = 1 << 30;
 /// As many links as the kernel follows in one path (`MAXSYMLINKS`).
 const MAX_LINKS: usize = 40;
 
@@ -76,14 +78,8 @@ impl Rootfs {
 
     /// Reads a file, links followed; `None` when it is absent.
     pub(crate) fn read(&self, path: impl AsRef<Path>) -> Result<Option<Vec<u8>>, Error> {
-        let path = self.follow(path)?;
-        match fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-                Ok(None)
-            }
-            Err(error) => Err(Error::path("read", path)(error)),
-        }
+        // By links followed here and not by the kernel: container builds may run where `openat2` is not let through.
+        Ok(kairn_host::files::read_regular(&self.follow(path)?, LIMIT)?)
     }
 
     /// Reads a text file, undecodable bytes replaced; `None` when it is absent.

@@ -1,7 +1,7 @@
 //! Sources that already hold a root file system, brought into a directory of our own: the source itself is never changed.
 
 use crate::Error;
-use kairn_host::{Invocation, Runner};
+use kairn_host::{Invocation, Runner, copy_of_tree};
 use kairn_layout::paths;
 use kairn_lifecycle::Architecture;
 use kairn_oci::{Image, Layout};
@@ -17,11 +17,7 @@ const DEADLINE: Duration = Duration::from_secs(1800);
 pub(crate) fn copy_tree(from: &Path, tree: &Path, runner: &Runner, sink: &mut dyn Sink) -> Result<(), Error> {
     fs::create_dir(tree).map_err(Error::path("create", tree))?;
     let from = fs::canonicalize(from).map_err(Error::path("find", from))?;
-    let copy = Invocation::new("cp")
-        .args(["--archive", "--one-file-system", "--no-target-directory", "--"])
-        .arg(from.to_string_lossy())
-        .arg(tree.to_string_lossy())
-        .deadline(DEADLINE);
+    let copy = copy_of_tree(&from, tree, DEADLINE);
     reported("copy", format!("copying `{}`", from.display()), sink, || {
         runner.run(&copy).map_err(Error::needs("coreutils"))
     })

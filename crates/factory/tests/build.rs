@@ -335,3 +335,23 @@ fn a_tree_changed_after_conversion_is_not_sealed() {
     assert!(matches!(&error, kairn_seal::Error::Changed { file, .. } if file.ends_with("cmdline")), "{error}");
     assert!(!dir.path().join("out").exists());
 }
+
+#[test]
+fn a_sealing_that_fails_leaves_its_output_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, options) = (tree(dir.path()), options(dir.path()));
+    kairn_factory::convert::convert(&root, &options, &mut Silent).unwrap();
+    // A tool that writes half of its file and dies, as on a full disk.
+    let tool = dir.path().join("mkfs.erofs");
+    fs::write(&tool, "#!/bin/sh\nfor last; do image=$previous; previous=$last; done\necho half > \"$image\"\nexit 1\n")
+        .unwrap();
+    fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let runner = Runner { overrides: [("mkfs.erofs".to_owned(), tool)].into() };
+    let (absent, empty) = (dir.path().join("absent"), dir.path().join("empty"));
+    fs::create_dir(&empty).unwrap();
+    for out in [&absent, &empty] {
+        kairn_seal::seal(&root, out, &runner, &mut Silent).unwrap_err();
+    }
+    assert!(!absent.exists());
+    assert_eq!(fs::read_dir(&empty).unwrap().count(), 0);
+}

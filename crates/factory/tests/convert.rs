@@ -112,6 +112,7 @@ fn a_kernel_that_cannot_do_it_is_refused_with_every_lack() {
         error.contains("CONFIG_DM_VERITY (the sealed root), CONFIG_EROFS_FS with CONFIG_EROFS_FS_ZIP, or"),
         "{error}"
     );
+    assert!(!root.join("usr/lib/kairn").exists());
     fs::write(root.join(format!("boot/config-{KERNEL}")), CONFIG).unwrap();
     options.compressor = Some("zstd,9".to_owned());
     let error = convert(&root, &options, &mut Vec::new()).unwrap_err();
@@ -149,4 +150,21 @@ fn a_squashfs_root_without_its_program_is_refused_by_name_of_the_package() {
     let error = convert(&root, &options, &mut Vec::new()).unwrap_err();
     assert!(error.to_string().contains("`mksquashfs` (for sealing, since the kernel has no EROFS)"), "{error}");
     assert_eq!(error.hints(), ["in the image: apt-get install --yes --no-install-recommends squashfs-tools"]);
+}
+
+#[test]
+fn a_tree_without_kernel_and_programs_for_other_machines_are_refused_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, options) = (tree(dir.path()), options(dir.path()));
+    let arm = [b"\x7fELF".to_vec(), vec![0; 14], vec![183, 0], vec![0; 44]].concat();
+    fs::write(&options.kairn, arm).unwrap();
+    let error = convert(&root, &options, &mut Vec::new()).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("kairn` is for arm64") && text.contains("for amd64"), "{text}");
+    assert_eq!((error.kind().exit_code(), error.hints().len()), (4, 1));
+    fs::remove_file(root.join(format!("boot/vmlinuz-{KERNEL}"))).unwrap();
+    let error = convert(&root, &options, &mut Vec::new()).unwrap_err();
+    assert!(matches!(error, Error::NoKernel { .. }), "{error}");
+    assert_eq!((error.kind().exit_code(), error.hints().len()), (4, 1));
+    assert!(!root.join("usr/lib/kairn").exists() && !root.join("oem").exists());
 }

@@ -58,21 +58,10 @@ pub enum Error {
         #[source]
         source: kairn_host::Error,
     },
-    /// A system call on a path failed.
-    #[error("cannot {action} `{}`", .path.display())]
-    Path {
-        /// What was tried.
-        action: &'static str,
-        /// The object.
-        path: PathBuf,
-        /// The system's answer.
-        #[source]
-        source: io::Error,
-    },
     /// The stub or another file has not the format it should have.
     #[error(transparent)]
     Image(#[from] kairn_image::Error),
-    /// A program failed.
+    /// A file operation or a program failed.
     #[error(transparent)]
     Host(#[from] kairn_host::Error),
 }
@@ -80,18 +69,15 @@ pub enum Error {
 impl Error {
     /// Makes a function for `map_err` that names action and path.
     pub(crate) fn path(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Path { action, path: path.into(), source }
-    }
-
-    pub(crate) fn errno(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(rustix::io::Errno) -> Self {
-        move |errno| Self::Path { action, path: path.into(), source: errno.into() }
+        let named = kairn_host::Error::path(action, path);
+        move |source| Self::Host(named(source))
     }
 }
 
 impl Diagnostic for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::NotConverted { .. } | Self::OutputInUse(_) => Kind::User,
+            Self::OutputInUse(_) => Kind::User,
             Self::Image(error) => error.kind(),
             Self::Host(error) => error.kind(),
             _ => Kind::Environment,
@@ -107,12 +93,6 @@ impl Diagnostic for Error {
             Self::OutputInUse(_) => vec!["name a directory that is empty or does not exist yet".into()],
             Self::MissingProgram { package, .. } => {
                 vec![format!("install the package `{package}` in the image and run `kairn convert` again")]
-            }
-            Self::Path { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
-                vec!["run the command as root, or rootless through `kairn build`".into()]
-            }
-            Self::Path { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
-                vec!["free space on the file system of the output directory".into()]
             }
             Self::Image(error) => error.hints(),
             Self::Host(error) => error.hints(),

@@ -10,6 +10,7 @@ mod tree;
 mod uki;
 
 pub use error::Error;
+pub use tree::blob;
 
 use kairn_host::Runner;
 use kairn_layout::{Bytes, paths};
@@ -33,23 +34,46 @@ pub fn seal(tree: &Path, output: &Path, runner: &Runner, sink: &mut dyn Sink) ->
         tree::check_mount_points(tree)?;
         Ok(facts)
     })?;
-    claim(output)?;
+    let made = claim(output)?;
+    let release = fill(tree, &facts, output, runner, sink);
+    if release.is_err() {
+        clear(output, made, sink);
+    }
+    release
+}
+
+/// Makes the release in an empty directory.
+fn fill(tree: &Path, facts: &BootFacts, output: &Path, runner: &Runner, sink: &mut dyn Sink) -> Result<Release, Error> {
     let unpacked =
         step(sink, "clamp-times", "setting file times".to_owned(), |_| tree::clamp_times(tree, facts.epoch))?;
     let root = step(sink, "root-image", format!("making the root image of {unpacked}"), |_| {
-        root::make(tree, &output.join(paths::release::ROOT), &facts, runner)
+        root::make(tree, &output.join(paths::release::ROOT), facts, runner)
     })?;
     let root = step(sink, "hash-tree", format!("hashing the root image ({})", root.size), |_| {
         hash_tree(output, facts.root_format, root)
     })?;
     let cmdline = cmdline(tree, &root)?;
     let uki = step(sink, "kernel-image", "assembling the kernel image".to_owned(), |_| {
-        uki::assemble(tree, &facts, &cmdline, &root, &output.join(paths::release::UKI))
+        uki::assemble(tree, facts, &cmdline, &root, &output.join(paths::release::UKI))
     })?;
-    let loader = copy(&tree.join(paths::BOOT_DIR).join(paths::boot::LOADER), &output.join(paths::release::LOADER))?;
-    let release = describe(&facts, unpacked, root, uki, loader, cmdline);
+    let loader = write(&output.join(paths::release::LOADER), &tree::boot_file(tree, paths::boot::LOADER)?)?;
+    let release = describe(facts, unpacked, root, uki, loader, cmdline);
     write_last(output, &release)?;
     Ok(release)
+}
+
+/// Takes away what a failed sealing left, so that the same command can be run again. What went wrong here is one more thing to know and
+/// not the error.
+fn clear(output: &Path, made: bool, sink: &mut dyn Sink) {
+    let files = || -> std::io::Result<()> {
+        for entry in fs::read_dir(output)? {
+            fs::remove_file(entry?.path())?;
+        }
+        if made { fs::remove_dir(output) } else { Ok(()) }
+    };
+    if let Err(error) = files() {
+        sink.event(Event::warning(format!("`{}` keeps files of the failed sealing: {error}", output.display())));
+    }
 }
 
 /// Reports the beginning and the end of a step.
@@ -73,10 +97,11 @@ fn step<T>(
 }
 
 /// Makes the output directory, or takes an empty one.
-fn claim(output: &Path) -> Result<(), Error> {
+fn claim(output: &Path) -> Result<bool, Error> {
+    let made = !output.exists();
     fs::create_dir_all(output).map_err(Error::path("create", output))?;
     match fs::read_dir(output).map_err(Error::path("list", output))?.next() {
-        None => Ok(()),
+        None => Ok(made),
         Some(_) => Err(Error::OutputInUse(output.to_owned())),
     }
 }
@@ -90,12 +115,10 @@ fn hash_tree(output: &Path, format: RootFormat, image: Blob) -> Result<RootImage
     let tree_path = output.join(paths::release::VERITY);
     let data = File::open(&image_path).map_err(Error::path("open", &image_path))?;
     let built = kairn_image::verity::build(data, &salt)?;
-    let mut file = File::create(&tree_path).map_err(Error::path("create", &tree_path))?;
-    file.write_all(&built.bytes).and_then(|()| file.sync_all()).map_err(Error::path("write", &tree_path))?;
     Ok(RootImage {
         format,
         image,
-        verity: Blob { size: Bytes(built.bytes.len() as u64), sha256: Digest::of(&built.bytes) },
+        verity: write(&tree_path, &built.bytes)?,
         root_hash: Digest(built.root_hash),
         salt: hex::encode(salt),
         data_blocks: built.data_blocks,
@@ -104,8 +127,9 @@ fn hash_tree(output: &Path, format: RootFormat, image: Blob) -> Result<RootImage
 
 /// Appends the tokens of the root to the image's template.
 fn cmdline(tree: &Path, root: &RootImage) -> Result<String, Error> {
+    let bytes = tree::boot_file(tree, paths::boot::CMDLINE)?;
     let path = tree.join(paths::BOOT_DIR).join(paths::boot::CMDLINE);
-    let template = fs::read_to_string(&path).map_err(Error::path("read", &path))?;
+    let template = String::from_utf8(bytes).map_err(|error| Error::path("read", path)(std::io::Error::other(error)))?;
     let words: Vec<&str> = template.split_whitespace().collect();
     Ok(format!(
         "{} kairn.root={} kairn.blocks={} kairn.salt={} kairn.format={}",
@@ -117,11 +141,11 @@ fn cmdline(tree: &Path, root: &RootImage) -> Result<String, Error> {
     ))
 }
 
-fn copy(from: &Path, to: &Path) -> Result<Blob, Error> {
-    fs::copy(from, to).map_err(Error::path("copy", from))?;
-    File::open(to).and_then(|file| file.sync_all()).map_err(Error::path("sync", to))?;
-    let (size, sha256) = tree::digest_file(to)?;
-    Ok(Blob { size: Bytes(size), sha256 })
+/// Writes a file of the release.
+fn write(path: &Path, content: &[u8]) -> Result<Blob, Error> {
+    let mut file = File::create(path).map_err(Error::path("create", path))?;
+    file.write_all(content).and_then(|()| file.sync_all()).map_err(Error::path("write", path))?;
+    Ok(Blob { size: Bytes(content.len() as u64), sha256: Digest::of(content) })
 }
 
 fn describe(facts: &BootFacts, unpacked: Bytes, root: RootImage, uki: Blob, loader: Blob, cmdline: String) -> Release {
@@ -142,11 +166,7 @@ fn describe(facts: &BootFacts, unpacked: Bytes, root: RootImage, uki: Blob, load
 
 fn write_last(output: &Path, release: &Release) -> Result<(), Error> {
     let path = output.join(paths::release::DESCRIPTION);
-    let partial = output.join(format!(".{}.partial", paths::release::DESCRIPTION));
     let mut text = serde_json::to_vec_pretty(release).map_err(|error| Error::path("describe", &path)(error.into()))?;
     text.push(b'\n');
-    let mut file = File::create(&partial).map_err(Error::path("create", &partial))?;
-    file.write_all(&text).and_then(|()| file.sync_all()).map_err(Error::path("write", &partial))?;
-    fs::rename(&partial, &path).map_err(Error::path("rename", &partial))?;
-    File::open(output).and_then(|dir| dir.sync_all()).map_err(Error::path("sync", output))
+    Ok(kairn_host::files::write_whole(&path, &text, 0o644)?)
 }

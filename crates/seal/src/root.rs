@@ -3,7 +3,7 @@
 //! Invariant: the image is a function of the tree and of what conversion found; kernel and initramfs stay out of it, since they
 //! travel in the kernel image, and so does what lies where the running system mounts.
 
-use crate::{Error, tree::EMPTY, tree::digest_file};
+use crate::{Error, blob, tree::EMPTY};
 use kairn_host::{Invocation, Runner};
 use kairn_layout::{Bytes, paths};
 use kairn_lifecycle::{Blob, BootFacts, RootFormat};
@@ -37,8 +37,7 @@ pub(crate) fn make(tree: &Path, image: &Path, facts: &BootFacts, runner: &Runner
         });
     }
     pad(image)?;
-    let (size, sha256) = digest_file(image)?;
-    Ok(Blob { size: Bytes(size), sha256 })
+    blob(image)
 }
 
 fn erofs(tree: &Path, image: &Path, facts: &BootFacts) -> Result<Invocation, Error> {

@@ -4,13 +4,12 @@
 //! image gives the same root image.
 
 use crate::Error;
+use kairn_host::files::{measure, read_in_tree};
 use kairn_layout::{Bytes, paths};
-use kairn_lifecycle::{BootFacts, Digest};
+use kairn_lifecycle::{Blob, BootFacts, Digest};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
-use sha2::Digest as _;
 use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
-use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -18,14 +17,20 @@ use std::path::{Path, PathBuf};
 /// leave traces there.
 pub(crate) const EMPTY: [&str; 5] = ["proc", "sys", "dev", "run", "tmp"];
 
+/// Largest boot file that is read, in bytes: a kernel with an initramfs of many drivers has a tenth of it.
+const LIMIT: u64 = 1 << 30;
+
+/// Reads a file of the boot directory.
+pub(crate) fn boot_file(tree: &Path, name: &str) -> Result<Vec<u8>, Error> {
+    let file = format!("{}/{name}", paths::BOOT_DIR);
+    let bytes = read_in_tree(tree, Path::new(&file), LIMIT)?;
+    bytes.ok_or_else(|| Error::NotConverted { tree: tree.to_owned(), missing: file })
+}
+
 /// Reads `boot.json` and checks every boot file that it names.
 pub(crate) fn read_facts(tree: &Path) -> Result<BootFacts, Error> {
     let file = format!("{}/{}", paths::BOOT_DIR, paths::boot::FACTS);
-    let path = tree.join(&file);
-    let text = fs::read(&path).map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => Error::NotConverted { tree: tree.to_owned(), missing: file.clone() },
-        _ => Error::Path { action: "read", path: path.clone(), source },
-    })?;
+    let text = boot_file(tree, paths::boot::FACTS)?;
     let facts: BootFacts =
         serde_json::from_slice(&text).map_err(|source| Error::Facts { file: file.clone(), source })?;
     if facts.format != 1 {
@@ -33,11 +38,8 @@ pub(crate) fn read_facts(tree: &Path) -> Result<BootFacts, Error> {
     }
     for (name, blob) in &facts.files {
         let file = format!("{}/{name}", paths::BOOT_DIR);
-        let found = match digest_file(&tree.join(&file)) {
-            Ok((_, digest)) => digest.to_string(),
-            Err(Error::Path { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => "no file".to_owned(),
-            Err(other) => return Err(other),
-        };
+        let bytes = read_in_tree(tree, Path::new(&file), LIMIT)?;
+        let found = bytes.map_or_else(|| "no file".to_owned(), |bytes| Digest::of(&bytes).to_string());
         if found != blob.sha256.to_string() {
             return Err(Error::Changed { file, expected: blob.sha256.to_string(), found });
         }
@@ -46,18 +48,13 @@ pub(crate) fn read_facts(tree: &Path) -> Result<BootFacts, Error> {
 }
 
 /// Computes size and digest of a file.
-pub(crate) fn digest_file(path: &Path) -> Result<(u64, Digest), Error> {
+///
+/// # Errors
+/// It cannot be read.
+pub fn blob(path: &Path) -> Result<Blob, Error> {
     let mut file = File::open(path).map_err(Error::path("open", path))?;
-    let mut hash = sha2::Sha256::new();
-    let mut buffer = vec![0; 1 << 18];
-    let mut size = 0_u64;
-    loop {
-        let read = file.read(&mut buffer).map_err(Error::path("read", path))?;
-        let Some(chunk) = buffer.get(..read).filter(|chunk| !chunk.is_empty()) else { break };
-        hash.update(chunk);
-        size += read as u64;
-    }
-    Ok((size, Digest(hash.finalize().into())))
+    let (size, sha256) = measure(&mut file).map_err(Error::path("read", path))?;
+    Ok(Blob { size: Bytes(size), sha256: Digest(sha256) })
 }
 
 /// Fails when a mount point is absent: nothing can be made in the image later.
@@ -100,7 +97,8 @@ fn set_time(path: &Path, metadata: &Metadata, wanted: i64) -> Result<(), Error> 
     }
     let time = Timespec { tv_sec: wanted, tv_nsec: 0 };
     let times = Timestamps { last_access: time, last_modification: time };
-    utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(Error::errno("set the time of", path))
+    let set = utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW);
+    set.map_err(|errno| Error::path("set the time of", path)(errno.into()))
 }
 
 #[cfg(test)]

@@ -1,10 +1,8 @@
 //! The unified kernel image: stub, os-release, command line, kernel version, initramfs and kernel in one PE file.
 
-use crate::{Error, tree::digest_file};
-use kairn_layout::{Bytes, paths};
+use crate::{Error, tree::boot_file, write};
+use kairn_layout::paths;
 use kairn_lifecycle::{Blob, BootFacts, ReleaseId, RootImage};
-use std::fs::{self, File};
-use std::io::Write;
 use std::path::Path;
 
 /// Assembles the image and writes it.
@@ -15,13 +13,9 @@ pub(crate) fn assemble(
     root: &RootImage,
     output: &Path,
 ) -> Result<Blob, Error> {
-    let read = |name: &str| {
-        let path = tree.join(paths::BOOT_DIR).join(name);
-        fs::read(&path).map_err(Error::path("read", &path))
-    };
-    let stub = read(paths::boot::STUB)?;
-    let kernel = read(paths::boot::KERNEL)?;
-    let initramfs = read(paths::boot::INITRAMFS)?;
+    let stub = boot_file(tree, paths::boot::STUB)?;
+    let kernel = boot_file(tree, paths::boot::KERNEL)?;
+    let initramfs = boot_file(tree, paths::boot::INITRAMFS)?;
     let os_release = os_release(facts, ReleaseId::of_root_hash(&root.root_hash));
     let image = kairn_image::uki::assemble(
         &stub,
@@ -33,10 +27,7 @@ pub(crate) fn assemble(
             linux: &kernel,
         },
     )?;
-    let mut file = File::create(output).map_err(Error::path("create", output))?;
-    file.write_all(&image).and_then(|()| file.sync_all()).map_err(Error::path("write", output))?;
-    let (size, sha256) = digest_file(output)?;
-    Ok(Blob { size: Bytes(size), sha256 })
+    write(output, &image)
 }
 
 /// Renders `.osrel`, from which loaders take the title and sort order of an entry.

@@ -8,7 +8,7 @@ use kairn_host::Content;
 use serde::Serialize;
 use std::fmt;
 use std::fs::{self, File, Permissions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -73,7 +73,12 @@ pub(crate) fn apply(tree: &Rootfs, action: &Action) -> Result<bool, Error> {
         Action::Link { path, target } => link(tree, path, target),
         Action::Remove { path } => {
             let path = tree.at(path)?;
-            let Ok(metadata) = fs::symlink_metadata(&path) else { return Ok(false) };
+            let metadata = match fs::symlink_metadata(&path) {
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                    return Ok(false);
+                }
+                found => found.map_err(Error::path("examine", &path))?,
+            };
             let removed = if metadata.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
             removed.map_err(Error::path("remove", &path))?;
             Ok(true)
@@ -122,7 +127,12 @@ fn write(tree: &Rootfs, path: &Path, content: &[u8], mode: u32) -> Result<bool, 
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".kairn-partial");
     let partial = path.with_file_name(name);
-    let written = File::create(&partial).and_then(|mut file| {
+    // What lies under that name is of an interrupted conversion, or a link by which a hostile image would have a file outside written.
+    match fs::remove_file(&partial) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::path("remove", &partial)(error)),
+        _ => {}
+    }
+    let written = File::create_new(&partial).and_then(|mut file| {
         file.write_all(content)?;
         file.set_permissions(Permissions::from_mode(mode))
     });
@@ -142,4 +152,26 @@ fn link(tree: &Rootfs, path: &Path, target: &str) -> Result<bool, Error> {
     }
     symlink(target, &path).map_err(Error::path("link", &path))?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_link_of_a_tree_has_a_file_outside_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("tree");
+        fs::create_dir_all(root.join("usr/bin")).unwrap();
+        let outside = dir.path().join("outside");
+        fs::write(&outside, "kept").unwrap();
+        for name in ["usr/bin/kairn", "usr/bin/kairn.kairn-partial", "etc"] {
+            symlink(&outside, root.join(name)).unwrap();
+        }
+        let tree = Rootfs::new(&root);
+        let content = Content(b"new".to_vec());
+        assert!(apply(&tree, &Action::Write { path: "usr/bin/kairn".into(), content, mode: 0o755 }).unwrap());
+        assert_eq!(fs::read_to_string(root.join("usr/bin/kairn")).unwrap(), "new");
+        assert_eq!(fs::read_to_string(outside).unwrap(), "kept");
+    }
 }

@@ -139,21 +139,27 @@ pub(crate) const BOOT_FILES: Needed =
 pub(crate) fn architecture(tree: &Rootfs) -> Result<Architecture, Error> {
     for name in ["systemctl", "sh", "mount", "mke2fs"] {
         let Some(path) = tree.program(name)? else { continue };
-        let mut header = [0_u8; 20];
-        let read = File::open(&path).and_then(|mut file| file.read_exact(&mut header));
-        match (read, header) {
-            // e_machine, ELF specification "ELF header": 62 is EM_X86_64, 183 is EM_AARCH64.
-            (Ok(()), [0x7f, b'E', b'L', b'F', _, _, _, _, _, _, _, _, _, _, _, _, _, _, 62, 0]) => {
-                return Ok(Architecture::Amd64);
-            }
-            (Ok(()), [0x7f, b'E', b'L', b'F', _, _, _, _, _, _, _, _, _, _, _, _, _, _, 183, 0]) => {
-                return Ok(Architecture::Arm64);
-            }
-            // A script or a foreign format says nothing; the next program may.
-            _ => {}
+        let mut header = Vec::new();
+        let read = File::open(&path).and_then(|file| file.take(ELF_HEADER).read_to_end(&mut header));
+        // A script or a foreign format says nothing; the next program may.
+        if let Some(found) = read.ok().and_then(|_| architecture_of(&header)) {
+            return Ok(found);
         }
     }
     Err(Error::NotARoot { root: tree.root().to_owned(), why: "none of its programs is for amd64 or arm64".to_owned() })
+}
+
+/// As much of a program as [`architecture_of`] looks at.
+const ELF_HEADER: u64 = 20;
+
+/// Says which machines a program is for; `None` when it is no program, or for others.
+pub(crate) fn architecture_of(program: &[u8]) -> Option<Architecture> {
+    // e_machine, ELF specification "ELF header": 62 is EM_X86_64, 183 is EM_AARCH64.
+    match (program.get(..4)?, program.get(18..20)?) {
+        (b"\x7fELF", [62, 0]) => Some(Architecture::Amd64),
+        (b"\x7fELF", [183, 0]) => Some(Architecture::Arm64),
+        _ => None,
+    }
 }
 
 /// Reads `NAME=value` lines with the shell's quotes (os-release(5)).

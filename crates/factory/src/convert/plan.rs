@@ -81,7 +81,8 @@ fn make(root: &Path, options: &Options, sink: &mut dyn Sink) -> Result<Plan, Err
 
     let (stub, loader) = find_boot_files(&tree, &distribution, architecture, root_format)?;
     let epoch = epoch(&tree, &kernel, options)?;
-    let init = fs::read(&options.init).map_err(Error::path("read", &options.init))?;
+    let init = program(&options.init, root, architecture)?;
+    let kairn = program(&options.kairn, root, architecture)?;
     let boot = boot_files(&tree, &kernel, options, stub, loader, |kernel_release| {
         sink.event(Event::start("initramfs", format!("making the initramfs for {kernel_release}")));
         let made = modules.build(&tree, kernel_release, &selection, &init, epoch);
@@ -121,8 +122,19 @@ fn make(root: &Path, options: &Options, sink: &mut dyn Sink) -> Result<Plan, Err
             .collect(),
         epoch,
     };
-    let actions = actions(&tree, &distribution, &kernel, options, init, boot, &facts)?;
+    let actions = actions(&tree, &distribution, &kernel, [kairn, init], boot, &facts)?;
     Ok(Plan { facts, actions, warnings })
+}
+
+/// Reads a program that goes into the image; one for other machines would only be found out by a machine that does not boot.
+fn program(path: &Path, root: &Path, wanted: Architecture) -> Result<Vec<u8>, Error> {
+    let bytes = fs::read(path).map_err(Error::path("read", path))?;
+    match distribution::architecture_of(&bytes) {
+        Some(found) if found != wanted => {
+            Err(Error::ForeignProgram { program: path.to_owned(), found, root: root.to_owned(), wanted })
+        }
+        _ => Ok(bytes),
+    }
 }
 
 /// Finds stub and loader, and all programs; reports everything that is missing at once.
@@ -233,8 +245,7 @@ fn actions(
     tree: &Rootfs,
     distribution: &Distribution,
     kernel: &Kernel,
-    options: &Options,
-    init: Vec<u8>,
+    [kairn, init]: [Vec<u8>; 2],
     boot: BootFiles,
     facts: &BootFacts,
 ) -> Result<Vec<Action>, Error> {
@@ -247,7 +258,6 @@ fn actions(
     for (name, bytes) in boot.files {
         actions.push(write(&Path::new(paths::BOOT_DIR).join(name), bytes, 0o644));
     }
-    let kairn = fs::read(&options.kairn).map_err(Error::path("read", &options.kairn))?;
     actions.push(write(Path::new(paths::KAIRN), kairn, 0o755));
     actions.push(Action::Link { path: "usr/bin/kairos-agent".into(), target: "kairn".to_owned() });
     actions.push(write(Path::new("usr/lib/kairn/kairn-init"), init, 0o755));

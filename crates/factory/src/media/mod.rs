@@ -11,10 +11,9 @@ pub use raw::{DiskImage, FIRST_BOOT};
 
 use crate::Error;
 use kairn_layout::paths;
-use kairn_lifecycle::{Blob, Release, RootFormat};
+use kairn_lifecycle::{Blob, Release, ReleaseId, RootFormat};
 use sha2::Digest as _;
 use std::fs::{self, File};
-use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
@@ -50,6 +49,12 @@ impl ReleaseDir {
             (paths::release::LOADER, release.loader.file),
         ] {
             check(path, name, blob)?;
+        }
+        if release.id != ReleaseId::of_root_hash(&release.root.root_hash) {
+            return Err(Error::BadRelease {
+                path: path.to_owned(),
+                why: "its name is not that of its root hash".to_owned(),
+            });
         }
         Ok(Self { path: path.to_owned(), release })
     }
@@ -99,27 +104,12 @@ impl ReleaseDir {
 fn check(dir: &Path, name: &str, blob: Blob) -> Result<(), Error> {
     let path = dir.join(name);
     let bad = |why: String| Error::BadRelease { path: dir.to_owned(), why };
-    let found = match digest(&path) {
-        Ok(found) => found,
-        Err(Error::Path { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-            return Err(bad(format!("it has no {name}")));
-        }
-        Err(other) => return Err(other),
-    };
-    if found == blob { Ok(()) } else { Err(bad(format!("{name} is not the file that its description names"))) }
-}
-
-/// Computes size and digest of a file.
-pub(crate) fn digest(path: &Path) -> Result<Blob, Error> {
-    let mut file = File::open(path).map_err(Error::path("open", path))?;
-    let mut hash = sha2::Sha256::new();
-    let mut buffer = vec![0; 1 << 18];
-    let mut size = 0_u64;
-    loop {
-        let read = file.read(&mut buffer).map_err(Error::path("read", path))?;
-        let Some(chunk) = buffer.get(..read).filter(|chunk| !chunk.is_empty()) else { break };
-        hash.update(chunk);
-        size += read as u64;
+    if !path.exists() {
+        return Err(bad(format!("it has no {name}")));
     }
-    Ok(Blob { size: kairn_layout::Bytes(size), sha256: kairn_lifecycle::Digest(hash.finalize().into()) })
+    if kairn_seal::blob(&path)? == blob {
+        Ok(())
+    } else {
+        Err(bad(format!("{name} is not the file that its description names")))
+    }
 }

@@ -22,7 +22,7 @@ pub(crate) fn copy_into(from: &Path, disk: &File, disk_path: &Path, offset: u64)
         let data = match rustix::fs::seek(&source, rustix::fs::SeekFrom::Data(at)) {
             Ok(data) => data,
             Err(rustix::io::Errno::NXIO) => break,
-            Err(errno) => return Err(Error::errno("seek in", from)(errno)),
+            Err(errno) => return Err(Error::path("seek in", from)(errno.into())),
         };
         at = data - data % BLOCK as u64;
         source.seek(SeekFrom::Start(at)).map_err(Error::path("seek in", from))?;
