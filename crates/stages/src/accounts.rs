@@ -1,11 +1,11 @@
-//! Users, groups, passwords and keys.
+//! Users, groups and passwords.
 //!
 //! `/etc` starts afresh at each boot while homes persist: a user without a number takes that of its home's owner, so that it is the
 //! same one after a reboot.
 
 use crate::table::Table;
-use crate::{Context, Error, files};
-use kairn_config::{Group, Mode, SshKey, User};
+use crate::{Context, Error, keys};
+use kairn_config::{Group, User};
 use kairn_host::files as host_files;
 use kairn_report::{Event, Sink};
 use rustix::fs::{FlockOperation, fcntl_lock};
@@ -140,7 +140,7 @@ pub fn ensure_user(context: &Context, user: &User, sink: &mut dyn Sink) -> Resul
         changed |= make_home(context, name)?;
     }
     if !user.keys.is_empty() {
-        changed |= ensure_keys(context, name, &user.keys, sink)?;
+        changed |= keys::ensure(context, name, &user.keys, sink)?;
     }
     Ok(changed)
 }
@@ -209,13 +209,13 @@ fn hashed(name: &str, password: &str, old: &str) -> Result<String, Error> {
 }
 
 /// Where a user lives and as whom.
-struct Home {
-    path: PathBuf,
-    uid: u32,
-    gid: u32,
+pub(crate) struct Home {
+    pub(crate) path: PathBuf,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
-fn home(context: &Context, name: &str) -> Result<Home, Error> {
+pub(crate) fn home(context: &Context, name: &str) -> Result<Home, Error> {
     let found = kairn_host::identity::user(&context.root, name)?;
     let user = found.ok_or_else(|| Error::NoAccount { kind: "user", name: name.to_owned() })?;
     Ok(Home { path: user.home, uid: user.uid, gid: user.gid })
@@ -256,50 +256,10 @@ fn copy_tree(from: &Path, to: &Path, home: &Home) -> Result<(), Error> {
     Ok(())
 }
 
-/// Adds keys to a user's `authorized_keys`; says whether any was missing.
-pub fn ensure_keys(context: &Context, name: &str, keys: &[SshKey], sink: &mut dyn Sink) -> Result<bool, Error> {
-    let home = home(context, name)?;
-    let dir = context.at(&home.path).join(".ssh");
-    let path = dir.join("authorized_keys");
-    // The user owns both: a link would make root hand `/etc` over, or copy `/etc/shadow` to where the user reads it.
-    files::refuse_link(&dir, "a directory")?;
-    files::refuse_link(&path, "a file")?;
-    let before = host_files::read_text_if_any(&path)?.unwrap_or_default();
-    let mut text = before.clone();
-    for key in keys {
-        match key {
-            SshKey::Remote(from) => {
-                sink.event(Event::warning(format!(
-                    "keys of `{name}` from `{from}`: fetching keys is not supported yet"
-                )));
-            }
-            SshKey::Line(line) if text.lines().any(|present| present == line) => {}
-            SshKey::Line(line) => {
-                if !text.is_empty() && !text.ends_with('\n') {
-                    text.push('\n');
-                }
-                text.push_str(line);
-                text.push('\n');
-            }
-        }
-    }
-    if text == before {
-        return Ok(false);
-    }
-    if !dir.exists() {
-        host_files::make_dir(&dir, 0o700)?;
-    }
-    let owner = (Some(home.uid), Some(home.gid));
-    files::settle(&dir, Some(Mode(0o700)), owner.0, owner.1)?;
-    host_files::write_whole(&path, text.as_bytes(), 0o600)?;
-    files::settle(&path, Some(Mode(0o600)), owner.0, owner.1)?;
-    Ok(true)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kairn_config::TemplateValues;
+    use kairn_config::{SshKey, TemplateValues};
     use kairn_report::Secret;
 
     fn root() -> (tempfile::TempDir, Context) {
@@ -380,8 +340,21 @@ mod tests {
         assert_eq!(fs::read_to_string(home.join("link/deep/x")).unwrap(), "1");
         fs::remove_dir_all(home.join(".ssh")).unwrap();
         std::os::unix::fs::symlink("../../etc", home.join(".ssh")).unwrap();
-        let refused = ensure_keys(&context, "ann", &user("ann").keys, &mut Vec::new());
+        let refused = keys::ensure(&context, "ann", &user("ann").keys, &mut Vec::new());
         assert!(matches!(refused, Err(Error::InTheWay { found: "a link", .. })), "{refused:?}");
+        assert!(!dir.path().join("etc/authorized_keys").exists());
+        // Nor does a link in the place of the file, or a pipe, which would hold the boot.
+        fs::remove_file(home.join(".ssh")).unwrap();
+        fs::create_dir(home.join(".ssh")).unwrap();
+        let file = home.join(".ssh/authorized_keys");
+        std::os::unix::fs::symlink("../../../etc/shadow", &file).unwrap();
+        let refused = keys::ensure(&context, "ann", &user("ann").keys, &mut Vec::new());
+        assert!(matches!(refused, Err(Error::InTheWay { found: "a link", .. })), "{refused:?}");
+        fs::remove_file(&file).unwrap();
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600));
+        rustix::fs::mknodat(rustix::fs::CWD, &file, kind, mode, 0).unwrap();
+        let refused = keys::ensure(&context, "ann", &user("ann").keys, &mut Vec::new());
+        assert!(matches!(refused, Err(Error::InTheWay { found: "no regular file", .. })), "{refused:?}");
     }
 
     #[test]

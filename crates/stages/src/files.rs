@@ -56,14 +56,6 @@ pub fn follow(context: &Context, path: PathBuf) -> Result<PathBuf, Error> {
     Err(Error::InTheWay { path, found: "a link that leads in a circle", wanted: "a file" })
 }
 
-/// Refuses a link where a person who owns the directory could have put one to lead the machine astray.
-pub fn refuse_link(path: &Path, wanted: &'static str) -> Result<(), Error> {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_symlink() => Err(Error::InTheWay { path: path.into(), found: "a link", wanted }),
-        _ => Ok(()),
-    }
-}
-
 /// Replaces a file's content atomically, keeping the owner of the one that it replaces.
 pub fn write_if_other(path: &Path, content: &[u8], mode: u32, before: Option<&Metadata>) -> Result<bool, Error> {
     if let Some(before) = before

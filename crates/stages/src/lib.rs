@@ -10,6 +10,7 @@ mod environment;
 mod error;
 mod files;
 mod hostname;
+mod keys;
 mod load;
 mod run;
 mod shell;

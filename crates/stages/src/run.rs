@@ -1,6 +1,6 @@
 //! Runs the steps of a plan in their order and keeps what became of each.
 
-use crate::{Context, Error, accounts, environment, files, hostname, shell};
+use crate::{Context, Error, accounts, environment, files, hostname, keys, shell};
 use kairn_config::{Action, Condition, Diagnostic, Document, PlannedStep, Severity, UnitVerb, Work, plan, validate};
 use kairn_report::{Event, Report, Sink};
 use serde::Serialize;
@@ -136,7 +136,7 @@ fn perform(action: &Action, context: &Context, sink: &mut dyn Sink) -> Result<Ef
         Work::Program(words) => shell::run_words(words.reveal(), context, sink)?,
         Work::Hostname(template) => hostname::set(context, &template.render(&context.values)?)?,
         Work::User(user) => accounts::ensure_user(context, user, sink)?,
-        Work::AuthorizedKeys { user, keys } => accounts::ensure_keys(context, user, keys, sink)?,
+        Work::AuthorizedKeys { user, keys } => keys::ensure(context, user, keys, sink)?,
         Work::Unit { verb: UnitVerb::Start, .. } if !shell::systemd_runs(context) => {
             return Ok(Effect::Skipped("systemd does not run yet".into()));
         }
@@ -192,6 +192,8 @@ mod tests {
         let result = run(&[Document::parse("a.yaml", text)], "boot", &context(dir.path()), &mut events);
         assert!(dir.path().join("a").exists());
         assert_eq!(result.failures(), 1);
+        let said = serde_json::to_value(&result.diagnostics).unwrap();
+        assert_eq!((said[0]["severity"].as_str(), said[0]["span"]["source"].as_str()), (Some("error"), Some("a.yaml")));
         let told = |event: &Event| matches!(event, Event::Warning { text } if text.starts_with("a.yaml:5:11: error"));
         assert!(events.iter().any(told), "{events:?}");
     }
@@ -214,5 +216,10 @@ mod tests {
         assert_eq!(result.failures(), 1);
         assert!(dir.path().join("b").exists() && dir.path().join("c").exists());
         assert!(events.iter().any(|event| matches!(event, Event::End { outcome: kairn_report::Outcome::Failed(why), .. } if why.contains("a.yaml:5:"))), "{events:?}");
+        // The form that `kairn status` reads.
+        let json = serde_json::to_value(&result).unwrap();
+        let action = json.pointer("/steps/0/actions/0").unwrap();
+        assert_eq!((action["result"].as_str(), action["label"].is_string()), (Some("failed"), true), "{json}");
+        assert!(action["reason"].is_string());
     }
 }
