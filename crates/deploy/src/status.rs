@@ -123,17 +123,21 @@ fn failed_stages(root: &Path) -> Result<Vec<String>, Error> {
     Ok(failed)
 }
 
-/// Walks a result: any object with `"outcome": "failed"` is a failed step, whatever else the stage runner writes around it.
+/// Walks a result as the stage runner writes it: an object with `"result": "failed"` is a failed action, one with `"severity": "error"` a
+/// fault of a file.
 fn collect_failures(value: &serde_json::Value, stage: &str, failed: &mut Vec<String>) {
     match value {
         serde_json::Value::Object(map) => {
-            if map.get("outcome").and_then(serde_json::Value::as_str) == Some("failed") {
-                let word = |key: &str| map.get(key).and_then(serde_json::Value::as_str);
-                let step = word("step").or_else(|| word("name")).unwrap_or("a step");
-                failed.push(format!("stage {stage}: {step}: {}", word("reason").unwrap_or("failed")));
-                return;
+            let word = |key: &str| map.get(key).and_then(serde_json::Value::as_str);
+            if word("result") == Some("failed") {
+                let (action, why) = (word("label").unwrap_or("an action"), word("reason").unwrap_or("failed"));
+                failed.push(format!("stage {stage}: {action}: {why}"));
+            } else if word("severity") == Some("error") {
+                let source = map.get("span").and_then(|span| span.get("source")?.as_str()).unwrap_or("a file");
+                failed.push(format!("stage {stage}: {source}: {}", word("message").unwrap_or("it is wrong")));
+            } else {
+                map.values().for_each(|value| collect_failures(value, stage, failed));
             }
-            map.values().for_each(|value| collect_failures(value, stage, failed));
         }
         serde_json::Value::Array(values) => values.iter().for_each(|value| collect_failures(value, stage, failed)),
         _ => {}

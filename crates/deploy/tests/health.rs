@@ -298,7 +298,8 @@ fn status_is_read_from_the_same_machine() {
     let stages = site.path("root").join(paths::run::STAGES.trim_start_matches('/'));
     std::fs::create_dir_all(&stages).unwrap();
     let result =
-        r#"{"steps":[{"step":"users","outcome":"done"},{"step":"ntp","outcome":"failed","reason":"no route"}]}"#;
+        // As `stages` writes it; a test there holds the form.
+        r#"{"format":1,"stage":"network","diagnostics":[{"severity":"error","code":"unknown-key","span":{"source":"/oem/a.yaml","place":{"line":1,"column":1}},"message":"`x` is not a key"}],"steps":[{"name":"time","stage":"network","place":"/oem/a.yaml:1:1","actions":[{"label":"user ann","result":"changed"},{"label":"run a command","result":"failed","reason":"no route"}]}]}"#;
     std::fs::write(stages.join("network.json"), result).unwrap();
     let status = status::status_with(&site.path("root"), &site.boot_report(), &site.volumes()).unwrap();
     let text = status.to_string();
@@ -307,7 +308,8 @@ fn status_is_read_from_the_same_machine() {
         "health:     running, health not yet known",
         "next boot:  kairn-7+1-1.conf (deployment 7 is on trial with 1 try left)",
         "warning:    kairn-init: oem: beyond repair",
-        "warning:    stage network: ntp: no route",
+        "warning:    stage network: /oem/a.yaml: `x` is not a key",
+        "warning:    stage network: run a command: no route",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }
