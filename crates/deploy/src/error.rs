@@ -156,8 +156,12 @@ impl Diagnostic for Error {
             Self::NotInstalled(_) => vec!["`kairn status` shows what runs here".into()],
             Self::NoSuchEntry(_) => vec!["`kairn boot-entry list` shows those that exist".into()],
             Self::Source(_) => vec!["a node upgrades from oci:REF, ocifile:PATH, dir:PATH or release:DIR".into()],
+            Self::Damaged { .. } => vec![
+                "if it is an image's, run `kairn convert` again as the last step of its build; if it is this machine's, suspect the disk"
+                    .into(),
+            ],
             Self::Several(errors) => errors.iter().flat_map(Diagnostic::hints).collect(),
-            Self::NotSo { .. } | Self::Damaged { .. } | Self::CheckFile { .. } => Vec::new(),
+            Self::NotSo { .. } | Self::CheckFile { .. } => Vec::new(),
         }
     }
 }

@@ -86,7 +86,7 @@ pub fn recover<A: Serialize>(
     let touched =
         |step: &&Step<A>| story.finished.contains(&step.name) || story.interrupted.as_ref() == Some(&step.name);
     let done: Vec<&Step<A>> = story.plan.steps.iter().filter(touched).collect();
-    let errors = undo(&done, actor, &mut journal)?;
+    let errors = undo(&done, actor, &mut journal);
     if errors.is_empty() {
         let why = format!("interrupted ({at}) and taken back");
         journal.line(Line::Finished { outcome: Outcome::Failed(why) })?;
@@ -128,16 +128,15 @@ fn run<'p, A: 'p>(
                     return Err(Error::AfterCommit { operation: operation(), step: name, source });
                 }
                 done.push(step);
-                let undone = journal.line(Line::End { step: name.clone(), outcome }).and_then(|()| {
-                    let errors = undo(&done, actor, journal)?;
-                    if errors.is_empty() {
-                        let why = format!("step `{name}` failed; all was taken back");
-                        journal.line(Line::Finished { outcome: Outcome::Failed(why) })?;
-                    }
-                    Ok(errors)
-                });
-                // A journal that cannot be written is one more thing that went wrong, not a replacement for the first.
-                let errors = undone.unwrap_or_else(|error| vec![error]);
+                // A journal that cannot be written is one more thing that went wrong, not a replacement for the first and no reason to
+                // leave things as they are: taking back twice, as the next command will, does no harm.
+                let mut errors: Vec<Error> =
+                    journal.line(Line::End { step: name.clone(), outcome }).err().into_iter().collect();
+                errors.extend(undo(&done, actor, journal));
+                if errors.is_empty() {
+                    let why = format!("step `{name}` failed; all was taken back");
+                    errors.extend(journal.line(Line::Finished { outcome: Outcome::Failed(why) }).err());
+                }
                 return Err(if errors.is_empty() {
                     Error::Step { operation: operation(), step: name, source }
                 } else {
@@ -161,17 +160,17 @@ fn one<A>(step: &Step<A>, actor: &mut dyn Actor<A>, sink: &mut dyn Sink) -> Resu
     }
 }
 
-/// Takes steps back, last first. An error does not stop the others; all are returned.
-fn undo<A>(done: &[&Step<A>], actor: &mut dyn Actor<A>, journal: &mut dyn Journal) -> Result<Vec<Error>, Error> {
+/// Takes steps back, last first. An error, the journal's too, does not stop the others; all are returned.
+fn undo<A>(done: &[&Step<A>], actor: &mut dyn Actor<A>, journal: &mut dyn Journal) -> Vec<Error> {
     let mut errors = Vec::new();
     for step in done.iter().rev() {
         let Some(action) = &step.undo else { continue };
         let result = actor.perform(action, &mut kairn_report::Silent);
         let outcome = result.as_ref().err().map_or(Outcome::Done, |error| Outcome::Failed(in_words(error)));
-        journal.line(Line::Undo { step: step.name.clone(), outcome })?;
         errors.extend(result.err());
+        errors.extend(journal.line(Line::Undo { step: step.name.clone(), outcome }).err());
     }
-    Ok(errors)
+    errors
 }
 
 /// An error with its causes in one line.

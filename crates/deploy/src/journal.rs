@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 
 /// How many journals are kept.
 const KEPT: usize = 32;
+/// Space that is kept for a journal while its operation runs, several times what one needs: a STATE that the operation fills must not keep
+/// its end from being written down.
+const ROOM: u64 = 64 << 10;
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +108,10 @@ impl<'c> FileJournal<'c> {
             let path = dir.join(format!("{operation}-{time}{suffix}.jsonl"));
             match OpenOptions::new().append(true).create_new(true).open(&path) {
                 Ok(file) => {
+                    if let Err(error) = files::reserve(&file, &path, ROOM) {
+                        files::remove_file(&path)?;
+                        return Err(error.into());
+                    }
                     files::sync_dir(dir)?;
                     return Ok(Self { file, path, clock });
                 }
@@ -137,12 +144,17 @@ impl<'c> FileJournal<'c> {
 
 impl Journal for FileJournal<'_> {
     fn line(&mut self, line: Line) -> Result<(), Error> {
+        let last = matches!(line, Line::Finished { .. });
         let stamped = Stamped { at: clock::utc(self.clock.since_epoch()), line };
         let mut text = serde_json::to_vec(&stamped).map_err(|error| damaged(&self.path, &error))?;
         text.push(b'\n');
         self.file
             .write_all(&text)
             .and_then(|()| self.file.sync_data())
+            // Cutting a file to its own length gives back the space that was kept behind it.
+            .and_then(
+                |()| if last { self.file.metadata().and_then(|meta| self.file.set_len(meta.len())) } else { Ok(()) },
+            )
             .map_err(kairn_host::Error::path("write", &self.path))?;
         Ok(())
     }
@@ -353,6 +365,26 @@ mod tests {
             drop(FileJournal::begin(dir.path(), "upgrade", &clock).unwrap());
         }
         assert_eq!(list(dir.path()).unwrap().len(), KEPT);
+    }
+
+    #[test]
+    fn space_is_kept_for_a_journal_until_its_end() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let clock = FixedClock::at(Duration::from_secs(1_795_236_400));
+        let mut journal = FileJournal::begin(dir.path(), "upgrade", &clock).unwrap();
+        let space = |journal: &FileJournal<'_>| journal.path().metadata().unwrap().blocks() * 512;
+        if space(&journal) < ROOM {
+            eprintln!("skipped: this file system keeps no space");
+            return;
+        }
+        assert_eq!(journal.path().metadata().unwrap().len(), 0);
+        for line in lines() {
+            assert!(space(&journal) >= ROOM);
+            journal.line(line).unwrap();
+        }
+        assert!(space(&journal) < ROOM);
+        assert!(read::<String>(journal.path()).unwrap().unwrap().outcome.is_some());
     }
 
     #[test]

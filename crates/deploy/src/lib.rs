@@ -14,6 +14,8 @@ pub mod health_checks;
 pub mod install;
 pub mod journal;
 pub mod last_words;
+#[cfg(test)]
+mod loop_disk;
 mod node;
 pub mod rollback;
 pub mod status;

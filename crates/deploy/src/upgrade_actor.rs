@@ -14,7 +14,7 @@ use kairn_lifecycle::gc::Garbage;
 use kairn_lifecycle::installed::{Record, Space, release_of_uki};
 use kairn_lifecycle::refusal::{NeedsSpace, Refusal};
 use kairn_lifecycle::upgrade::UpgradeAction;
-use kairn_lifecycle::{Blob, Counter, Deployment, Digest, EntryName, Release, ReleaseId, Sequence};
+use kairn_lifecycle::{Architecture, Blob, Counter, Deployment, Digest, EntryName, Release, ReleaseId, Sequence};
 use kairn_report::Sink;
 use std::path::{Path, PathBuf};
 
@@ -288,8 +288,15 @@ impl UpgradeActor<'_> {
         if unpacked == Unpacked::Release {
             return Ok(self.machine.apply(&Effect::RemoveTree { path: partial })?);
         }
-        if boot_facts(&partial)?.is_none() {
-            return Err(Refusal::NotConverted { image: "that was fetched".to_owned() }.into());
+        let image = || "that was fetched".to_owned();
+        let facts = boot_facts(&partial)?.ok_or_else(|| Refusal::NotConverted { image: image() })?;
+        if facts.kernel.is_empty() {
+            return Err(Refusal::NoKernel { image: image() }.into());
+        }
+        // Its own programs are run next.
+        let found = facts.architecture;
+        if let Some(wanted) = Architecture::of_this_program().filter(|wanted| *wanted != found) {
+            return Err(Refusal::Architecture { found, wanted }.into());
         }
         self.machine.apply(&Effect::Rename { from: partial, to: tree })?;
         Ok(())
@@ -308,12 +315,7 @@ impl UpgradeActor<'_> {
         Ok(())
     }
 
-    fn verify(
-        &mut self,
-        architecture: kairn_lifecycle::Architecture,
-        refuse: &[ReleaseId],
-        target: PartLabel,
-    ) -> Result<(), Error> {
+    fn verify(&mut self, architecture: Architecture, refuse: &[ReleaseId], target: PartLabel) -> Result<(), Error> {
         let out = self.staging().join(OUT);
         let release = self.sealed()?;
         if release.architecture != architecture {
@@ -500,7 +502,12 @@ fn is_stored(root: &Path, wanted: &Release) -> Result<bool, Error> {
     Ok(release(&dir)? == *wanted && has_sizes(&dir, wanted)?)
 }
 
+/// Checks a file that the image's own program made: what a link of its making leads to is not what will be moved.
 fn expect(path: &Path, blob: &Blob) -> Result<(), Error> {
+    let metadata = path.symlink_metadata().map_err(kairn_host::Error::path("examine", path))?;
+    if !metadata.is_file() {
+        return Err(Error::Damaged { path: path.to_owned(), why: "it is no regular file".to_owned() });
+    }
     if files::sha256_of_medium(path)? == blob.sha256.to_string() {
         Ok(())
     } else {

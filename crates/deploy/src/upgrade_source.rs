@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::facts::{LAYERS, LAYERS_OF, fetched, holds_layers_of, tree_size};
-use kairn_host::{Content, Effect, Invocation, Machine, Sandbox, files, sandbox};
+use kairn_host::{Content, Effect, Invocation, Machine, Sandbox, copy_of_tree, files, sandbox};
 use kairn_layout::{Bytes, paths};
 use kairn_lifecycle::upgrade::ImageFacts;
 use kairn_lifecycle::{Architecture, Digest, Source};
@@ -15,6 +15,8 @@ use std::time::Duration;
 pub(crate) const TREE: &str = "tree";
 /// Name of the sealed release in staging.
 pub(crate) const OUT: &str = "out";
+/// Largest description of a conversion that is read, in bytes; they have some kilobytes.
+const FACTS_LIMIT: u64 = 1 << 20;
 /// How long sealing may take: a slow board with a large image.
 const SEAL_DEADLINE: Duration = Duration::from_secs(3 * 3600);
 
@@ -138,16 +140,9 @@ impl ImageSource for RegistrySource {
                 }
             }
         };
-        let facts = ImageFacts {
-            source: Source::Oci(self.reference.clone()),
-            digest: Some(digest),
-            architecture: Some(wanted),
-            converted,
-            kernel,
-            stored: Bytes(resolved.image.stored_size()),
-            fetched,
-            unpacked: None,
-        };
+        let (source, stored) = (Source::Oci(self.reference.clone()), Bytes(resolved.image.stored_size()));
+        let (digest, architecture) = (Some(digest), Some(wanted));
+        let facts = ImageFacts { digest, architecture, converted, kernel, fetched, ..ImageFacts::of(source, stored) };
         self.resolved = Some((resolved, facts.clone()));
         Ok(facts)
     }
@@ -193,16 +188,7 @@ impl ArchiveSource {
 impl ImageSource for ArchiveSource {
     fn facts(&mut self, wanted: Architecture, _: &Path) -> Result<ImageFacts, Error> {
         self.image = Some(wanted);
-        Ok(ImageFacts {
-            source: Source::OciFile(self.archive.clone()),
-            digest: None,
-            architecture: None,
-            converted: None,
-            kernel: None,
-            stored: crate::facts::size_of(&self.archive)?,
-            fetched: Bytes(0),
-            unpacked: None,
-        })
+        Ok(ImageFacts::of(Source::OciFile(self.archive.clone()), crate::facts::size_of(&self.archive)?))
     }
 
     fn is_fetched(&mut self, _: &Path) -> Result<bool, Error> {
@@ -241,14 +227,11 @@ impl ImageSource for TreeSource {
     fn facts(&mut self, _: Architecture, _: &Path) -> Result<ImageFacts, Error> {
         let facts = boot_facts(&self.tree)?;
         Ok(ImageFacts {
-            source: Source::Dir(self.tree.clone()),
-            digest: None,
             architecture: facts.as_ref().map(|facts| facts.architecture),
             converted: Some(facts.is_some()),
             kernel: facts.map(|facts| facts.kernel),
-            stored: Bytes(0),
-            fetched: Bytes(0),
             unpacked: Some(tree_size(&self.tree)?),
+            ..ImageFacts::of(Source::Dir(self.tree.clone()), Bytes(0))
         })
     }
 
@@ -267,9 +250,9 @@ impl ImageSource for TreeSource {
         machine: &mut dyn Machine,
         _: &mut dyn Sink,
     ) -> Result<Unpacked, Error> {
-        let copy = Invocation::new("cp").args(["--archive", "--one-file-system", "--no-target-directory"]);
-        let copy = copy.arg(self.tree.display().to_string()).arg(tree.display().to_string()).deadline(SEAL_DEADLINE);
-        machine.apply(&Effect::Run { object: tree.to_owned(), program: copy })?;
+        let from = self.tree.canonicalize().map_err(kairn_host::Error::path("find", &self.tree))?;
+        let program = copy_of_tree(&from, tree, SEAL_DEADLINE);
+        machine.apply(&Effect::Run { object: tree.to_owned(), program })?;
         Ok(Unpacked::Tree)
     }
 }
@@ -282,15 +265,13 @@ struct ReleaseSource {
 impl ImageSource for ReleaseSource {
     fn facts(&mut self, _: Architecture, _: &Path) -> Result<ImageFacts, Error> {
         let release = crate::facts::release(&self.dir)?;
+        let stored = release.sealed_size() + release.loader.file.size;
         Ok(ImageFacts {
-            source: Source::Release(self.dir.clone()),
-            digest: None,
             architecture: Some(release.architecture),
             converted: Some(true),
-            kernel: Some(release.kernel.clone()),
-            stored: release.sealed_size() + release.loader.file.size,
-            fetched: Bytes(0),
+            kernel: Some(release.kernel),
             unpacked: Some(Bytes(0)),
+            ..ImageFacts::of(Source::Release(self.dir.clone()), stored)
         })
     }
 
@@ -327,7 +308,10 @@ impl ImageSource for ReleaseSource {
 /// # Errors
 /// The file is there and cannot be understood.
 pub(crate) fn boot_facts(tree: &Path) -> Result<Option<kairn_lifecycle::BootFacts>, Error> {
-    crate::facts::read_json(&tree.join(paths::BOOT_DIR).join(paths::boot::FACTS))
+    let path = Path::new(paths::BOOT_DIR).join(paths::boot::FACTS);
+    let Some(bytes) = files::read_in_tree(tree, &path, FACTS_LIMIT)? else { return Ok(None) };
+    let damaged = |error: serde_json::Error| Error::Damaged { path: tree.join(&path), why: error.to_string() };
+    serde_json::from_slice(&bytes).map(Some).map_err(damaged)
 }
 
 /// Makes the layers' directory in staging this image's, emptying it when it was another's, and announces its writer.

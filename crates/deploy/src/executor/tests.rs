@@ -150,6 +150,21 @@ fn a_failure_before_the_commit_takes_everything_back_and_says_which_step() {
 }
 
 #[test]
+fn what_a_failed_step_did_is_taken_back_though_the_journal_takes_no_more_lines() {
+    let root = tempfile::tempdir().unwrap();
+    let mut real = RealMachine::at(root.path(), Runner::default());
+    let mut actor = Files { root: root.path().to_owned(), machine: &mut real, performed: Vec::new() };
+    let mut plan = plan();
+    plan.steps.insert(3, Step::new("fail", "fail", Action::Fail, "never"));
+    // The plan, beginning and end of three steps, the beginning of the fourth.
+    let mut kept: Vec<Line> = Vec::new();
+    let mut journal = Cut { behind: &mut kept, left: Rc::new(Cell::new(8)) };
+    let error = execute(&plan, &mut actor, &mut journal, &mut Vec::new()).unwrap_err();
+    assert!(matches!(&error, Error::Undo { step, undo, .. } if step == "fail" && !undo.is_empty()), "{error}");
+    assert_eq!(names(root.path()), Vec::<String>::new());
+}
+
+#[test]
 fn a_failure_after_the_commit_takes_nothing_back_and_is_finished_by_the_next_run() {
     let root = tempfile::tempdir().unwrap();
     let mut real = RealMachine::at(root.path(), Runner::default());

@@ -1,6 +1,6 @@
 use super::*;
 use crate::install::tests::unmount_when_free;
-use kairn_host::partition_table::delete_partition;
+use crate::loop_disk::{self, forget_partitions, succeeds};
 use kairn_host::{FixedClock, LoopDevice, LoopOptions, RealMachine, Recorder, Runner, StopAfter, mount};
 use kairn_layout::Sizing;
 use kairn_lifecycle::{ReleaseId, Role, Sequence};
@@ -15,44 +15,15 @@ struct Bench {
     variables: EfiVars,
 }
 
-fn succeeds(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output().unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{program} {args:?}: {text}");
-    text
-}
-
-fn forget_partitions(disk: &Path) {
-    for number in 1..=5 {
-        delete_partition(disk, number).ok();
-    }
-}
-
 fn bench() -> Option<Bench> {
-    for tool in ["mkfs.vfat", "mke2fs", "e2fsck", "resize2fs", "tune2fs", "sgdisk"] {
-        if Command::new(tool).arg("-V").output().is_err() {
-            eprintln!("skipped: {tool} is not installed");
-            return None;
-        }
+    if !loop_disk::installed(&["mkfs.vfat", "mke2fs", "e2fsck", "resize2fs", "tune2fs", "sgdisk"]) {
+        return None;
     }
     let dir = tempfile::tempdir().unwrap();
     let (sealed, unpacked, uki) = (Bytes::mib(20), Bytes::mib(50), Bytes::mib(5));
     let sizing = Sizing { sector_size: 512, sealed, unpacked, uki, overrides: BTreeMap::new() };
     let image = DiskLayout::minimal(&sizing).unwrap();
-    let file = dir.path().join("disk.img");
-    std::fs::File::create(&file).unwrap().set_len(image.disk_size.0 * 4).unwrap();
-    let options = LoopOptions { read_only: false, block_size: 512, direct_io: false, autoclear: true };
-    let disk = match LoopDevice::attach(&file, options) {
-        Ok(disk) => disk,
-        Err(error) => {
-            eprintln!("skipped: no loop device ({})", crate::executor::in_words(&error));
-            return None;
-        }
-    };
-    if let Err(error) = mount::private_namespace() {
-        eprintln!("skipped: no mount namespace ({})", crate::executor::in_words(&error));
-        return None;
-    }
+    let disk = loop_disk::attach(&dir.path().join("disk.img"), image.disk_size.0 * 4)?;
     Some(Bench { variables: EfiVars::at(dir.path().join("vars")), dir, disk, image })
 }
 

@@ -1,8 +1,8 @@
 use super::*;
 use crate::journal::Line;
+use crate::loop_disk::{self, forget_partitions, succeeds};
 use kairn_host::block::Inventory;
-use kairn_host::partition_table::delete_partition;
-use kairn_host::{Effect, LoopDevice, LoopOptions, RealMachine, Recorder, Runner, StopAfter};
+use kairn_host::{Effect, LoopDevice, RealMachine, Recorder, Runner, StopAfter};
 use kairn_layout::{Bytes, paths};
 use kairn_lifecycle::install::{
     DiskFacts, FirmwareKind, InstallRequest, Installation, ReleaseSource, Target, mount_point,
@@ -21,26 +21,11 @@ struct Bench {
 }
 
 fn bench(gib: u64) -> Option<Bench> {
-    let tools = ["mkfs.vfat", "mke2fs", "e2fsck", "fsck.vfat", "sgdisk", "mcopy"];
-    if let Some(absent) = tools.iter().find(|tool| Command::new(tool).arg("-V").output().is_err()) {
-        eprintln!("skipped: {absent} is not installed");
+    if !loop_disk::installed(&["mkfs.vfat", "mke2fs", "e2fsck", "fsck.vfat", "sgdisk", "mcopy"]) {
         return None;
     }
     let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("disk.img");
-    std::fs::File::create(&file).unwrap().set_len(gib << 30).unwrap();
-    let options = LoopOptions { read_only: false, block_size: 512, direct_io: false, autoclear: true };
-    let disk = match LoopDevice::attach(&file, options) {
-        Ok(disk) => disk,
-        Err(error) => {
-            eprintln!("skipped: no loop device ({})", crate::executor::in_words(&error));
-            return None;
-        }
-    };
-    if let Err(error) = mount::private_namespace() {
-        eprintln!("skipped: no mount namespace ({})", crate::executor::in_words(&error));
-        return None;
-    }
+    let disk = loop_disk::attach(&dir.path().join("disk.img"), gib << 30)?;
     // The kernel keeps partitions of a loop device when its file goes.
     forget_partitions(&disk.path);
     let medium = dir.path().join("medium");
@@ -186,12 +171,6 @@ impl Drop for Bench {
     }
 }
 
-fn forget_partitions(disk: &Path) {
-    for number in 1..=5 {
-        delete_partition(disk, number).ok();
-    }
-}
-
 /// The real machine, but that a kernel without vfat gets a directory in place of the mounted ESP, whose files reach the ESP when
 /// it is unmounted.
 struct BenchMachine<'b> {
@@ -232,13 +211,6 @@ pub(crate) fn unmount_when_free(target: &Path) -> Result<(), kairn_host::Error> 
             result => return result,
         }
     }
-}
-
-fn succeeds(program: &str, args: &[&str]) -> String {
-    let output = Command::new(program).args(args).output().unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{program} {args:?}: {text}");
-    text
 }
 
 #[test]
