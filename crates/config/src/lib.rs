@@ -42,4 +42,4 @@ pub use node::{Entry, Node, Scalar, Style, Value};
 pub use plan::{Condition, PlannedStep, StagePlan, plan};
 pub use scalar::Resolved;
 pub use template::{Template, TemplateError, TemplateValues};
-pub use validate::{strict, validate};
+pub use validate::{readable, strict, validate};

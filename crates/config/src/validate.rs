@@ -30,6 +30,15 @@ pub fn strict(documents: &[Document]) -> Result<(), Error> {
     refuse_errors(&validate(documents))
 }
 
+/// Refuses texts that cannot be read as YAML: of those nothing is known, not even whether they want to be taken strictly.
+///
+/// # Errors
+/// At least one has such a fault.
+pub fn readable(documents: &[Document]) -> Result<(), Error> {
+    let faults: Vec<Diagnostic> = documents.iter().flat_map(|document| document.diagnostics.iter().cloned()).collect();
+    refuse_errors(&faults)
+}
+
 /// Returns the stages that documents name, and those of the top-level keys, without `.before` and `.after`.
 pub(crate) fn stage_names(documents: &[Document]) -> Vec<String> {
     let mut names = vec!["initramfs".to_owned(), "boot".to_owned()];

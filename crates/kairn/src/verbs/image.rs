@@ -53,6 +53,8 @@ pub fn build(verb: &Build, progress: &mut Progress) -> Result<ExitCode, Report> 
             Report::new(Kind::User, format!("cannot read the configuration `{}`: {error}", path.display()))
         })?),
     };
+    // A medium with it would stop at the machine, where nobody is.
+    kairn_config::readable(&kairn_stages::load(verb.config.as_slice()))?;
     let push = match &verb.push {
         None => None,
         Some(Source::Oci(reference)) => Some(reference.clone()),

@@ -3,14 +3,14 @@
 use crate::cli::Install;
 use crate::output::{self, Progress};
 use crate::verbs::{config, node};
-use kairn_config::{Configuration, Document, Login, login, merge};
+use kairn_config::{Configuration, Diagnostic, Document, Login, Severity, login, merge, validate};
 use kairn_deploy::install::{self, InstallActor, Material, Probe};
 use kairn_host::efivars::EfiVars;
 use kairn_host::{Clock, Lock, RealMachine, SystemClock, clock, files};
 use kairn_layout::{Bytes, paths};
 use kairn_lifecycle::BootReport;
 use kairn_lifecycle::install::{InstallFacts, InstallRequest, plan};
-use kairn_report::{Kind, Report, Sink};
+use kairn_report::{Event, Kind, Report, Sink};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -23,13 +23,19 @@ struct Wanted {
 }
 
 pub fn run(verb: &Install, progress: &mut Progress) -> Result<ExitCode, Report> {
-    let wanted = wanted(verb)?;
+    let wanted = wanted(verb, progress)?;
     let options = &wanted.configuration.install;
     if verb.unattended && !options.auto {
         output::line("the configuration does not say `install.auto`; `kairn install` installs in any case")?;
         return Ok(ExitCode::SUCCESS);
     }
     let report = node::boot_report()?;
+    let clock = SystemClock;
+    // Before the disks are looked at: what another command is about to change would be planned upon.
+    let lock = match verb.planned.plan {
+        true => None,
+        false => Some(Lock::take(Path::new(paths::run::LOCK), "kairn install", clock.since_epoch())?),
+    };
     let variables = EfiVars::below(Path::new("/"));
     let facts = facts(&report, &variables)?;
     let asked = verb.device.as_deref().or(options.device.as_ref().map(|(device, _)| device.as_str()));
@@ -56,8 +62,6 @@ pub fn run(verb: &Install, progress: &mut Progress) -> Result<ExitCode, Report> 
     if verb.planned.plan {
         return node::show_plan(&plan, verb.planned);
     }
-    let clock = SystemClock;
-    let lock = Lock::take(Path::new(paths::run::LOCK), "kairn install", clock.since_epoch())?;
     output::say(plan.choice.to_string().trim_end());
     let material = Material { config: wanted.bytes, made_at: clock::utc(clock.since_epoch()), source: None };
     let mut machine = RealMachine::this();
@@ -74,20 +78,37 @@ pub fn run(verb: &Install, progress: &mut Progress) -> Result<ExitCode, Report> 
 }
 
 /// Reads the configuration: the file that was named, else what this medium carries.
-fn wanted(verb: &Install) -> Result<Wanted, Report> {
+fn wanted(verb: &Install, sink: &mut dyn Sink) -> Result<Wanted, Report> {
     let medium = Path::new(paths::run::LIVE).join(kairn_factory::media::MEDIUM_CONFIG);
     let path = verb.config.clone().or_else(|| medium.is_file().then_some(medium));
     let bytes = match &path {
         None => Vec::new(),
+        Some(path) if !path.exists() => {
+            return Err(Report::new(Kind::User, format!("there is no configuration `{}`", path.display()))
+                .hint("name a file of this system with --config"));
+        }
         Some(path) => files::read(path)?,
     };
     let paths: Vec<PathBuf> = path.into_iter().collect();
     let own: Vec<Document> = if paths.is_empty() { Vec::new() } else { config::load(&paths) };
-    kairn_config::strict(&own)?;
+    accept(&own, sink)?;
     // Whether somebody can log in depends on what the image ships, too.
     let mut all = config::load(&[PathBuf::from(config::SHIPPED)]);
     all.extend(own.iter().cloned());
     Ok(Wanted { configuration: merge(&own), bytes, login: login(&all) })
+}
+
+/// Says what is wrong with a configuration, and refuses one that cannot be read, or that wants to be taken strictly and has errors.
+fn accept(own: &[Document], sink: &mut dyn Sink) -> Result<(), Report> {
+    kairn_config::readable(own)?;
+    if merge(own).strict {
+        kairn_config::strict(own)?;
+    }
+    let heard = |said: &Diagnostic| matches!(said.severity, Severity::Error | Severity::Warning);
+    for said in validate(own).into_iter().filter(heard) {
+        sink.event(Event::warning(said.to_string()));
+    }
+    Ok(())
 }
 
 fn facts(report: &BootReport, variables: &EfiVars) -> Result<InstallFacts, Report> {
@@ -109,4 +130,29 @@ fn leave(facts: &InstallFacts, disk: &str, variables: &EfiVars) -> Result<ExitCo
     }
     node::restart(false)?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepted(text: &str) -> (Result<(), Report>, Vec<Event>) {
+        let mut events = Vec::new();
+        let result = accept(&[Document::parse("a.yaml", text)], &mut events);
+        (result, events)
+    }
+
+    #[test]
+    fn malformed_yaml_is_refused_and_an_unknown_key_only_where_the_owner_is_strict() {
+        let (refused, _) = accepted("#cloud-config\nusers: [\n");
+        let report = refused.unwrap_err();
+        assert_eq!(report.exit_code(), 3);
+        assert!(report.to_string().contains("a.yaml:"), "{report}");
+        let (done, events) = accepted("#cloud-config\ninstall:\n  devise: auto\n");
+        done.unwrap();
+        let [Event::Warning { text }] = events.as_slice() else { panic!("{events:?}") };
+        assert!(text.starts_with("a.yaml:3:3: error") && text.contains("device"), "{text}");
+        let (refused, _) = accepted("#cloud-config\nstrict: true\ninstall:\n  devise: auto\n");
+        assert_eq!(refused.unwrap_err().exit_code(), 3);
+    }
 }

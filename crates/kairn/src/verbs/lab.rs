@@ -71,6 +71,8 @@ fn create(store: &Store, up: &LabUp) -> Result<(), Report> {
     let mut spec = Spec::new(&up.name);
     spec.memory_mib = u32::try_from(up.memory).map_err(|_| too_much("--memory"))?;
     spec.cpus = u8::try_from(up.cpus).map_err(|_| too_much("--cpus"))?;
+    let size = up.disk_size.checked_mul(1 << 30).ok_or_else(|| too_much("--disk-size"))?;
+    let base = up.disk.as_deref().map(absolute).transpose()?;
     spec.tpm = up.tpm;
     spec.watchdog = true;
     spec.durable = true;
@@ -82,10 +84,9 @@ fn create(store: &Store, up: &LabUp) -> Result<(), Report> {
     let builder = store.builder(spec)?;
     std::fs::create_dir_all(&dir)
         .map_err(|error| Report::new(Kind::Environment, format!("cannot create `{}`: {error}", dir.display())))?;
-    let size = up.disk_size.checked_mul(1 << 30).ok_or_else(|| too_much("--disk-size"))?;
     let runner = Runner::default();
-    match &up.disk {
-        Some(base) => disk.create_over(&runner, &absolute(base)?, format_of(base), Some(size))?,
+    match &base {
+        Some(base) => disk.create_over(&runner, base, format_of(base), Some(size))?,
         None => disk.create(&runner, size)?,
     }
     drop(builder.create()?.start()?.detach());

@@ -26,9 +26,11 @@ pub fn run(cli: Cli) -> Result<ExitCode, Report> {
         return Ok(code.map_or(ExitCode::FAILURE, ExitCode::from));
     }
     let mut progress = Progress::new(cli.global.progress_fd)?;
-    let code = dispatch(cli.verb, &mut progress);
-    progress.finish()?;
-    code
+    let done = dispatch(cli.verb, &mut progress);
+    let told = progress.finish();
+    // What went wrong with the work matters more than that somebody was not told.
+    let code = done?;
+    told.map(|()| code)
 }
 
 fn dispatch(verb: Verb, progress: &mut Progress) -> Result<ExitCode, Report> {
