@@ -18,9 +18,9 @@ use kairn_lifecycle::refusal::Refusal;
 use kairn_lifecycle::upgrade::{ImageFacts, UpgradeOptions};
 use kairn_lifecycle::*;
 use kairn_report::{Diagnostic as _, Sink};
+use site::*;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use site::*;
 
 #[test]
 fn a_refused_upgrade_has_written_nothing() {
