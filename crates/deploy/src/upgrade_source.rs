@@ -40,6 +40,14 @@ pub trait ImageSource {
     /// The image cannot be fetched, or is not what its digest says.
     fn fetch(&mut self, staging: &Path, machine: &mut dyn Machine, sink: &mut dyn Sink) -> Result<(), Error>;
 
+    /// Finds the image whose layers lie in staging, when the source is made of such.
+    ///
+    /// # Errors
+    /// It is not whole, or not for this machine.
+    fn layers(&mut self, _staging: &Path) -> Result<Option<(Layout, Image)>, Error> {
+        Ok(None)
+    }
+
     /// Makes the tree at `tree`, or says that there is none to make since staging holds a release already.
     ///
     /// # Errors
@@ -48,9 +56,13 @@ pub trait ImageSource {
         &mut self,
         staging: &Path,
         tree: &Path,
-        machine: &mut dyn Machine,
+        _machine: &mut dyn Machine,
         sink: &mut dyn Sink,
-    ) -> Result<Unpacked, Error>;
+    ) -> Result<Unpacked, Error> {
+        let Some((layout, image)) = self.layers(staging)? else { return Ok(Unpacked::Release) };
+        image.unpack(&layout, tree, sink)?;
+        Ok(Unpacked::Tree)
+    }
 }
 
 /// What unpacking made.
@@ -95,7 +107,7 @@ pub fn open(source: &Source, insecure_registries: &[String]) -> Result<Box<dyn I
             let registry = Registry::new(&Options { insecure: insecure_registries.to_vec(), ..Options::default() })?;
             Box::new(RegistrySource { registry, reference: reference.clone(), resolved: None })
         }
-        Source::OciFile(archive) => Box::new(ArchiveSource { archive: archive.clone(), image: None }),
+        Source::OciFile(archive) => Box::new(ArchiveSource { archive: archive.clone(), wanted: None }),
         Source::Dir(tree) => Box::new(TreeSource { tree: tree.clone() }),
         Source::Release(dir) => Box::new(ReleaseSource { dir: dir.clone() }),
         Source::Tar(_) | Source::Debian(_) => return Err(Error::Source(source.to_string())),
@@ -158,36 +170,21 @@ impl ImageSource for RegistrySource {
         Ok(machine.apply(&Effect::SyncTree { path: layers })?)
     }
 
-    fn unpack(
-        &mut self,
-        staging: &Path,
-        tree: &Path,
-        _: &mut dyn Machine,
-        sink: &mut dyn Sink,
-    ) -> Result<Unpacked, Error> {
-        self.resolved()?.image.unpack(&Layout::open(&staging.join(LAYERS))?, tree, sink)?;
-        Ok(Unpacked::Tree)
+    fn layers(&mut self, staging: &Path) -> Result<Option<(Layout, Image)>, Error> {
+        Ok(Some((Layout::open(&staging.join(LAYERS))?, self.resolved()?.image.clone())))
     }
 }
 
 /// A tar of an OCI layout, or what `docker save` writes.
 struct ArchiveSource {
     archive: PathBuf,
-    image: Option<Architecture>,
-}
-
-impl ArchiveSource {
-    fn image(&self, staging: &Path) -> Result<(Layout, Image), Error> {
-        let layout = Layout::open(&staging.join(LAYERS))?;
-        let wanted = self.image.ok_or_else(|| Error::Source(format!("ocifile:{}", self.archive.display())))?;
-        let image = layout.image(wanted)?;
-        Ok((layout, image))
-    }
+    /// Asked for with the facts.
+    wanted: Option<Architecture>,
 }
 
 impl ImageSource for ArchiveSource {
     fn facts(&mut self, wanted: Architecture, _: &Path) -> Result<ImageFacts, Error> {
-        self.image = Some(wanted);
+        self.wanted = Some(wanted);
         Ok(ImageFacts::of(Source::OciFile(self.archive.clone()), crate::facts::size_of(&self.archive)?))
     }
 
@@ -205,16 +202,11 @@ impl ImageSource for ArchiveSource {
         Ok(machine.apply(&Effect::SyncTree { path: layers })?)
     }
 
-    fn unpack(
-        &mut self,
-        staging: &Path,
-        tree: &Path,
-        _: &mut dyn Machine,
-        sink: &mut dyn Sink,
-    ) -> Result<Unpacked, Error> {
-        let (layout, image) = self.image(staging)?;
-        image.unpack(&layout, tree, sink)?;
-        Ok(Unpacked::Tree)
+    fn layers(&mut self, staging: &Path) -> Result<Option<(Layout, Image)>, Error> {
+        let layout = Layout::open(&staging.join(LAYERS))?;
+        let wanted = self.wanted.ok_or_else(|| Error::Source(format!("ocifile:{}", self.archive.display())))?;
+        let image = layout.image(wanted)?;
+        Ok(Some((layout, image)))
     }
 }
 
@@ -296,10 +288,6 @@ impl ImageSource for ReleaseSource {
         let description = files::read(&self.dir.join(paths::release::DESCRIPTION))?;
         let path = out.join(paths::release::DESCRIPTION);
         Ok(machine.apply(&Effect::WriteFile { path, content: Content(description), mode: 0o644 })?)
-    }
-
-    fn unpack(&mut self, _: &Path, _: &Path, _: &mut dyn Machine, _: &mut dyn Sink) -> Result<Unpacked, Error> {
-        Ok(Unpacked::Release)
     }
 }
 

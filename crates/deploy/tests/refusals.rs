@@ -9,18 +9,9 @@
 
 mod site;
 
-use kairn_deploy::upgrade_source::{ImageSource, Sealer, Unpacked};
-use kairn_deploy::{Error, upgrade};
-use kairn_firmware::{Esp, apply};
-use kairn_host::{Effect, Machine, RealMachine, Runner};
-use kairn_layout::paths;
 use kairn_lifecycle::refusal::Refusal;
-use kairn_lifecycle::upgrade::{ImageFacts, UpgradeOptions};
-use kairn_lifecycle::*;
-use kairn_report::{Diagnostic as _, Sink};
+use kairn_report::Diagnostic as _;
 use site::*;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 #[test]
 fn a_refused_upgrade_has_written_nothing() {

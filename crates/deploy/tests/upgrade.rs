@@ -10,13 +10,6 @@
 mod site;
 
 use kairn_deploy::{boot_entry, rollback};
-use kairn_firmware::{Esp, apply};
-use kairn_host::{RealMachine, Runner, StopAfter};
-use kairn_layout::paths;
-use kairn_lifecycle::upgrade::UpgradeOptions;
-use kairn_lifecycle::*;
-use std::path::{Path, PathBuf};
-
 use site::*;
 
 #[test]

@@ -96,7 +96,6 @@ impl Diagnostic for Error {
             }
             Self::Image(error) => error.hints(),
             Self::Host(error) => error.hints(),
-            _ => Vec::new(),
         }
     }
 }

@@ -1,17 +1,17 @@
 //! A machine made of three directories, an image for it, and what seals that.
-#![allow(dead_code, reason = "each test program uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test program uses its part, and takes what it is made of from here")]
 
-use kairn_deploy::upgrade_source::{ImageSource, Sealer, Unpacked};
-use kairn_deploy::volume::Volume;
-use kairn_deploy::{Error, Node, Volumes, facts, upgrade};
-use kairn_firmware::{EntryText, Esp, ImageKey, apply};
-use kairn_host::{Effect, FixedClock, Machine, RealMachine, Runner, StopAfter};
-use kairn_layout::{Bytes, paths};
-use kairn_lifecycle::upgrade::{ImageFacts, UpgradeOptions};
-use kairn_lifecycle::*;
-use kairn_report::Sink;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+pub use kairn_deploy::upgrade_source::{ImageSource, Sealer, Unpacked};
+pub use kairn_deploy::volume::Volume;
+pub use kairn_deploy::{Error, Node, Volumes, facts, upgrade};
+pub use kairn_firmware::{EntryText, Esp, ImageKey, apply};
+pub use kairn_host::{Effect, FixedClock, Machine, RealMachine, Runner, StopAfter};
+pub use kairn_layout::{Bytes, paths};
+pub use kairn_lifecycle::upgrade::{ImageFacts, UpgradeOptions};
+pub use kairn_lifecycle::*;
+pub use kairn_report::Sink;
+pub use std::path::{Path, PathBuf};
+pub use std::time::Duration;
 
 pub const PLENTY: usize = 100_000;
 
