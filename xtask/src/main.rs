@@ -22,7 +22,9 @@ usage: cargo xtask <task> [--yes]
   test [FILTER]  set up, then pass all checks and tests, the ones in virtual machines included
                    --no-vm      leave out the virtual machines
                    --only-vm    only the virtual machines (FILTER: those whose name holds it)
-  bench boot     set up, build, then measure boots against other initramfs systems
+  bench WHAT [N] set up, build, then measure on an otherwise idle machine, N times, and write the figures to SPECIFICATION.md
+                   boot     boots of the sealed image against initramfs-tools and dracut on ext4
+                   install  an installation against a plain copy of what it writes
   build          build the static programs
   check-layers   check the arrows between the crates against ARCHITECTURE.md
 ";

@@ -2,7 +2,7 @@
 //! with its reason: none is silent.
 
 use crate::build::{self, Programs};
-use crate::run::{Failure, Run, cache, print, say};
+use crate::run::{Failure, Run, cache, print, root, say};
 use crate::tools::Tools;
 use crate::{layers, lengths, setup};
 use std::fs;
@@ -76,6 +76,7 @@ pub fn machines(tools: &Tools, programs: &Programs) -> Result<Run, Failure> {
     let run = Run::cargo().args(["run", "--quiet", "--locked", "--package", "kairn-vm", "--"]);
     let run = run.env("KAIRN_VM_KAIRN", &programs.kairn).env("KAIRN_VM_INIT", &programs.init);
     let run = run.env("KAIRN_VM_GUEST", &programs.guest).env("KAIRN_VM_CACHE", &dir);
+    let run = run.env("KAIRN_VM_SPECIFICATION", root().join("SPECIFICATION.md"));
     Ok(match &tools.registry {
         Some(registry) => run.env("KAIRN_VM_REGISTRY", registry),
         None => run,

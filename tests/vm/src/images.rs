@@ -42,7 +42,12 @@ impl World {
 
     /// Makes the disk image of a machine that was installed with the base.
     pub fn disk_image(&self) -> Result<PathBuf, Fault> {
-        self.medium("disk", &self.base()?, "--raw", "disk.raw", "")
+        self.disk_image_of("disk", &self.base()?)
+    }
+
+    /// The same of another release.
+    pub fn disk_image_of(&self, name: &str, out: &Path) -> Result<PathBuf, Fault> {
+        self.medium(name, out, "--raw", "disk.raw", "")
     }
 
     /// Makes the medium that installs by itself.
@@ -113,7 +118,8 @@ impl World {
         Ok(entry.join("out"))
     }
 
-    fn tree(&self, base: &Path) -> Result<PathBuf, Fault> {
+    /// Unpacks the image of a build.
+    pub fn tree(&self, base: &Path) -> Result<PathBuf, Fault> {
         let key = self.key_of("tree")?.text("base", &base.to_string_lossy());
         let entry = self.cache.get_or_build(&key, |dir| {
             let layout = Layout::open(&base.join("oci"))?;

@@ -4,6 +4,7 @@
 //! of its own, which stays when the scenario failed.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod cuts;
 mod demo;
 mod fault;
@@ -30,8 +31,11 @@ fn main() -> ExitCode {
         // What all scenarios start from, e.g. for a cache that is filled before they run.
         ["base"] => world::World::from_environment().and_then(|world| world.disk_image()).map(|_| true),
         ["demo"] => world::World::from_environment().and_then(|world| demo::run(&world)),
+        ["bench", words @ ..] => world::World::from_environment().and_then(|world| bench::run(&world, words)),
         ["list"] => list(),
-        _ => Err(Fault::Failed("usage: kairn-vm test [FILTER...] | base | demo | list".into())),
+        _ => Err(Fault::Failed(
+            "usage: kairn-vm test [FILTER...] | base | demo | bench boot|install [RUNS] | list".into(),
+        )),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

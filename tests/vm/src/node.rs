@@ -127,6 +127,11 @@ impl<'a> Node<'a> {
         Ok(())
     }
 
+    /// Runs a shell script with an argument as root; its status is the caller's to judge.
+    pub fn script(&self, script: &str, argument: &str, deadline: Duration) -> Result<Finished, Fault> {
+        Ok(self.ssh.run_with_input(&format!("sudo sh -s {argument}"), script.into(), deadline)?)
+    }
+
     /// Reads the machine's status.
     pub fn status(&self) -> Result<Status, Fault> {
         let text = self.ssh.check("sudo kairn status --output json")?;

@@ -5,6 +5,7 @@
 //! - `KAIRN_VM_GUEST`: the static payload of the loader conformance suite; absent, what needs it is skipped
 //! - `KAIRN_VM_CACHE`: a directory for what is cached and kept
 //! - `KAIRN_VM_REGISTRY`: the registry's program; absent, what needs it is skipped
+//! - `KAIRN_VM_SPECIFICATION`: the file that benchmarks write their figures into; absent, they only say them
 
 use crate::fault::Fault;
 use crate::registry::Registry;
