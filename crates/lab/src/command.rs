@@ -43,7 +43,7 @@ pub(crate) fn arguments(spec: &Spec, place: &Place) -> Vec<String> {
     line.pair("-name", format!("guest={},process=kairn-lab-{}", spec.name, spec.name));
     line.pair("-accel", place.accel.argument());
     line.flag("-nodefaults").flag("-no-user-config");
-    line.pair("-cpu", "max");
+    line.pair("-cpu", spec.model.argument());
     line.pair("-smp", spec.cpus.to_string());
     line.pair("-m", spec.memory_mib.to_string());
     line.pair("-display", "none");
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn every_bus_layer_and_device_has_its_arguments() {
         let mut spec = Spec::new("full");
-        spec.memory_mib = 2048;
+        (spec.memory_mib, spec.model) = (2048, crate::Model::V2);
         spec.disks = vec![
             Disk::cdrom("/m/a,b.iso"),
             Disk::raw("/m/ahci.raw").on(Bus::Ahci).boot_index(1),

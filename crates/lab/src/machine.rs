@@ -2,6 +2,7 @@
 
 use crate::command::{Place, arguments, file};
 use crate::process::Process;
+use crate::spec::Model;
 use crate::{
     Accel, Disk, Error, Firmware, Forward, KeyPair, Layer, Network, OnReboot, Running, Spec, Tally, program, tpm,
 };
@@ -54,6 +55,13 @@ impl Builder {
     #[must_use]
     pub const fn cpus(mut self, cpus: u8) -> Self {
         self.machine.spec.cpus = cpus;
+        self
+    }
+
+    /// Sets the processors' instructions.
+    #[must_use]
+    pub const fn model(mut self, model: Model) -> Self {
+        self.machine.spec.model = model;
         self
     }
 

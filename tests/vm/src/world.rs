@@ -10,7 +10,7 @@
 use crate::fault::Fault;
 use crate::registry::Registry;
 use kairn_host::{Invocation, Runner};
-use kairn_lab::{Builder, Cache, Key, KeyPair, Machine, Tally};
+use kairn_lab::{Builder, Cache, Key, KeyPair, Machine, Model, Tally};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -116,10 +116,12 @@ impl<'a> Stage<'a> {
         Ok(Self { world, dir, name, began: Instant::now() })
     }
 
-    /// Begins a machine in the scenario's directory, with the lab's key and the tally of boots.
+    /// Begins a machine in the scenario's directory, with the lab's key and the tally of boots. It has one processor, since others run
+    /// beside it, and the instructions that are emulated best.
     pub fn machine(&self, name: &str) -> Builder {
         let (key, tally) = (&self.world.key, self.world.tally.clone());
-        Machine::builder(name, self.dir.join(name)).key(key).tally(tally).user(crate::images::USER).watchdog()
+        let machine = Machine::builder(name, self.dir.join(name)).cpus(1).model(Model::V2);
+        machine.key(key).tally(tally).user(crate::images::USER).watchdog()
     }
 
     /// Starts a registry with a store of its own. `None` when there is no program for it.

@@ -6,7 +6,7 @@ use super::table::{self, Facts};
 use crate::fault::{Fault, ensure};
 use crate::runner::say;
 use crate::world::{Stage, World};
-use kairn_lab::{Accel, Disk, Format, Mark, Running};
+use kairn_lab::{Accel, Disk, Format, Mark, Model, Running};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -99,7 +99,7 @@ fn measured(stage: &Stage<'_>, system: System, base: &Path) -> Result<Boot, Faul
 fn booted(stage: &Stage<'_>, name: &str, disk: Disk) -> Result<(Running, Boot), Fault> {
     let report = ["-chardev", "file,id=report,path=report", "-serial", "chardev:report"];
     // Figures with and without the help of hardware do not compare.
-    let machine = stage.machine(name).disk(disk).accel(Accel::Tcg).extra(report).create()?;
+    let machine = stage.machine(name).cpus(2).model(Model::Max).disk(disk).accel(Accel::Tcg).extra(report).create()?;
     let running = machine.start()?;
     let console = running.console();
     let kernel = console.wait_since(Mark::default(), "Linux version ", TO_KERNEL)?;

@@ -6,7 +6,7 @@ use crate::node::{LONG, Node};
 use crate::runner::say;
 use crate::world::{Stage, World};
 use kairn_host::Runner;
-use kairn_lab::{Accel, Disk};
+use kairn_lab::{Accel, Disk, Model};
 use std::fs;
 
 const SCRIPT: &str = include_str!("install.sh");
@@ -33,7 +33,7 @@ struct Round {
 /// Runs so many rounds and writes the figures down.
 pub fn run(world: &World, rounds: usize) -> Result<bool, Fault> {
     let stage = Stage::set(world, "bench-install")?;
-    let mut builder = stage.machine("live").accel(Accel::Tcg);
+    let mut builder = stage.machine("live").cpus(2).model(Model::Max).accel(Accel::Tcg);
     for name in ["installed", "copied"] {
         let disk = Disk::qcow2(stage.dir.join(format!("{name}.qcow2")));
         disk.create(&Runner::default(), DISK)?;

@@ -32,7 +32,7 @@ pub fn install_from_usb(stage: &Stage<'_>) -> Result<Verdict, Fault> {
 fn install_from(stage: &Stage<'_>, medium: Disk) -> Result<Verdict, Fault> {
     let disk = Disk::qcow2(stage.dir.join("disk.qcow2"));
     disk.create(&Runner::default(), DISK)?;
-    let machine = stage.machine("node").disk(disk).disk(medium).create()?;
+    let machine = stage.machine("node").cpus(2).disk(disk).disk(medium).create()?;
     let mut node = Node::start_installing(stage, &machine, TO_INSTALLED)?;
     node.expect_good(1)?;
     let identity = node.identity()?;
