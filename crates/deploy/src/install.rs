@@ -65,6 +65,7 @@ pub fn apply(
     for note in &plan.plan.notes {
         sink.event(Event::warning(note.clone()));
     }
+    let _held = kairn_host::partition_table::hold(Path::new(&plan.disk))?;
     execute(&plan.plan, actor, journal, sink)
 }
 

@@ -163,6 +163,23 @@ pub fn reread(disk: &Path, sys_root: &Path) -> Result<(), Error> {
     }
 }
 
+/// Keeps udev from rereading a disk's table until the returned file is dropped.
+///
+/// After each write to a disk, udev rereads its table by itself when no partition is in use: all partitions' devices are gone for a
+/// moment then, in the middle of whatever uses them next. It takes an exclusive lock for that, and lets it be when somebody has one
+/// (systemd.io/BLOCK_DEVICE_LOCKING); a shared one still lets it look at the partitions. The file is open for reading only, since the
+/// closing of a writable one is what wakes udev.
+///
+/// # Errors
+/// Names the disk, which cannot be opened. One that another program has locked just now is not held.
+pub fn hold(disk: &Path) -> Result<File, Error> {
+    let file = File::open(disk).map_err(Error::path("open", disk))?;
+    if let Err(error) = file.try_lock_shared() {
+        tracing::debug!(disk = %disk.display(), %error, "another program looks at the disk");
+    }
+    Ok(file)
+}
+
 fn follow(disk: &Path, file: &File, number: u64, sys_root: &Path) -> Result<(), Error> {
     let sector = rustix::fs::ioctl_blksszget(file).map_err(Error::errno("ask the sector size of", disk))?;
     let table =
