@@ -15,6 +15,8 @@ use kairn_layout::{Bytes, PartLabel, paths};
 use kairn_lifecycle::{BootFacts, Digest, Source};
 use kairn_oci::{Layout, PackOptions, Registry};
 use kairn_report::{Event, Sink};
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -83,7 +85,7 @@ pub struct Request {
 /// Whatever stops a phase; the output directory is then as it was.
 pub fn build(request: &Request, runner: &Runner, sink: &mut dyn Sink) -> Result<Manifest, Error> {
     check(request)?;
-    let (claimed, made) = claim(&request.output)?;
+    let (claimed, made, _lock) = claim(&request.output)?;
     let finished = Build { request, runner, work: claimed.path().to_owned() }.run(sink);
     let cleaned = claimed.close().map_err(Error::path("remove the scratch space in", &request.output));
     match (finished, cleaned) {
@@ -108,17 +110,30 @@ fn check(request: &Request) -> Result<(), Error> {
     Ok(())
 }
 
-/// Takes an empty or absent directory and makes scratch space in it, so that results can be renamed into place.
-fn claim(output: &Path) -> Result<(TempDir, bool), Error> {
+/// Beginning of the scratch space's name.
+const SCRATCH: &str = ".work-";
+
+/// Takes an empty or absent directory and makes scratch space in it, so that results can be renamed into place. What a build left that was
+/// killed is taken away; one that runs holds the lock.
+fn claim(output: &Path) -> Result<(TempDir, bool, fs::File), Error> {
     let made = !output.exists();
     fs::create_dir_all(output).map_err(Error::path("create", output))?;
-    if fs::read_dir(output).map_err(Error::path("list", output))?.next().is_some() {
+    let lock = fs::File::open(output).map_err(Error::path("open", output))?;
+    match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => return Err(Error::OutputBusy(output.to_owned())),
+        locked => locked.map_err(|errno| Error::path("lock", output)(errno.into()))?,
+    }
+    let names = kairn_host::files::names(output)?;
+    if names.iter().any(|name| !name.to_string_lossy().starts_with(SCRATCH)) {
         return Err(Error::OutputInUse(output.to_owned()));
+    }
+    for name in names {
+        kairn_host::files::remove_tree(&output.join(name))?;
     }
     // Sandboxed programs resolve their binds from the root.
     let output = fs::canonicalize(output).map_err(Error::path("find", output))?;
-    let scratch = tempfile::Builder::new().prefix(".work-").tempdir_in(&output);
-    Ok((scratch.map_err(Error::path("create scratch space in", &output))?, made))
+    let scratch = tempfile::Builder::new().prefix(SCRATCH).tempdir_in(&output);
+    Ok((scratch.map_err(Error::path("create scratch space in", &output))?, made, lock))
 }
 
 struct Build<'a> {

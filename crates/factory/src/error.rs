@@ -90,6 +90,9 @@ pub enum Error {
     /// The output directory holds something.
     #[error("the output directory `{}` is not empty", .0.display())]
     OutputInUse(PathBuf),
+    /// Another build works in the output directory.
+    #[error("another build works in the output directory `{}`", .0.display())]
+    OutputBusy(PathBuf),
     /// apt knows no mirror of Debian.
     #[error("apt on this machine names no mirror of Debian")]
     NoMirror,
@@ -176,7 +179,7 @@ impl Error {
 impl Diagnostic for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Compressor { .. } | Self::Source { .. } | Self::OutputInUse(_) => Kind::User,
+            Self::Compressor { .. } | Self::Source { .. } | Self::OutputInUse(_) | Self::OutputBusy(_) => Kind::User,
             Self::Loader(error) => error.kind(),
             Self::Disk(error) => error.kind(),
             Self::Image(error) => error.kind(),
@@ -213,6 +216,7 @@ impl Diagnostic for Error {
             }
             Self::Compressor { .. } => vec!["leave the compressor to conversion, or use `lz4hc,9`".into()],
             Self::OutputInUse(_) => vec!["name a directory that is empty or does not exist yet".into()],
+            Self::OutputBusy(_) => vec!["wait until it has ended, or name another directory".into()],
             Self::NoMirror => vec!["add a Debian source to apt's sources and run `apt-get update`".into()],
             Self::NoKeyring(_) => vec!["install the package `debian-archive-keyring`".into()],
             Self::MissingProgram { package, .. } => vec![format!("apt-get install {package}")],

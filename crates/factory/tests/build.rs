@@ -305,6 +305,25 @@ fn a_failed_build_leaves_nothing_and_a_used_directory_is_refused() {
 }
 
 #[test]
+fn what_a_killed_build_left_is_taken_away_and_a_running_one_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, options) = (tree(dir.path()), options(dir.path()));
+    fs::remove_file(root.join("usr/bin/mke2fs")).unwrap();
+    let out = dir.path().join("out");
+    fs::create_dir_all(out.join(".work-killed/tree")).unwrap();
+    let wanted = request(&format!("dir:{}", root.display()), &out, options);
+    let running = fs::File::open(&out).unwrap();
+    running.lock().unwrap();
+    let error = build(&wanted, &Runner::default(), &mut Silent).unwrap_err();
+    assert!(matches!(error, Error::OutputBusy(_)), "{error}");
+    assert!(out.join(".work-killed/tree").exists());
+    running.unlock().unwrap();
+    let error = build(&wanted, &Runner::default(), &mut Silent).unwrap_err();
+    assert!(matches!(error, Error::ImageLacks { .. }), "{error}");
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 0);
+}
+
+#[test]
 fn a_damaged_release_makes_no_media() {
     if !have(&["mkfs.erofs"]) {
         return;
