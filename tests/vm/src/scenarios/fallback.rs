@@ -102,7 +102,8 @@ pub fn kernel_panics(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     let mut node = upgraded(stage, &stage.world.variant("kernel-panics", PANICKING)?)?;
     let verdict = fell_back(stage, &mut node, 3, &["handed over", "Kernel panic", "sysrq triggered crash"])?;
     // EFI variables are few: what was kept on STATE must not stay there.
-    let left = node.sh("ls -A /sys/fs/pstore; ls /sys/firmware/efi/efivars | grep dump-type || true")?;
+    let left =
+        node.sh("sudo ls -A /sys/fs/pstore && { sudo ls /sys/firmware/efi/efivars | grep dump-type || true; }")?;
     ensure(left.is_empty(), || format!("the panics are still in the firmware's memory:\n{left}"))?;
     Ok(verdict)
 }
