@@ -118,6 +118,20 @@ impl<'a> Node<'a> {
         Ok(self.ssh.run_within(command, LONG)?)
     }
 
+    /// Returns a disk with a release that was built into a directory, to upgrade from.
+    pub fn release_disk(built: &Path) -> Disk {
+        // By its serial number: the kernel names disks in the order in which it comes to know them.
+        Disk { read_only: true, ..Disk::raw(built.join("release.img")).serial("release") }
+    }
+
+    /// Upgrades from such a disk; how that ends is the caller's to judge.
+    pub fn upgrade_from_disk(&self) -> Result<Finished, Fault> {
+        self.long(
+            "sudo mount -o ro /dev/disk/by-id/virtio-release /mnt && sudo kairn upgrade --source release:/mnt; \
+             code=$?; sudo umount /mnt; exit $code",
+        )
+    }
+
     /// Upgrades from an image in a registry, which must succeed.
     pub fn upgrade(&self, registry: &Registry, source: &str) -> Result<(), Fault> {
         let insecure = registry.for_machines();

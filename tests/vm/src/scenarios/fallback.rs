@@ -6,7 +6,6 @@ use crate::images::Change;
 use crate::node::{Node, deployment};
 use crate::runner::Verdict;
 use crate::world::Stage;
-use kairn_lab::Disk;
 use kairn_lifecycle::{DeploymentState, Sequence};
 use std::fs;
 use std::path::Path;
@@ -127,13 +126,9 @@ pub fn emergency(stage: &Stage<'_>) -> Result<Verdict, Fault> {
 
 /// Upgrades an installed machine from a release on a second disk.
 pub fn upgraded<'a>(stage: &'a Stage<'a>, release: &Path) -> Result<Node<'a>, Fault> {
-    // By its serial number: the kernel names disks in the order in which it comes to know them.
-    let disk = Disk { read_only: true, ..Disk::raw(release.join("release.img")).serial("release") };
-    let node = Node::installed(stage, "node", &[disk])?;
+    let node = Node::installed(stage, "node", &[Node::release_disk(release)])?;
     node.expect_good(1)?;
-    let at = "/dev/disk/by-id/virtio-release";
-    let done = node
-        .long(&format!("sudo mount -o ro {at} /mnt && sudo kairn upgrade --source release:/mnt && sudo umount /mnt"))?;
+    let done = node.upgrade_from_disk()?;
     ensure(done.status.success(), || format!("the upgrade failed: {}{}", done.text(), done.stderr))?;
     stage.note("upgraded");
     let status = node.status()?;
