@@ -9,6 +9,7 @@ use crate::{Accel, Error, Machine, Ssh};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Where the guest reaches the loopback of the host, e.g. a registry on it.
@@ -31,6 +32,8 @@ pub struct Running {
     ports: BTreeMap<u16, u16>,
     accel: Accel,
     owned: bool,
+    /// How often it was reset since it was mute.
+    restarts: AtomicUsize,
 }
 
 impl Running {
@@ -46,7 +49,7 @@ impl Running {
                 return Err(Error::Several(errors));
             }
         };
-        let mut running = Self { machine, process, console, events: None, ports: BTreeMap::new(), accel, owned: true };
+        let mut running = Self::new(machine, process, console, accel, true);
         running.events = Some(Qmp::connect(running.machine.dir(), file::EVENTS)?);
         running.ports = running.forwards()?;
         Ok(running)
@@ -55,10 +58,14 @@ impl Running {
     pub(crate) fn attach(machine: Machine, process: Process, start: &LastStart) -> Result<Self, Error> {
         let handle = process.duplicate().map_err(Error::path("watch", machine.dir()))?;
         let console = Console::follow(machine.name(), machine.dir(), start.console_from, Some(handle))?;
-        let (accel, ports) = (start.accel, BTreeMap::new());
-        let mut running = Self { machine, process, console, events: None, ports, accel, owned: false };
+        let mut running = Self::new(machine, process, console, start.accel, false);
         running.ports = running.forwards()?;
         Ok(running)
+    }
+
+    fn new(machine: Machine, process: Process, console: Console, accel: Accel, owned: bool) -> Self {
+        let (ports, restarts) = (BTreeMap::new(), AtomicUsize::new(0));
+        Self { machine, process, console, events: None, ports, accel, owned, restarts }
     }
 
     /// Returns the machine.
@@ -158,11 +165,18 @@ impl Running {
                 if let Some(tally) = self.machine.tally() {
                     tally.retry(name)?;
                 }
+                self.restarts.fetch_add(1, Ordering::Relaxed);
                 self.reset()?;
                 wait()
             }
             answer => answer,
         }
+    }
+
+    /// Returns how often it was reset since it was mute. Each may have cost the entry that was booted one of its tries.
+    #[must_use]
+    pub fn restarts(&self) -> usize {
+        self.restarts.load(Ordering::Relaxed)
     }
 
     /// Returns ssh into the guest as the machine's user.

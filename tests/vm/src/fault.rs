@@ -25,6 +25,9 @@ pub enum Fault {
     /// It cannot be tried on this side; the reason. The scenario counts as skipped.
     #[error("{0}")]
     Cannot(String),
+    /// What was to be seen cannot be told from what a mute guest does. The scenario begins anew, once.
+    #[error("the guest was mute and was reset, so that nobody knows what it would have done by itself")]
+    Mute,
     /// A promise was not kept.
     #[error("{0}")]
     Failed(String),

@@ -218,6 +218,11 @@ impl<'a> Node<'a> {
         self.running.console().text().contains(text)
     }
 
+    /// Returns how often the machine was reset since it was mute; each time may have cost an entry one of its tries.
+    pub fn restarts(&self) -> usize {
+        self.running.restarts()
+    }
+
     /// Counts how often the machine's watchdog fired since this was asked before.
     pub fn watchdogs(&mut self) -> Result<usize, Fault> {
         let mut fired = 0;

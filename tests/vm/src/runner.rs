@@ -75,7 +75,13 @@ pub fn run(world: &World, all: &[Scenario], filter: &[&str]) -> Result<bool, Fau
                     let taken = slots.take(scenario.slots);
                     say(&format!("START {}: {}", scenario.name, scenario.about));
                     let began = Instant::now();
-                    let ended = perform(world, scenario);
+                    let ended = match perform(world, scenario) {
+                        Err(fault @ Fault::Mute) => {
+                            say(&format!("AGAIN {}: {fault}", scenario.name));
+                            perform(world, scenario)
+                        }
+                        ended => ended,
+                    };
                     drop(taken);
                     conclude(scenario, ended, began, &mut lock(&counts));
                 }
@@ -114,6 +120,7 @@ fn perform(world: &World, scenario: &Scenario) -> Result<Verdict, Fault> {
     };
     match verdict {
         Ok(verdict) => fs::remove_dir_all(&stage.dir).map(|()| verdict).map_err(Fault::io("remove its directory")),
+        Err(Fault::Mute) => Err(Fault::Mute),
         Err(fault) => Err(Fault::Failed(format!("{fault}\n      what it left: {}{tail}", stage.dir.display()))),
     }
 }
@@ -235,6 +242,19 @@ mod tests {
             Ok(Verdict::Passed)
         })];
         assert!(!run(&world(&dir), &all, &[]).unwrap());
+    }
+
+    #[test]
+    fn a_scenario_that_a_mute_guest_has_spoiled_begins_anew_once() {
+        static BEGUN: AtomicUsize = AtomicUsize::new(0);
+        let dir = tempfile::tempdir().unwrap();
+        let spoiled = scenario("spoiled", |_| match BEGUN.fetch_add(1, Ordering::SeqCst) {
+            0 => Err(Fault::Mute),
+            _ => Ok(Verdict::Passed),
+        });
+        assert!(run(&world(&dir), &[spoiled], &[]).unwrap());
+        assert!(!run(&world(&dir), &[scenario("always", |_| Err(Fault::Mute))], &[]).unwrap());
+        assert_eq!(BEGUN.load(Ordering::SeqCst), 2);
     }
 
     #[test]
