@@ -1,5 +1,6 @@
 //! Hands the machine over to the root's own init.
 
+use crate::journal::{Journal, Level};
 use kairn_host::{Error, become_program, files, mount};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -26,9 +27,13 @@ pub fn read_init(sysroot: &Path, init: &str) -> Result<(), Error> {
 }
 
 /// Makes `sysroot` the root, frees the initramfs, and becomes the root's init. Returns only with an error.
-pub fn switch_root(sysroot: &Path, init: &str, args: &[OsString]) -> Error {
+pub fn switch_root(sysroot: &Path, init: &str, args: &[OsString], journal: &mut Journal) -> Error {
     match enter(sysroot) {
-        Ok(()) => become_program(Path::new(init), args),
+        Ok(()) => {
+            // What comes after this line is not kairn-init's time.
+            journal.say(Level::Notice, &format!("starting {init}"));
+            become_program(Path::new(init), args)
+        }
         Err(error) => error,
     }
 }

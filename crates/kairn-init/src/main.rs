@@ -20,7 +20,7 @@ fn main() {
     let error = match mounted.map_err(Error::from).and_then(|()| boot.run()) {
         Ok(ready) => {
             let args: Vec<_> = std::env::args_os().skip(1).collect();
-            handover::switch_root(Path::new(SYSROOT), &ready.init, &args).into()
+            handover::switch_root(Path::new(SYSROOT), &ready.init, &args, &mut boot.journal).into()
         }
         Err(error) => error,
     };

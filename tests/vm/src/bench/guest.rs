@@ -14,7 +14,9 @@ pub struct Boot {
     pub login: Duration,
     /// Kernel's start to its starting `/init`.
     pub init: Duration,
-    /// Kernel's start to the root's systemd being started.
+    /// Kernel's start to kairn-init's last line, from the new root, where it booted the machine.
+    pub switched: Option<Duration>,
+    /// Kernel's start to the root's systemd reading its clock: it was loaded by then.
     pub systemd: Duration,
     /// Kernel's start to the first line of the root's systemd.
     pub first_line: Duration,
@@ -58,6 +60,7 @@ impl Boot {
             firmware,
             login,
             init: log_time(kernel, "Run /init as init process")?,
+            switched: log_time(kernel, "kairn-init: starting ").ok(),
             systemd: property(clocks, "UserspaceTimestampMonotonic")?,
             // An initramfs with systemd in it has two of these.
             first_line: log_time(kernel, "systemd[1]: systemd ")?,
@@ -82,9 +85,9 @@ impl Boot {
         Some(self.phase("stage rootfs")? + self.phase("stage initramfs")?)
     }
 
-    /// Returns the time from kairn-init's start to the root's systemd being started.
+    /// Returns the time from kairn-init's start to its end in the new root.
     pub fn to_switch(&self) -> Option<Duration> {
-        Some(self.systemd.saturating_sub(Duration::from_millis(self.phases.first()?.at_ms)))
+        Some(self.switched?.saturating_sub(Duration::from_millis(self.phases.first()?.at_ms)))
     }
 }
 
@@ -157,9 +160,12 @@ mod tests {
             \"partitions\":{},\"events\":[],\"phases\":[{\"name\":\"start\",\"at_ms\":2600},\
             {\"name\":\"stage rootfs\",\"at_ms\":3000},{\"name\":\"layout\",\"at_ms\":3200},\
             {\"name\":\"stage initramfs\",\"at_ms\":3300},{\"name\":\"fstab\",\"at_ms\":3350}]}";
-        let boot = read(&REPORT.replace("== report\r\n\r\n", &format!("== report\n{phases}\n"))).unwrap();
+        let report = REPORT.replace("== report\r\n\r\n", &format!("== report\n{phases}\n"));
+        assert_eq!(read(&report).unwrap().to_switch(), None);
+        let last = "[    4.100000] kairn-init: starting /sbin/init\r\n== report";
+        let boot = read(&report.replace("== report", last)).unwrap();
         assert_eq!(boot.stages(), Some(Duration::from_millis(250)));
-        assert_eq!(boot.to_switch(), Some(Duration::from_millis(1900)));
+        assert_eq!(boot.to_switch(), Some(Duration::from_millis(1500)));
     }
 
     #[test]

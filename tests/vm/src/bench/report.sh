@@ -10,7 +10,7 @@ state=$(systemctl is-system-running --wait)
     systemctl show --property=UserspaceTimestampMonotonic,FinishTimestampMonotonic
     systemctl show multi-user.target --property=ActiveEnterTimestampMonotonic
     echo "== kernel"
-    dmesg | grep -E 'Run /init as init process|systemd\[1\]: systemd [0-9]+|kairn-init: start'
+    dmesg | grep -E 'Run /init as init process|systemd\[1\]: systemd [0-9]+|kairn-init: starting '
     echo "== report"
     cat /run/kairn/boot.json 2>/dev/null
     echo

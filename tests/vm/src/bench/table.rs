@@ -44,7 +44,7 @@ type Row = (&'static str, fn(&Boot) -> Option<f64>);
 const PHASES: &[Row] = &[
     ("power on to the kernel's first line (this side's clock)", |boot| Some(boot.firmware.as_secs_f64())),
     ("kernel's start to `/init`", |boot| Some(boot.init.as_secs_f64())),
-    ("`/init` to the root's systemd being started", |boot| Some((boot.systemd.checked_sub(boot.init)?).as_secs_f64())),
+    ("`/init` to the root's systemd being loaded", |boot| Some((boot.systemd.checked_sub(boot.init)?).as_secs_f64())),
     ("`/init` to systemd's first line", init_to_systemd),
     ("systemd's first line to multi-user.target", |boot| {
         Some((boot.multi_user.checked_sub(boot.first_line)?).as_secs_f64())
