@@ -151,7 +151,7 @@ impl Diagnostic for Error {
                 hints
             }
             Self::Digest { .. } => {
-                vec!["run the same command again; if it stays so, suspect the disk or the memory".into()]
+                vec!["run the same command again; if it stays so, suspect the medium it came from, the disk, or the memory".into()]
             }
             Self::NotInstalled(_) => vec!["`kairn status` shows what runs here".into()],
             Self::NoSuchEntry(_) => vec!["`kairn boot-entry list` shows those that exist".into()],

@@ -272,18 +272,15 @@ impl ImageSource for ReleaseSource {
     }
 
     fn fetch(&mut self, staging: &Path, machine: &mut dyn Machine, _: &mut dyn Sink) -> Result<(), Error> {
-        let release = crate::facts::release(&self.dir)?;
         let out = staging.join(OUT);
         machine.apply(&Effect::MakeDir { path: out.clone(), mode: 0o755 })?;
-        for (name, blob) in [
-            (paths::release::ROOT, &release.root.image),
-            (paths::release::VERITY, &release.root.verity),
-            (paths::release::UKI, &release.uki),
-            (paths::release::LOADER, &release.loader.file),
-        ] {
-            let (from, to) = (self.dir.join(name), out.join(name));
-            machine.apply(&Effect::CopyFile { from, to, sha256: blob.sha256.to_string() })?;
-        }
+        // Plainly: nothing refers to it before all of it was verified as it lies on the disk, which finds a damaged source as well.
+        let files = [paths::release::ROOT, paths::release::VERITY, paths::release::UKI, paths::release::LOADER];
+        let files = files.map(|name| self.dir.join(name).to_string_lossy().into_owned());
+        let copy = Invocation::new("install").args(["--mode=0644", "--target-directory"]).arg(out.to_string_lossy());
+        let program = copy.arg("--").args(files).deadline(SEAL_DEADLINE);
+        machine.apply(&Effect::Run { object: out.clone(), program })?;
+        machine.apply(&Effect::SyncTree { path: out.clone() })?;
         // Last: a directory that holds a description is whole.
         let description = files::read(&self.dir.join(paths::release::DESCRIPTION))?;
         let path = out.join(paths::release::DESCRIPTION);
