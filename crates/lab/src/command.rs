@@ -19,6 +19,8 @@ pub(crate) mod file {
     pub(crate) const QMP: &str = "qmp.sock";
     /// QEMU's monitor for those who wait for events.
     pub(crate) const EVENTS: &str = "events.sock";
+    /// The connection that commands in the guest share.
+    pub(crate) const SSH: &str = "ssh.sock";
     /// QEMU's process id.
     pub(crate) const PID: &str = "qemu.pid";
     /// What QEMU itself complains about once it runs.

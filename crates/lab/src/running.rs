@@ -189,7 +189,8 @@ impl Running {
             reason: "no port of the host leads to its ssh".into(),
         })?;
         let (name, user) = (self.machine.name(), &self.machine.spec().user);
-        Ok(Ssh::new(name, port, self.machine.key()?, user, self.machine.runner().clone()))
+        let ssh = Ssh::new(name, port, self.machine.key()?, user, self.machine.runner().clone());
+        Ok(ssh.keeping(self.machine.dir().join(file::SSH)))
     }
 
     /// Waits until the guest lets us in by ssh.

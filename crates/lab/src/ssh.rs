@@ -11,6 +11,10 @@ use std::time::Duration;
 
 /// How long a command in the guest may take unless said otherwise.
 const COMMAND: Duration = Duration::from_secs(300);
+/// Bytes of a socket's path (`sun_path`, unix(7)), less the suffix under which ssh makes its socket (`muxserver_listen`).
+const LONGEST_SOCKET: usize = 107 - 17;
+/// How long one try to get in may take.
+const LOGIN: Duration = Duration::from_secs(60);
 /// How long the guest may take to say its banner; emulated, key exchange alone takes seconds.
 const BANNER: Duration = Duration::from_secs(20);
 /// ssh's own exit code when the connection failed (ssh(1), EXIT STATUS).
@@ -86,11 +90,19 @@ pub struct Ssh {
     key: KeyPair,
     user: String,
     runner: Runner,
+    /// Where one connection is kept for all commands: emulated, a key exchange takes longer than most of them.
+    kept: Option<PathBuf>,
 }
 
 impl Ssh {
     pub(crate) fn new(machine: &str, port: u16, key: KeyPair, user: &str, runner: Runner) -> Self {
-        Self { machine: machine.into(), port, key, user: user.into(), runner }
+        Self { machine: machine.into(), port, key, user: user.into(), runner, kept: None }
+    }
+
+    /// Keeps one connection for all commands, by a socket of this name; where the name is too long for one, each command has its own.
+    pub(crate) fn keeping(mut self, socket: PathBuf) -> Self {
+        self.kept = Some(socket).filter(|path| path.as_os_str().len() <= LONGEST_SOCKET);
+        self
     }
 
     /// Returns the port on the host's loopback.
@@ -99,10 +111,11 @@ impl Ssh {
         self.port
     }
 
-    /// Logs in as another user.
+    /// Logs in as another user, by a connection of its own for each command.
     #[must_use]
     pub fn user(mut self, user: impl Into<String>) -> Self {
         self.user = user.into();
+        self.kept = None;
         self
     }
 
@@ -180,7 +193,7 @@ impl Ssh {
 
     fn copy(&self, from: String, to: String) -> Result<(), Error> {
         let copy = Invocation::new("scp").args(["-q", "-r", "-P"]).arg(self.port.to_string());
-        let copy = copy.args(self.options()).args([from, to]).deadline(COMMAND);
+        let copy = copy.args(self.options()).args(self.by_kept()).args([from, to]).deadline(COMMAND);
         self.runner.run(&copy).map_err(Error::from_run).map(drop)
     }
 
@@ -191,13 +204,26 @@ impl Ssh {
         if let Err(error) = self.banner() {
             return Err(Ok(error.to_string()));
         }
-        match self.run_within("true", Duration::from_secs(60)) {
+        match self.keep().and_then(|()| self.run_within("true", LOGIN)) {
             Ok(finished) if finished.status.success() => Ok(()),
             Ok(finished) => Err(Ok(format!("`true` failed: {}", finished.stderr.trim()))),
             Err(Error::Guest { said, .. }) => Err(Ok(said)),
             Err(Error::Host(error @ kairn_host::Error::Deadline { .. })) => Err(Ok(error.to_string())),
             Err(other) => Err(Err(other)),
         }
+    }
+
+    /// Makes the connection that commands share, in the place of an earlier one, whose guest may be gone.
+    fn keep(&self) -> Result<(), Error> {
+        let Some(socket) = &self.kept else { return Ok(()) };
+        if socket.exists() {
+            let end = self.client(&["-O", "exit"]).deadline(LOGIN);
+            // One whose process is gone cannot be ended, and is replaced all the same.
+            self.runner.run_unchecked(&end).map_err(Error::from_run)?;
+        }
+        let begin = self.client(&["-f", "-N", "-o", "ControlMaster=auto"]).deadline(LOGIN);
+        let begun = self.runner.run_unchecked(&begin).map_err(Error::from_run)?;
+        if begun.status.success() { Ok(()) } else { Err(self.failed("ssh -f -N", &begun)) }
     }
 
     fn banner(&self) -> io::Result<()> {
@@ -209,8 +235,18 @@ impl Ssh {
     }
 
     fn invocation(&self, command: &str) -> Invocation {
-        let ssh = Invocation::new("ssh").args(self.options()).args(["-o", "BatchMode=yes", "-p"]);
-        ssh.arg(self.port.to_string()).arg(self.destination()).arg("--").arg(command)
+        self.client(&[]).args(["--", command])
+    }
+
+    fn client(&self, more: &[&str]) -> Invocation {
+        let ssh = Invocation::new("ssh").args(self.options()).args(self.by_kept()).args(["-o", "BatchMode=yes"]);
+        ssh.args(more.iter().copied()).arg("-p").arg(self.port.to_string()).arg(self.destination())
+    }
+
+    /// ssh goes its own way where the kept connection has ended.
+    fn by_kept(&self) -> Vec<String> {
+        let path = |socket: &PathBuf| vec!["-o".to_owned(), format!("ControlPath={}", socket.display())];
+        self.kept.as_ref().map(path).unwrap_or_default()
     }
 
     fn destination(&self) -> String {
@@ -226,6 +262,8 @@ impl Ssh {
             "UserKnownHostsFile=/dev/null",
             "StrictHostKeyChecking=no",
             "LogLevel=ERROR",
+            // Emulated, others take much longer.
+            "KexAlgorithms=^curve25519-sha256",
             "ConnectTimeout=30",
             // A guest that is gone (power cut) must not hang the command until its deadline.
             "ServerAliveInterval=15",
@@ -285,6 +323,28 @@ mod tests {
         assert!(
             matches!(fake("echo refused >&2; exit 255").run("x"), Err(Error::Guest { said, .. }) if said == "refused")
         );
+    }
+
+    #[test]
+    fn commands_go_by_one_connection_that_replaces_an_earlier_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, socket) = (dir.path().join("log"), dir.path().join("s"));
+        let path = dir.path().join("ssh");
+        fs::write(&path, format!("#!/bin/sh\necho \"$@\" >> {}\n", log.display())).unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let runner = Runner { overrides: [("ssh".to_owned(), path)].into() };
+        let ssh = Ssh::new("m", 1, KeyPair::at("/key"), "root", runner).keeping(socket.clone());
+        ssh.keep().unwrap();
+        fs::write(&socket, "").unwrap();
+        ssh.keep().unwrap();
+        ssh.run("id").unwrap();
+        let log = fs::read_to_string(log).unwrap();
+        let begun: Vec<bool> = log.lines().map(|line| line.contains(" -f -N -o ControlMaster=auto ")).collect();
+        assert_eq!(begun, [true, false, true, false]);
+        assert!(log.lines().all(|line| line.contains(&format!("ControlPath={} ", socket.display()))), "{log}");
+        assert!(log.lines().nth(1).unwrap().contains(" -O exit "), "{log}");
+        let deep = Ssh::new("m", 1, KeyPair::at("/key"), "root", Runner::default()).keeping("/d".repeat(60).into());
+        assert_eq!(deep.by_kept(), Vec::<String>::new());
     }
 
     #[test]
