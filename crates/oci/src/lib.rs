@@ -6,6 +6,7 @@
 
 mod archive;
 mod error;
+mod http;
 mod layout;
 mod pack;
 mod peek;
