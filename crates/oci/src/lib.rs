@@ -10,6 +10,7 @@ mod http;
 mod layout;
 mod pack;
 mod peek;
+mod records;
 mod registry;
 mod unpack;
 
