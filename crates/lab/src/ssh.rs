@@ -99,6 +99,12 @@ impl Ssh {
         self.port
     }
 
+    /// Returns the key pair that it logs in with.
+    #[must_use]
+    pub const fn key(&self) -> &KeyPair {
+        &self.key
+    }
+
     /// Logs in as another user.
     #[must_use]
     pub fn user(mut self, user: impl Into<String>) -> Self {
