@@ -237,4 +237,23 @@ mod tests {
         assert!(error.to_string().contains("leaves the archive"), "{error}");
         assert!(!dir.path().join("escape").exists());
     }
+
+    #[test]
+    fn an_archive_whose_names_would_fill_the_memory_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let archive = dir.path().join("evil.tar");
+        let mut tar = tar::Builder::new(File::create(&archive).unwrap());
+        let name = vec![b'a'; 2 << 20];
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::GNULongName);
+        header.set_size(name.len() as u64);
+        header.set_cksum();
+        tar.append(&header, name.as_slice()).unwrap();
+        tar.finish().unwrap();
+        let error = Layout::import(&archive, &dir.path().join("in")).unwrap_err();
+        assert!(
+            matches!(&error, Error::TooLarge { what, .. } if what.starts_with(archive.to_str().unwrap())),
+            "{error}"
+        );
+    }
 }
