@@ -99,12 +99,6 @@ impl Ssh {
         self.port
     }
 
-    /// Returns the key pair that it logs in with.
-    #[must_use]
-    pub const fn key(&self) -> &KeyPair {
-        &self.key
-    }
-
     /// Logs in as another user.
     #[must_use]
     pub fn user(mut self, user: impl Into<String>) -> Self {
@@ -120,6 +114,12 @@ impl Ssh {
         line.extend(["-p".to_owned(), self.port.to_string(), self.destination()]);
         line.extend(command.iter().cloned());
         line
+    }
+
+    /// Returns the key pair that it logs in with.
+    #[must_use]
+    pub const fn key(&self) -> &KeyPair {
+        &self.key
     }
 
     /// Runs a shell command in the guest; its exit status is the caller's to judge. At most five minutes.
