@@ -83,15 +83,30 @@ pub fn machines(tools: &Tools, programs: &Programs) -> Result<Run, Failure> {
     })
 }
 
-/// Licences, advisories and banned crates, where the tool is there.
+/// Licences, banned crates and sources, where the tool is there; advisories, where their database can be had too.
 fn deny(counts: &mut Counts) -> Result<(), Failure> {
-    if Run::cargo().args(["deny", "--version"]).output()?.is_ok() {
-        counts.step("deny", || Run::cargo().args(["deny", "--locked", "check"]).check());
-    } else {
+    let deny = |arguments: &[&str]| Run::cargo().args(["deny", "--locked"]).args(arguments);
+    if Run::cargo().args(["deny", "--version"]).output()?.is_err() {
         counts.skipped += 1;
         say("skipped: deny: `cargo deny` is not installed (cargo install --locked cargo-deny)");
+        return Ok(());
+    }
+    counts.step("deny", || deny(&["check", "licenses", "bans", "sources"]).check());
+    // It fetches their database; so that no stale copy passes for it, what cannot be fetched is not asked.
+    match deny(&["check", "advisories"]).output()? {
+        Err(said) if is_unreachable(&said) => {
+            counts.skipped += 1;
+            say("skipped: advisories: their database cannot be reached");
+        }
+        Err(said) => counts.step("advisories", || Err(Failure::failed(said))),
+        Ok(_) => counts.step("advisories", || Ok(())),
     }
     Ok(())
+}
+
+/// Says whether `cargo deny` ended since it got no database of advisories, rather than for what one says.
+fn is_unreachable(said: &str) -> bool {
+    said.contains("failed to fetch advisory database")
 }
 
 impl Counts {
@@ -254,6 +269,14 @@ mod tests {
         );
         assert_eq!(counts, Counts { passed: 0, failed: 1, skipped: 0 });
         assert!(seen.contains(&"thread panicked") && seen.contains(&"test a ... FAILED"), "{seen:?}");
+    }
+
+    #[test]
+    fn advisories_without_a_database_are_told_from_an_advisory() {
+        assert!(is_unreachable(
+            "2026-11-21 12:47:46 [ERROR] failed to fetch advisory database https://example.invalid/db with cli: failed to clone"
+        ));
+        assert!(!is_unreachable("error[vulnerability]: out of bounds in `a`\nadvisories FAILED"));
     }
 
     #[test]

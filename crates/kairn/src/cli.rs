@@ -189,6 +189,9 @@ pub struct Seal {
     pub output: PathBuf,
 }
 
+/// User that lab machines are entered as unless said otherwise.
+pub const LAB_USER: &str = "kairos";
+
 /// `kairn lab`.
 #[derive(Debug, Subcommand)]
 pub enum Lab {
@@ -199,7 +202,7 @@ pub enum Lab {
         /// Its name
         name: String,
         /// User to log in as
-        #[arg(long, short, default_value = "kairos")]
+        #[arg(long, short, default_value = LAB_USER)]
         user: String,
         /// Command and arguments
         #[arg(trailing_var_arg = true)]
@@ -253,6 +256,9 @@ pub struct LabUp {
     /// With a TPM
     #[arg(long)]
     pub tpm: bool,
+    /// How it is entered
+    #[command(flatten)]
+    pub reading: Reading,
 }
 
 /// `kairn install`.

@@ -245,7 +245,7 @@ impl Diagnostic for Error {
             Self::Exists { name } => {
                 vec![format!("start it again with `kairn lab up`, or remove it: kairn lab rm {name}")]
             }
-            Self::NotRunning { name } => vec![format!("start it: kairn lab up --name {name}")],
+            Self::NotRunning { name } => vec![format!("start it: kairn lab up {name}")],
             Self::Running { name, .. } => vec![format!("stop it first: kairn lab stop {name}")],
             Self::Several(errors) => errors.iter().flat_map(Diagnostic::hints).collect(),
             _ => Vec::new(),

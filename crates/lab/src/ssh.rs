@@ -129,6 +129,12 @@ impl Ssh {
         line
     }
 
+    /// Returns the key pair that it logs in with.
+    #[must_use]
+    pub const fn key(&self) -> &KeyPair {
+        &self.key
+    }
+
     /// Runs a shell command in the guest; its exit status is the caller's to judge. At most five minutes.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Archives: a tar of an OCI layout, or what `docker save` writes.
 
 use crate::layout::{oci_digest, parse, read_json};
+use crate::records::Bounded;
 use crate::{Error, Layout};
 use kairn_host::files::measure;
 use kairn_lifecycle::Digest;
@@ -99,12 +100,15 @@ impl Layout {
 fn extract(archive: &Path, scratch: &Path) -> Result<(), Error> {
     let name = archive.display().to_string();
     let file = File::open(archive).map_err(Error::path("open", archive))?;
-    let mut tar = tar::Archive::new(std::io::BufReader::new(file));
+    let (bounded, allowance) = Bounded::new(std::io::BufReader::new(file));
+    let mut tar = tar::Archive::new(bounded);
     let broken = |error: std::io::Error| Error::malformed(&name, error);
+    let mut last: Option<PathBuf> = None;
     for entry in tar.entries().map_err(broken)? {
-        let mut entry = entry.map_err(broken)?;
-        let path = entry.path().map_err(broken)?.into_owned();
-        let target = scratch.join(inner(&path)?);
+        let mut entry = entry.map_err(|error| allowance.judge(&name, last.as_deref(), error))?;
+        allowance.came(&entry);
+        let path = &*last.insert(entry.path().map_err(broken)?.into_owned());
+        let target = scratch.join(inner(path)?);
         let kind = entry.header().entry_type();
         if kind.is_dir() {
             fs::create_dir_all(&target).map_err(Error::path("create", &target))?;
@@ -232,5 +236,24 @@ mod tests {
         let error = Layout::import(&archive, &dir.path().join("in")).unwrap_err();
         assert!(error.to_string().contains("leaves the archive"), "{error}");
         assert!(!dir.path().join("escape").exists());
+    }
+
+    #[test]
+    fn an_archive_whose_names_would_fill_the_memory_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let archive = dir.path().join("evil.tar");
+        let mut tar = tar::Builder::new(File::create(&archive).unwrap());
+        let name = vec![b'a'; 2 << 20];
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::GNULongName);
+        header.set_size(name.len() as u64);
+        header.set_cksum();
+        tar.append(&header, name.as_slice()).unwrap();
+        tar.finish().unwrap();
+        let error = Layout::import(&archive, &dir.path().join("in")).unwrap_err();
+        assert!(
+            matches!(&error, Error::TooLarge { what, .. } if what.starts_with(archive.to_str().unwrap())),
+            "{error}"
+        );
     }
 }

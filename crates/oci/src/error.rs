@@ -104,6 +104,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// What a registry or an archive gave is longer than what is taken into memory.
+    #[error("{what} has more than {limit} bytes, the most that is read of it")]
+    TooLarge {
+        /// The object: an address, or a record in a layer.
+        what: String,
+        /// The most, in bytes.
+        limit: u64,
+    },
     /// A layer holds an entry that cannot be applied.
     #[error("layer {layer}: cannot unpack `{entry}`: {reason}")]
     Entry {
@@ -161,6 +169,10 @@ impl Diagnostic for Error {
                 "if it stays so, push the image again".into(),
             ],
             Self::GaveUp { .. } => vec!["run the same command again: it goes on where it stopped".into()],
+            Self::TooLarge { .. } => vec![
+                "no image needs that much there: check that the name is that of a registry and its image".into(),
+                "build the image again with less in it: fewer layers and labels, shorter names and attributes".into(),
+            ],
             Self::Malformed { .. } | Self::Entry { .. } => {
                 vec!["build and push the image again, with a tool that follows the OCI image specification".into()]
             }

@@ -6,9 +6,11 @@
 
 mod archive;
 mod error;
+mod http;
 mod layout;
 mod pack;
 mod peek;
+mod records;
 mod registry;
 mod unpack;
 

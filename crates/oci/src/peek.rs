@@ -3,6 +3,7 @@
 //! What is read here is not checked against digests, since a layer is not read to its end; it may say no, but a yes is only a reason to
 //! pull, which checks.
 
+use crate::records::Bounded;
 use crate::unpack::{decompressor, normal};
 use crate::{Error, Registry, Resolved};
 use bytes::{Buf, Bytes};
@@ -36,13 +37,16 @@ impl Registry {
         for layer in resolved.image.layers.iter().rev() {
             let next = self.chunks(resolved, &layer.digest)?;
             let stream = BufReader::with_capacity(1 << 18, Chunks { next, chunk: Bytes::new() });
-            let malformed = |error: io::Error| Error::malformed(format!("layer {}", layer.digest), error);
-            let mut archive = tar::Archive::new(decompressor(&layer.media_type, &layer.digest, stream)?);
-            let mut hidden = false;
+            let layer_name = format!("layer {}", layer.digest);
+            let malformed = |error: io::Error| Error::malformed(&layer_name, error);
+            let (bounded, allowance) = Bounded::new(decompressor(&layer.media_type, &layer.digest, stream)?);
+            let mut archive = tar::Archive::new(bounded);
+            let (mut hidden, mut last) = (false, None);
             for entry in archive.entries().map_err(malformed)? {
-                let entry = entry.map_err(malformed)?;
-                let name = entry.path().map_err(malformed)?.into_owned();
-                let Ok(Some(name)) = normal(&name) else { continue };
+                let entry = entry.map_err(|error| allowance.judge(&layer_name, last.as_deref(), error))?;
+                allowance.came(&entry);
+                let name = last.insert(entry.path().map_err(malformed)?.into_owned());
+                let Ok(Some(name)) = normal(name) else { continue };
                 if name == path {
                     let mut content = Vec::new();
                     entry.take(LIMIT).read_to_end(&mut content).map_err(malformed)?;

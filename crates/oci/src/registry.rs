@@ -3,15 +3,15 @@
 //! The client runs on a runtime of its own, so that callers stay synchronous. Names are resolved from `/etc/hosts` and
 //! `/etc/resolv.conf` by a resolver in the program, never through libc.
 
+use crate::http::{Failure, Http, bounded};
 use crate::layout::{MAX_JSON, choose, digest_of_descriptor, image, is_index, parse};
 use crate::{Error, Image, Layout};
 use docker_credential::{CredentialRetrievalError, DockerCredential};
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
 use kairn_lifecycle::{Architecture, Digest};
 use kairn_report::{Event, Sink};
-use oci_client::client::{BlobResponse, ClientConfig, ClientProtocol};
-use oci_client::errors::{DigestError, OciDistributionError};
-use oci_client::manifest::OciDescriptor;
+use oci_client::client::{ClientConfig, ClientProtocol};
+use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};
 use oci_spec::image::{ImageIndex, ImageManifest, MediaType};
@@ -20,13 +20,9 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Media types that a pull accepts.
-const ACCEPTED: [&str; 4] = [
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-];
+/// Media types of manifests and indexes that a pull accepts.
+const ACCEPTED: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
+    application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
 /// Tries of one blob without a byte of progress before a pull gives up.
 const TRIES: u32 = 5;
 /// Bytes between two progress events.
@@ -61,7 +57,10 @@ impl Default for Options {
 
 /// A client of registries.
 pub struct Registry {
+    /// Pushes.
     client: Client,
+    /// Pulls: the pushing client would take whole answers into memory, however long.
+    http: Http,
     runtime: tokio::runtime::Runtime,
     resolve_timeout: Duration,
     pause: Duration,
@@ -111,7 +110,14 @@ impl Registry {
             .enable_all()
             .build()
             .map_err(Error::path("start", "the event loop"))?;
-        Ok(Self { client, runtime, resolve_timeout: options.resolve_timeout, pause: options.pause })
+        let http = reqwest::Client::builder()
+            .connect_timeout(options.connect_timeout)
+            .read_timeout(options.read_timeout)
+            .user_agent(concat!("kairn/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| Error::path("start", "the client of registries")(io::Error::other(error)))?;
+        let http = Http::new(http, options.insecure.clone());
+        Ok(Self { client, http, runtime, resolve_timeout: options.resolve_timeout, pause: options.pause })
     }
 
     /// Finds the image for an architecture: manifest and configuration, checked against their digests.
@@ -150,17 +156,13 @@ impl Registry {
     }
 
     async fn manifest(&self, reference: &Reference) -> Result<(Vec<u8>, Digest), Error> {
-        let auth = credentials(reference)?;
-        let pulled = self.client.pull_manifest_raw(reference, &auth, &ACCEPTED).await;
-        let (bytes, _) = pulled.map_err(|error| said(reference, error))?;
-        if bytes.len() as u64 > MAX_JSON {
-            return Err(Error::malformed(reference.whole(), format!("a manifest of {} bytes", bytes.len())));
-        }
+        let name = reference.digest().or(reference.tag()).unwrap_or("latest");
+        let bytes = self.small(reference, &format!("manifests/{name}"), MAX_JSON).await?;
         let found = Digest::of(&bytes);
         match reference.digest().map(str::parse::<Digest>) {
             Some(Ok(expected)) if expected != found => Err(Error::Digest { expected, found }),
             Some(Err(error)) => Err(Error::Reference { reference: reference.whole(), reason: error.to_string() }),
-            _ => Ok((bytes.to_vec(), found)),
+            _ => Ok((bytes, found)),
         }
     }
 
@@ -170,21 +172,31 @@ impl Registry {
         descriptor: &oci_spec::image::Descriptor,
     ) -> Result<Vec<u8>, Error> {
         let digest = digest_of_descriptor(descriptor)?;
+        let object = format!("blobs/sha256:{digest}");
         if descriptor.size() > MAX_JSON {
-            return Err(Error::malformed(reference.whole(), format!("a configuration of {} bytes", descriptor.size())));
+            let what = format!("the configuration {digest} of {}", reference.whole());
+            return Err(Error::TooLarge { what, limit: MAX_JSON });
         }
-        let mut bytes = Vec::new();
-        let blob = OciDescriptor { digest: format!("sha256:{digest}"), ..OciDescriptor::default() };
-        let mut stream =
-            self.client.pull_blob_stream(reference, &blob).await.map_err(|error| said(reference, error))?.stream;
-        while let Some(chunk) = stream.next().await {
-            bytes.extend_from_slice(&chunk.map_err(|error| said(reference, error.into()))?);
-            if bytes.len() as u64 > descriptor.size() {
-                return Err(too_long(&digest, descriptor.size()));
-            }
-        }
+        let bytes = self.small(reference, &object, descriptor.size()).await.map_err(|error| match error {
+            Error::TooLarge { .. } => too_long(&digest, descriptor.size()),
+            error => error,
+        })?;
         let found = Digest::of(&bytes);
         if found == digest { Ok(bytes) } else { Err(Error::Digest { expected: digest, found }) }
+    }
+
+    /// Fetches an object of at most so many bytes into memory.
+    async fn small(&self, reference: &Reference, object: &str, limit: u64) -> Result<Vec<u8>, Error> {
+        let auth = credentials(reference)?;
+        let answer = self.http.get(reference, &auth, object, ACCEPTED, 0).await;
+        let answer = answer.map_err(|failure| told(reference, failure))?;
+        bounded(answer, limit).await.map_err(|failure| told(reference, failure))
+    }
+
+    /// Opens a blob from an offset.
+    async fn blob(&self, reference: &Reference, digest: &Digest, offset: u64) -> Result<reqwest::Response, Failure> {
+        let auth = credentials(reference).map_err(Failure::Final)?;
+        self.http.get(reference, &auth, &format!("blobs/sha256:{digest}"), "*/*", offset).await
     }
 
     /// Opens a blob and hands out a function that gives its bytes chunk by chunk, `None` at the end.
@@ -193,10 +205,9 @@ impl Registry {
         resolved: &Resolved,
         digest: &Digest,
     ) -> Result<impl FnMut() -> io::Result<Option<bytes::Bytes>>, Error> {
-        let blob = OciDescriptor { digest: format!("sha256:{digest}"), ..OciDescriptor::default() };
-        let opened = self.runtime.block_on(self.client.pull_blob_stream(&resolved.reference, &blob));
-        let mut stream = opened.map_err(|error| said(&resolved.reference, error))?.stream;
-        Ok(move || self.runtime.block_on(stream.next()).transpose().map_err(io::Error::other))
+        let opened = self.runtime.block_on(self.blob(&resolved.reference, digest, 0));
+        let mut answer = opened.map_err(|failure| told(&resolved.reference, failure))?;
+        Ok(move || self.runtime.block_on(answer.chunk()).map_err(io::Error::other))
     }
 
     /// Pulls an image into a layout. Blobs that are there are kept, partial ones go on where they stopped.
@@ -284,26 +295,21 @@ impl Registry {
             // Of a manifest that said another size.
             at = empty(file, path)?;
         }
-        let blob = OciDescriptor { digest: format!("sha256:{digest}"), ..OciDescriptor::default() };
-        let response = self.client.pull_blob_stream_partial(reference, &blob, at, None).await;
-        let mut stream = match response.map_err(|error| trouble(reference, error))? {
-            BlobResponse::Partial(stream) => stream.stream,
+        let opened = self.blob(reference, &digest, at).await;
+        let mut answer = opened.map_err(|failure| trouble(reference, failure))?;
+        if at > 0 && answer.status() != reqwest::StatusCode::PARTIAL_CONTENT {
             // The registry knows no ranges: from the start.
-            BlobResponse::Full(stream) => {
-                at = empty(file, path)?;
-                stream.stream
-            }
-        };
-        let mut told = at;
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(|error| Trouble::Passing(Box::new(error)))?;
+            at = empty(file, path)?;
+        }
+        let mut reported = at;
+        while let Some(chunk) = answer.chunk().await.map_err(|error| Trouble::Passing(Box::new(error)))? {
             at += chunk.len() as u64;
             if at > size {
                 return Err(Trouble::Final(too_long(&digest, size)));
             }
             file.write_all(&chunk).map_err(|error| Trouble::Final(Error::path("write", path)(error)))?;
-            if at - told >= PROGRESS_STEP {
-                told = at;
+            if at - reported >= PROGRESS_STEP {
+                reported = at;
                 sink.event(Event::Progress { step: step.to_owned(), done: at, total: size });
             }
         }
@@ -376,31 +382,28 @@ enum Trouble {
     Final(Error),
 }
 
-fn trouble(reference: &Reference, error: OciDistributionError) -> Trouble {
-    let passing = match &error {
-        OciDistributionError::RequestError(_) | OciDistributionError::IoError(_) => true,
-        OciDistributionError::ServerError { code, .. } => *code >= 500 || *code == 429,
-        _ => false,
-    };
-    if passing { Trouble::Passing(Box::new(error)) } else { Trouble::Final(said(reference, error)) }
-}
-
-/// The digests, when the client found that bytes are not what was asked for: by itself in a manifest, within a stream in a blob.
-fn wrong_bytes(error: &OciDistributionError) -> Option<Error> {
-    let verified = match error {
-        OciDistributionError::DigestError(error) => Some(error),
-        OciDistributionError::IoError(error) => error.get_ref().and_then(|inner| inner.downcast_ref()),
-        _ => None,
-    };
-    let Some(DigestError::VerificationError { expected, actual }) = verified else { return None };
-    Some(Error::Digest { expected: expected.parse().ok()?, found: actual.parse().ok()? })
-}
-
-/// Sorts what the client says into our kinds.
-fn said(reference: &Reference, error: OciDistributionError) -> Error {
-    if let Some(error) = wrong_bytes(&error) {
-        return error;
+fn trouble(reference: &Reference, failure: Failure) -> Trouble {
+    match failure {
+        Failure::Transport(error) => Trouble::Passing(Box::new(error)),
+        Failure::Answer(answer) if answer.status >= 500 || answer.status == 429 => Trouble::Passing(answer),
+        failure => Trouble::Final(told(reference, failure)),
     }
+}
+
+/// Sorts what a pull came upon into our kinds.
+fn told(reference: &Reference, failure: Failure) -> Error {
+    let unreachable = |source| Error::Unreachable { registry: reference.resolve_registry().to_owned(), source };
+    match failure {
+        Failure::Transport(error) => unreachable(Box::new(error)),
+        Failure::Answer(answer) if answer.is_absence() => Error::NotFound { reference: reference.whole() },
+        Failure::Answer(answer) if answer.status >= 500 => unreachable(answer),
+        Failure::Answer(answer) => Error::Refused { reference: reference.whole(), source: answer },
+        Failure::Final(error) => error,
+    }
+}
+
+/// Sorts what a push came upon into our kinds.
+fn said(reference: &Reference, error: OciDistributionError) -> Error {
     match error {
         OciDistributionError::ImageManifestNotFoundError(_) => Error::NotFound { reference: reference.whole() },
         OciDistributionError::ServerError { code: 404, .. } => Error::NotFound { reference: reference.whole() },

@@ -4,6 +4,7 @@
 //! Invariant: nothing outside the directory is touched, whatever a layer holds. Each parent is opened by `openat2` with
 //! `RESOLVE_IN_ROOT`, and the last component is only used relative to it and never followed.
 
+use crate::records::{Bounded, shown};
 use crate::{Error, Image, Layer, Layout};
 use kairn_lifecycle::Digest;
 use kairn_report::{Event, Sink};
@@ -79,7 +80,8 @@ fn unpack_layer(layer: &Layer, layout: &Layout, root: &OwnedFd) -> Result<Unpack
     let path = layout.blob(&layer.digest);
     let file = BufReader::with_capacity(1 << 18, File::open(&path).map_err(Error::path("open", &path))?);
     let plain = decompressor(&layer.media_type, &layer.digest, file)?;
-    let mut archive = tar::Archive::new(Hashing { inner: plain, hash: sha2::Digest::new() });
+    let (bounded, allowance) = Bounded::new(Hashing { inner: plain, hash: sha2::Digest::new() });
+    let mut archive = tar::Archive::new(bounded);
     let mut target = Target {
         root,
         layer: layer.digest,
@@ -87,13 +89,17 @@ fn unpack_layer(layer: &Layer, layout: &Layout, root: &OwnedFd) -> Result<Unpack
         dir_times: BTreeMap::new(),
         done: Unpacked::default(),
     };
-    let unreadable = |error: io::Error| Error::malformed(format!("layer {}", layer.digest), error);
+    let name = format!("layer {}", layer.digest);
+    let unreadable = |error: io::Error| Error::malformed(&name, error);
+    let mut last = None;
     for entry in archive.entries().map_err(unreadable)? {
-        target.apply(&mut entry.map_err(unreadable)?)?;
+        let mut entry = entry.map_err(|error| allowance.judge(&name, last.as_deref(), error))?;
+        allowance.came(&entry);
+        last = Some(target.apply(&mut entry)?);
     }
     target.finish_dirs()?;
     let done = target.done;
-    let mut rest = archive.into_inner();
+    let mut rest = archive.into_inner().into_inner();
     // The digest covers what follows the end-of-archive marker too.
     io::copy(&mut rest, &mut io::sink()).map_err(unreadable)?;
     let found = Digest(sha2::Digest::finalize(rest.hash).into());
@@ -166,20 +172,23 @@ struct Meta {
 }
 
 impl Target<'_> {
-    fn apply(&mut self, entry: &mut tar::Entry<'_, impl Read>) -> Result<(), Error> {
+    /// Applies an entry and returns its path.
+    fn apply(&mut self, entry: &mut tar::Entry<'_, impl Read>) -> Result<PathBuf, Error> {
         let raw = entry.path().map_err(|error| Error::malformed(format!("layer {}", self.layer), error))?.into_owned();
         let layer = self.layer;
-        let failed = |reason: &dyn std::fmt::Display| Error::Entry {
-            layer,
-            entry: raw.display().to_string(),
-            reason: reason.to_string(),
-        };
+        let failed =
+            |reason: &dyn std::fmt::Display| Error::Entry { layer, entry: shown(&raw), reason: reason.to_string() };
+        // Comments for the whole archive, as those of `git archive`; what else could be in there no layer uses.
+        if entry.header().entry_type().is_pax_global_extensions() {
+            return Ok(raw);
+        }
         let Some(path) = normal(&raw).map_err(|reason| failed(&reason))? else {
             // The root directory itself: only its metadata.
             let meta = meta(entry).map_err(|error| failed(&error))?;
             let root = openat(self.root, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(|errno| failed(&errno))?;
-            return apply_meta(&root, &meta).map_err(|error| failed(&error));
+            apply_meta(&root, &meta).map_err(|error| failed(&error))?;
+            return Ok(raw);
         };
         let (parent_path, name) = match (path.parent(), path.file_name()) {
             (Some(parent), Some(name)) => (parent.to_owned(), name.to_owned()),
@@ -206,8 +215,8 @@ impl Target<'_> {
             _ => failed(&error),
         })?;
         self.done.entries += 1;
-        self.made.insert(path);
-        Ok(())
+        self.made.insert(path.clone());
+        Ok(path)
     }
 
     /// Opens the parent of an entry inside the root; absent ones are made as a layer may leave them out.

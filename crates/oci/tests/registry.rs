@@ -50,31 +50,45 @@ enum Manner {
     Broken,
     /// Sends another configuration than the manifest names.
     WrongConfiguration,
+    /// Sends the manifest without a length and without an end.
+    EndlessManifest,
+    /// Answers everything with an error whose text has no end.
+    EndlessError,
+    /// Wants a token, and gives one to whom asks.
+    Token,
+    /// Wants a token, and answers the question for one without an end.
+    EndlessToken,
 }
 
 struct Fake {
     address: String,
     requests: Arc<AtomicUsize>,
+    /// Bytes of answers without an end that went out before the client hung up.
+    endless: Arc<AtomicUsize>,
 }
+
+/// What the server counts: requests for the layer, bytes without an end.
+type Counters = (Arc<AtomicUsize>, Arc<AtomicUsize>);
 
 /// Serves the image of a layout as `HOST/test:v1`.
 fn serve(layout: &Layout, image: &Image, manner: Manner) -> Fake {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let requests = Arc::new(AtomicUsize::new(0));
-    let (layout, image, counter) = (layout.clone(), image.clone(), requests.clone());
+    let counters = Counters::default();
+    let (layout, image, cloned) = (layout.clone(), image.clone(), counters.clone());
     thread::spawn(move || {
         for stream in listener.incoming() {
-            let (layout, image, counter) = (layout.clone(), image.clone(), counter.clone());
-            thread::spawn(move || answer(stream.unwrap(), &layout, &image, manner, &counter));
+            let (layout, image, counters) = (layout.clone(), image.clone(), cloned.clone());
+            thread::spawn(move || answer(stream.unwrap(), &layout, &image, manner, &counters));
         }
     });
-    Fake { address, requests }
+    Fake { address, requests: counters.0, endless: counters.1 }
 }
 
-fn answer(mut stream: TcpStream, layout: &Layout, image: &Image, manner: Manner, blobs: &AtomicUsize) -> Option<()> {
+fn answer(mut stream: TcpStream, layout: &Layout, image: &Image, manner: Manner, counters: &Counters) -> Option<()> {
+    let (blobs, endless) = counters;
     let mut reader = BufReader::new(stream.try_clone().ok()?);
-    let (mut request, mut range) = (String::new(), None);
+    let (mut request, mut range, mut login) = (String::new(), None, false);
     reader.read_line(&mut request).ok()?;
     loop {
         let mut line = String::new();
@@ -85,6 +99,7 @@ fn answer(mut stream: TcpStream, layout: &Layout, image: &Image, manner: Manner,
         if let Some(value) = line.to_lowercase().strip_prefix("range: bytes=") {
             range = value.trim().trim_end_matches('-').parse::<usize>().ok();
         }
+        login |= line.to_lowercase().trim() == "authorization: bearer a-token";
     }
     let path = request.split(' ').nth(1)?.to_owned();
     let head = |status: &str, kind: &str, length: usize| {
@@ -101,6 +116,27 @@ fn answer(mut stream: TcpStream, layout: &Layout, image: &Image, manner: Manner,
                 thread::sleep(Duration::from_millis(20));
             }
             return None;
+        }
+        Manner::EndlessManifest if path.contains("/manifests/") => {
+            return without_end(&mut stream, "200 OK", "application/vnd.oci.image.manifest.v1+json", endless);
+        }
+        Manner::EndlessError => return without_end(&mut stream, "403 Forbidden", "text/plain", endless),
+        Manner::EndlessToken if path.contains("/token?") => {
+            return without_end(&mut stream, "200 OK", "application/json", endless);
+        }
+        Manner::Token if path.starts_with("/token?") && path.contains("scope=repository%3Atest%3Apull") => {
+            let token = br#"{"token": "a-token"}"#;
+            stream.write_all(&head("200 OK", "application/json", token.len())).ok()?;
+            return stream.write_all(token).ok();
+        }
+        Manner::Token | Manner::EndlessToken if !login => {
+            let port = stream.local_addr().ok()?;
+            let scope = "repository:test:pull";
+            let challenge = format!("Bearer realm=\"http://{port}/token\",service=\"tests\",scope=\"{scope}\"");
+            let text = format!(
+                "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: {challenge}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            );
+            return stream.write_all(text.as_bytes()).ok();
         }
         _ => {}
     }
@@ -121,7 +157,7 @@ fn answer(mut stream: TcpStream, layout: &Layout, image: &Image, manner: Manner,
     blobs.fetch_add(1, Ordering::SeqCst);
     let octets = "application/octet-stream";
     match manner {
-        Manner::Honest => {
+        Manner::Honest | Manner::Token => {
             stream.write_all(&head("200 OK", octets, bytes.len())).ok()?;
             stream.write_all(&bytes).ok()
         }
@@ -164,6 +200,18 @@ fn answer(mut stream: TcpStream, layout: &Layout, image: &Image, manner: Manner,
         }
         _ => wait(&mut reader),
     }
+}
+
+/// Sends text for as long as the client takes it, and counts it.
+fn without_end(stream: &mut TcpStream, status: &str, kind: &str, sent: &AtomicUsize) -> Option<()> {
+    stream
+        .write_all(format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nConnection: close\r\n\r\n").as_bytes())
+        .ok()?;
+    let part = [b' '; 1 << 16];
+    while stream.write_all(&part).is_ok() {
+        sent.fetch_add(part.len(), Ordering::SeqCst);
+    }
+    None
 }
 
 /// Says nothing until the client hangs up.
@@ -333,6 +381,41 @@ fn a_configuration_with_another_digest_is_refused_before_anything_is_fetched() {
     let pinned = format!("{}/test@sha256:{}", fake.address, "0".repeat(64));
     let error = registry_of(&fake).resolve(&pinned, Architecture::Amd64).unwrap_err();
     assert!(matches!(error, Error::Digest { found, .. } if found == image.digest), "{error:?}");
+}
+
+/// An error with all that it comes from.
+fn chain(error: &dyn std::error::Error) -> String {
+    error.to_string() + &error.source().map(|source| format!(": {}", chain(source))).unwrap_or_default()
+}
+
+#[test]
+fn an_answer_without_an_end_is_read_to_its_limit_and_no_further() {
+    let dir = tempfile::tempdir().unwrap();
+    let (layout, image) = sample(dir.path());
+    for (manner, object, limit) in [
+        (Manner::EndlessManifest, "/v2/test/manifests/v1", "more than 4194304 bytes"),
+        (Manner::EndlessToken, "/token?", "more than 65536 bytes"),
+        (Manner::EndlessError, "/v2/test/manifests/v1", ""),
+    ] {
+        let fake = serve(&layout, &image, manner);
+        let error = registry_of(&fake).resolve(&format!("{}/test:v1", fake.address), Architecture::Amd64).unwrap_err();
+        let text = chain(&error);
+        assert!(text.contains(&format!("http://{}{object}", fake.address)), "{text}");
+        assert!(text.contains(limit) && text.len() < 2_000, "{text}");
+        assert_eq!(error.kind().exit_code(), 4);
+        assert!(!error.hints().is_empty());
+        // What is above the limit lay in buffers of sockets.
+        let sent = fake.endless.load(Ordering::SeqCst);
+        assert!(sent < 32 << 20, "{sent} bytes");
+    }
+}
+
+#[test]
+fn an_image_is_pulled_from_a_registry_that_wants_a_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let (result, requests, ..) = pull(dir.path(), Manner::Token);
+    result.unwrap();
+    assert_eq!(requests, 1);
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! `kairn lab`: machines in QEMU.
 
-use crate::cli::{Lab, LabUp};
+use crate::cli::{LAB_USER, Lab, LabUp};
 use crate::output::{self, Format};
 use kairn_host::Runner;
 use kairn_lab::store::{Store, default_root};
-use kairn_lab::{Disk, Format as DiskFormat, Spec};
+use kairn_lab::{Disk, Format as DiskFormat, Running, Spec};
 use kairn_report::{Kind, Report};
-use std::fmt::Write as _;
+use serde::Serialize;
+use std::fmt::{self, Write as _};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -57,13 +58,56 @@ fn start(store: &Store, up: &LabUp) -> Result<(), Report> {
         create(store, up)?;
     }
     let running = store.running(&up.name)?;
-    output::line(&format!(
-        "{} runs; `kairn lab console {0}` shows its console, `kairn lab ssh {0}` enters it (port {1})",
-        up.name,
-        running.port(22).map_or("unknown".to_owned(), |port| port.to_string())
-    ))?;
+    let started = Started::of(&up.name, &running);
     drop(running.detach());
-    Ok(())
+    output::result(up.reading.output, &started?)
+}
+
+/// How a machine that runs is entered.
+#[derive(Serialize)]
+struct Started {
+    name: String,
+    /// Port of the host's loopback.
+    ssh_port: u16,
+    /// Program and arguments.
+    ssh: Vec<String>,
+    /// Line for `ssh_authorized_keys` of a user on the machine: the lab puts nothing on what it starts.
+    authorized_key: String,
+}
+
+impl Started {
+    fn of(name: &str, running: &Running) -> Result<Self, Report> {
+        let ssh = running.ssh()?.user(LAB_USER);
+        let (ssh_port, authorized_key) = (ssh.port(), ssh.key().public()?);
+        Ok(Self { name: name.to_owned(), ssh_port, ssh: ssh.session(&[]), authorized_key })
+    }
+}
+
+impl fmt::Display for Started {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, ssh_port, ssh, authorized_key } = self;
+        let ssh: Vec<_> = ssh.iter().map(|word| quoted(word)).collect();
+        writeln!(
+            f,
+            "{name} runs; `kairn lab console {name}` shows its console, `kairn lab ssh {name}` enters it (port {ssh_port}), as does"
+        )?;
+        writeln!(f, "    {}", ssh.join(" "))?;
+        writeln!(
+            f,
+            "where the user `{LAB_USER}` has the lab's key. In the configuration that a machine is made from:"
+        )?;
+        write!(f, "    ssh_authorized_keys:\n      - {authorized_key}")
+    }
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./=:@,+%".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
 
 fn create(store: &Store, up: &LabUp) -> Result<(), Report> {
@@ -132,4 +176,18 @@ fn list(store: &Store, format: Format) -> Result<(), Report> {
         text.push_str("no machines");
     }
     output::line(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_for_a_shell_only_where_it_needs_that() {
+        for (word, shown) in
+            [("-p", "-p"), ("a@127.0.0.1", "a@127.0.0.1"), ("", "''"), ("my lab", "'my lab'"), ("it's", "'it'\\''s'")]
+        {
+            assert_eq!(quoted(word), shown);
+        }
+    }
 }

@@ -159,6 +159,53 @@ fn a_layer_whose_diff_id_is_wrong_is_refused() {
     assert!(matches!(error, Error::Digest { .. }));
 }
 
+/// A layer with one record of a kind and a size before its only file.
+fn layer_with_record(layout: &Layout, kind: EntryType, record: &[u8]) -> Layer {
+    let mut tar = tar::Builder::new(Vec::new());
+    let header = |kind: EntryType, size: usize| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_path("a").unwrap();
+        header.set_mode(0o644);
+        header.set_uid(rustix::process::getuid().as_raw().into());
+        header.set_gid(rustix::process::getgid().as_raw().into());
+        header.set_mtime(1_000);
+        header.set_size(size as u64);
+        header.set_cksum();
+        header
+    };
+    tar.append(&header(kind, record.len()), record).unwrap();
+    tar.append(&header(EntryType::Regular, 1), &b"x"[..]).unwrap();
+    let bytes = zstd::encode_all(tar.into_inner().unwrap().as_slice(), 1).unwrap();
+    let plain = zstd::decode_all(bytes.as_slice()).unwrap();
+    let media_type = "application/vnd.oci.image.layer.v1.tar+zstd".to_owned();
+    Layer { digest: layout.put(&bytes).unwrap(), size: bytes.len() as u64, diff_id: Digest::of(&plain), media_type }
+}
+
+#[test]
+fn a_layer_whose_descriptions_would_fill_the_memory_is_refused_by_the_entry_and_the_limit() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::create(&dir.path().join("layout")).unwrap();
+    let unpack = |kind: EntryType, record: &[u8]| {
+        let layers = vec![layer_with_record(&layout, kind, record)];
+        let image =
+            Image { digest: layers[0].digest, config: (layers[0].digest, 0), architecture: "amd64".into(), layers };
+        let out = tempfile::tempdir().unwrap();
+        image
+            .unpack(&layout, out.path(), &mut Silent)
+            .map(|done| (done.entries, fs::read_dir(out.path()).unwrap().count()))
+    };
+    for kind in [EntryType::GNULongName, EntryType::GNULongLink, EntryType::XHeader] {
+        let error = unpack(kind, &vec![b'a'; 64 << 20]).unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with("layer ") && text.contains("the first entry has more than 1048576 bytes"), "{text}");
+    }
+    // A comment for the whole archive says nothing about a file, and is passed over.
+    assert_eq!(unpack(EntryType::XGlobalHeader, b"13 comment=a\n").unwrap(), (1, 1));
+    assert_eq!(unpack(EntryType::XGlobalHeader, &vec![b'a'; 64 << 20]).unwrap(), (1, 1));
+    assert_eq!(unpack(EntryType::GNULongName, "n".repeat(200).as_bytes()).unwrap(), (1, 1));
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes_as_a_layer_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2048)) {
