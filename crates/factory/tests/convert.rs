@@ -47,9 +47,12 @@ fn a_tree_becomes_an_image_once_and_stays_one() {
     assert!(release.contains("KAIROS_NAME=\"kairos-core-debian-12\"\n"));
 
     let warnings = first.warnings.join("\n");
-    for text in
-        ["1 file below /usr/local (/usr/local/bin/tool)", "the kernel has no module hpsa (RAID and SAS", "5.10.0"]
-    {
+    for text in [
+        "1 file below /usr/local (/usr/local/bin/tool)",
+        "the kernel has no module hpsa (RAID and SAS",
+        "5.10.0",
+        "/sbin/init",
+    ] {
         assert!(warnings.contains(text), "{text} in {warnings}");
     }
     assert!(events.iter().any(|event| matches!(event, Event::Warning { text } if text.contains("/usr/local"))));
@@ -79,6 +82,7 @@ fn the_initramfs_holds_init_and_plain_modules() {
     assert_eq!(fs::read_to_string(out.join(module)).unwrap(), "module loop");
     let names = fs::read_to_string(out.join("etc/kairn/modules.names")).unwrap();
     assert!(names.lines().any(|name| name == "loop"), "{names}");
+    assert_eq!(fs::read_to_string(out.join("etc/kairn/readahead")).unwrap(), "/usr/bin/kairn\n");
 }
 
 #[test]

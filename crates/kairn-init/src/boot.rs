@@ -5,6 +5,7 @@ use crate::devices::{Devices, Modules};
 use crate::disk::Wanted;
 use crate::fstab::Entry;
 use crate::journal::{Journal, Level};
+use crate::readahead::Readahead;
 use crate::role::{self, Booted, Hints};
 use crate::source::{self, Own, Patience};
 use crate::tree::Tree;
@@ -24,7 +25,6 @@ use std::time::Duration;
 /// Where the root is mounted until it becomes `/`.
 pub const SYSROOT: &str = "/sysroot";
 const EFIVARS: &str = "/sys/firmware/efi/efivars";
-const NAMES: &str = "/etc/kairn/modules.names";
 
 /// How long the disk, or a live medium, may take to appear, unless the command line says otherwise.
 const DISK_DEADLINE: Duration = Duration::from_secs(60);
@@ -134,6 +134,7 @@ impl Boot {
         let device = self.open_root(&dir, &tokens)?;
         let sysroot = Path::new(SYSROOT);
         crate::early::move_into(Path::new("/"), sysroot)?;
+        let readahead = self.begin_readahead(sysroot);
         self.mounted(&device.display().to_string(), "/", &tokens.format.to_string(), "ro");
         self.mounted("tmpfs", "/tmp", "tmpfs", "mode=1777,nosuid,nodev");
 
@@ -156,16 +157,31 @@ impl Boot {
         self.write_fstab(&tree);
         self.hand_watchdog_over();
         self.phase("hand over");
+        if let Some(readahead) = readahead {
+            let read = readahead.end();
+            self.journal.say(Level::Notice, &format!("{read} files read ahead"));
+        }
         let init = self.cmdline.get("init").unwrap_or("/sbin/init").to_owned();
         handover::read_init(sysroot, &init)?;
         self.leave(release, &disk, state)?;
         Ok(Ready { init })
     }
 
+    /// Without a list, as in a release of before there was one, nothing is read ahead.
+    fn begin_readahead(&mut self, sysroot: &Path) -> Option<Readahead> {
+        match files::read_text_if_any(&in_initramfs(paths::initramfs::READAHEAD)) {
+            Ok(list) => Readahead::begin(sysroot, &list?),
+            Err(error) => {
+                self.failed("readahead", error.into());
+                None
+            }
+        }
+    }
+
     fn load_modules(&mut self, root_format: &str) -> Result<(), Error> {
         let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
         let modules = Modules::open(&Path::new("/lib/modules").join(kernel))?;
-        let listed = files::read_text_if_any(Path::new(NAMES))?.unwrap_or_default();
+        let listed = files::read_text_if_any(&in_initramfs(paths::initramfs::MODULES))?.unwrap_or_default();
         let on_use: Vec<&str> = wanted_names(Some(Load::OnUse)).chain(esp::MODULES).collect();
         let names = listed.lines().map(str::trim).filter(|name| !name.is_empty() && !name.starts_with('#'));
         let names = names.filter(|name| !on_use.contains(name)).chain([root_format]);
@@ -308,6 +324,10 @@ impl Default for Boot {
     fn default() -> Self {
         Self::new()
     }
+}
+
+fn in_initramfs(path: &str) -> PathBuf {
+    Path::new("/").join(path)
 }
 
 fn ping(watchdog: &mut Option<Watchdog>, journal: &mut Journal) {

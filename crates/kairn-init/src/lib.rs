@@ -23,6 +23,7 @@ pub mod layout;
 pub mod machine_id;
 pub mod places;
 pub mod reaction;
+pub mod readahead;
 pub mod role;
 pub mod root;
 pub mod seed;

@@ -19,6 +19,14 @@ pub mod boot {
     pub const FACTS: &str = "boot.json";
 }
 
+/// Files of the initramfs that tell `kairn-init` what to do.
+pub mod initramfs {
+    /// Names of the modules that are loaded always, one a line.
+    pub const MODULES: &str = "etc/kairn/modules.names";
+    /// Files of the root that its boot reads first, in order of need: one absolute path a line.
+    pub const READAHEAD: &str = "etc/kairn/readahead";
+}
+
 /// The node's program inside an image.
 pub const KAIRN: &str = "usr/bin/kairn";
 /// The release file inside an image.

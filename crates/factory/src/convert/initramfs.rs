@@ -1,8 +1,10 @@
 //! The initramfs: `kairn-init`, the modules that reach a root on any supported machine, and nothing else.
 
+use super::readahead::Readahead;
 use crate::Error;
 use crate::rootfs::Rootfs;
 use kairn_image::cpio;
+use kairn_layout::paths;
 use kairn_lifecycle::RootFormat;
 use kairn_lifecycle::kmod::{Closure, IndexTexts, Load, ModuleIndex, WANTED, uncompressed, wanted_names};
 use std::collections::BTreeSet;
@@ -95,6 +97,7 @@ impl Modules {
         tree: &Rootfs,
         release: &str,
         selection: &Selection,
+        readahead: &Readahead,
         init: &[u8],
         epoch: u64,
     ) -> Result<Vec<u8>, Error> {
@@ -112,7 +115,8 @@ impl Modules {
         archive.file("init", 0o755, init)?;
         let always: Vec<String> =
             wanted_names(Some(Load::Always)).filter(|name| self.has(name)).map(str::to_owned).collect();
-        archive.file("etc/kairn/modules.names", 0o644, (always.join("\n") + "\n").as_bytes())?;
+        archive.file(paths::initramfs::MODULES, 0o644, (always.join("\n") + "\n").as_bytes())?;
+        archive.file(paths::initramfs::READAHEAD, 0o644, readahead.render().as_bytes())?;
         let base = format!("lib/modules/{release}");
         let rendered = self.index.render(&selection.closure.files, wanted_names(None));
         for (name, text) in [

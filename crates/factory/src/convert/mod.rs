@@ -6,6 +6,7 @@ mod initramfs;
 mod kernel;
 mod mounts;
 mod plan;
+mod readahead;
 mod shadow;
 mod units;
 

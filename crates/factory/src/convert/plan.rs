@@ -4,6 +4,7 @@ use super::action::Action;
 use super::distribution::{self, Distribution};
 use super::initramfs::Modules;
 use super::kernel::{self, Kernel};
+use super::readahead::Readahead;
 use super::{CMDLINE, Options, mounts, shadow, units};
 use crate::Error;
 use crate::embedded;
@@ -83,9 +84,10 @@ fn make(root: &Path, options: &Options, sink: &mut dyn Sink) -> Result<Plan, Err
     let epoch = epoch(&tree, &kernel, options)?;
     let init = program(&options.init, root, architecture)?;
     let kairn = program(&options.kairn, root, architecture)?;
+    let readahead = Readahead::of(&tree);
     let boot = boot_files(&tree, &kernel, options, stub, loader, |kernel_release| {
         sink.event(Event::start("initramfs", format!("making the initramfs for {kernel_release}")));
-        let made = modules.build(&tree, kernel_release, &selection, &init, epoch);
+        let made = modules.build(&tree, kernel_release, &selection, &readahead, &init, epoch);
         sink.event(match &made {
             Ok(_) => Event::done("initramfs"),
             Err(error) => Event::failed("initramfs", error.to_string()),
@@ -93,6 +95,11 @@ fn make(root: &Path, options: &Options, sink: &mut dyn Sink) -> Result<Plan, Err
         made
     })?;
     warnings.extend(selection.lacks(root_format));
+    if !readahead.missing.is_empty() {
+        let names = readahead.missing.join(", ");
+        warnings
+            .push(format!("not found where ld.so looks by itself, though the boot's first programs name it: {names}"));
+    }
     if !LoaderVersion::parse(&boot.loader_version).is_some_and(|version| version.is_supported()) {
         let known: Vec<String> = SUPPORTED_LOADERS.iter().map(ToString::to_string).collect();
         warnings.push(format!(
