@@ -73,11 +73,12 @@ impl Boot {
         })
     }
 
-    /// Returns how long a phase of kairn-init took.
+    /// Returns how long a phase of kairn-init took; the last ends with it.
     pub fn phase(&self, name: &str) -> Option<Duration> {
         let at = self.phases.iter().position(|phase| phase.name == name)?;
-        let (this, next) = (self.phases.get(at)?, self.phases.get(at + 1)?);
-        Some(Duration::from_millis(next.at_ms.saturating_sub(this.at_ms)))
+        let begin = Duration::from_millis(self.phases.get(at)?.at_ms);
+        let next = self.phases.get(at + 1).map(|phase| Duration::from_millis(phase.at_ms));
+        Some(next.or(self.switched)?.saturating_sub(begin))
     }
 
     /// Returns how long the stages of the initramfs took.
