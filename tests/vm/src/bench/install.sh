@@ -20,7 +20,7 @@ for round in $(seq "$1"); do
     blank /dev/vda
     fresh
     begin=$(now)
-    kairn install --device /dev/vda > /run/install.log 2>&1 || { cat /run/install.log; exit 1; }
+    kairn install --device /dev/vda --force > /run/install.log 2>&1 || { cat /run/install.log; exit 1; }
     sync
     end=$(now)
     mount -o ro /dev/vda1 /mnt
