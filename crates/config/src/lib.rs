@@ -41,5 +41,5 @@ pub use merge::{Configuration, Merged, MergedValue, merge};
 pub use node::{Entry, Node, Scalar, Style, Value};
 pub use plan::{Condition, PlannedStep, StagePlan, plan};
 pub use scalar::Resolved;
-pub use template::{Template, TemplateError, TemplateValues};
+pub use template::{Rendered, Template, TemplateError, TemplateFault, TemplateValues};
 pub use validate::{readable, strict, validate};

@@ -254,7 +254,7 @@ impl Actions<'_, '_> {
                         node.place,
                         format!("{error}; the host name is left alone"),
                     );
-                    reader.hint("there are .MachineID, .Random and .UUID with `trunc N`, `lower` and `upper`");
+                    reader.hint("a host name has .MachineID, .Random and .UUID, as in `node-{{ trunc 4 .MachineID }}`");
                     Some(Work::NotSupported(error.to_string()))
                 }
                 Ok(template) => {

@@ -81,6 +81,58 @@ fn piece() -> impl Strategy<Value = String> {
     prop_oneof![8 => fixed.prop_map(str::to_owned), 1 => ".{0,8}"]
 }
 
+/// What templates are made of, mostly where it belongs.
+fn template_piece() -> impl Strategy<Value = String> {
+    let fixed = [
+        "{{ ",
+        "{{- ",
+        " }}",
+        " -}}",
+        "{{ end }}",
+        "{{ else }}",
+        "{{ if ",
+        "{{ with ",
+        "{{ range ",
+        "{{ range $i, $v := ",
+        "{{ $x := ",
+        "{{ $x }}",
+        " | ",
+        "(",
+        ")",
+        " . ",
+        ".Random",
+        ".MachineID",
+        ".Absent.x",
+        "$",
+        "$i ",
+        "\"a\" ",
+        "`b` ",
+        "'c' ",
+        "1 ",
+        "-2 ",
+        "0.5 ",
+        "true ",
+        "nil ",
+        "trunc 4 ",
+        "default \"d\" ",
+        "printf \"%5.1v\" ",
+        "index ",
+        "list 1 2 ",
+        "dict \"k\" 1 ",
+        "until 5 ",
+        "join \",\" ",
+        "eq ",
+        "and ",
+        "required \"r\" ",
+        "ü",
+        "\n",
+        "text",
+        "{{/* c */}}",
+        "{{ break }}",
+    ];
+    prop_oneof![9 => prop::sample::select(fixed.to_vec()).prop_map(str::to_owned), 1 => "(?s).{0,3}"]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -95,13 +147,16 @@ proptest! {
     }
 
     #[test]
-    fn a_template_renders_wholly_or_not_at_all(text in "(\\{\\{|\\}\\}|[ -~]|ü|\\.Random|trunc -?[0-9]+ ?){0,20}") {
+    fn any_template_is_rendered_or_refused_at_a_place_within_it(pieces in prop::collection::vec(template_piece(), 0..25)) {
+        let text = pieces.concat();
         let values = TemplateValues { machine_id: Some("ü1".repeat(8)), random: "r".into(), uuid: "u".into() };
-        if let Ok(template) = Template::parse(&text) {
-            let rendered = template.render(&values).unwrap();
-            if template.is_plain() {
-                prop_assert_eq!(rendered, text);
-            }
+        let rendered = Template::parse(&text).and_then(|template| {
+            Ok((template.is_plain(), template.render(&values.data())?))
+        });
+        match rendered {
+            Ok((true, rendered)) if !text.contains("{{") => prop_assert_eq!(rendered.text, text),
+            Ok(_) => {}
+            Err(error) => prop_assert!(text.get(error.at()).is_some(), "{:?} of {:?}", error, text),
         }
     }
 

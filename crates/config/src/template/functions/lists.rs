@@ -1,0 +1,141 @@
+//! Functions of lists and mappings.
+
+use super::{Arguments, Function, exactly, from, truth};
+use crate::template::print::{kind, plain};
+use serde_json::Value;
+
+pub(super) const ALL: &[Function] = &[
+    from("list", 0, |it| Ok(it.all.to_vec().into())),
+    from("tuple", 0, |it| Ok(it.all.to_vec().into())),
+    exactly("len", 1, |it| {
+        Ok(match it.value(0) {
+            // In bytes, as Go counts it.
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.len(),
+            Value::Object(entries) => entries.len(),
+            _ => return Err(it.wanted(0, "a text, a list or a mapping")),
+        }
+        .into())
+    }),
+    from("index", 1, |it| {
+        let mut value = it.value(0);
+        for at in 1..it.all.len() {
+            value = item(it, value, at)?;
+        }
+        Ok(value.clone())
+    }),
+    from("slice", 1, slice),
+    exactly("first", 1, |it| Ok(it.list(0)?.first().cloned().unwrap_or_default())),
+    exactly("last", 1, |it| Ok(it.list(0)?.last().cloned().unwrap_or_default())),
+    exactly("rest", 1, |it| Ok(it.list(0)?.get(1..).unwrap_or_default().to_vec().into())),
+    exactly("initial", 1, |it| {
+        let list = it.list(0)?;
+        Ok(list.get(..list.len().saturating_sub(1)).unwrap_or_default().to_vec().into())
+    }),
+    exactly("append", 2, |it| {
+        let mut list = it.list(0)?.clone();
+        list.push(it.value(1).clone());
+        Ok(list.into())
+    }),
+    exactly("prepend", 2, |it| {
+        let mut list = it.list(0)?.clone();
+        list.insert(0, it.value(1).clone());
+        Ok(list.into())
+    }),
+    from("concat", 0, |it| {
+        let lists = (0..it.all.len()).map(|at| it.list(at).cloned());
+        Ok(lists.collect::<Result<Vec<_>, _>>()?.concat().into())
+    }),
+    exactly("has", 2, |it| Ok((!it.value(1).is_null() && it.list(1)?.contains(it.value(0))).into())),
+    from("without", 1, |it| {
+        let unwanted = it.all.get(1..).unwrap_or_default();
+        Ok(it.list(0)?.iter().filter(|item| !unwanted.contains(item)).cloned().collect())
+    }),
+    exactly("uniq", 1, |it| {
+        let mut unique: Vec<Value> = Vec::new();
+        for item in it.list(0)? {
+            if !unique.contains(item) {
+                unique.push(item.clone());
+            }
+        }
+        Ok(unique.into())
+    }),
+    exactly("compact", 1, |it| Ok(it.list(0)?.iter().filter(|item| truth(item)).cloned().collect())),
+    exactly("reverse", 1, |it| Ok(it.list(0)?.iter().rev().cloned().collect())),
+    exactly("sortAlpha", 1, |it| {
+        let mut texts: Vec<String> = it.list(0)?.iter().map(plain).collect();
+        texts.sort();
+        Ok(texts.into())
+    }),
+    exactly("toStrings", 1, |it| Ok(it.list(0)?.iter().map(|item| Value::from(plain(item))).collect())),
+    from("dict", 0, |it| {
+        let pairs = it.all.chunks(2).map(|pair| match pair {
+            [key, value] => (plain(key), value.clone()),
+            // A key without a value has an empty one.
+            rest => (rest.first().map(plain).unwrap_or_default(), "".into()),
+        });
+        Ok(pairs.collect())
+    }),
+    // Of what is not there, a text that is empty: sprig's own choice.
+    exactly("get", 2, |it| Ok(it.map(0)?.get(it.text(1)?).cloned().unwrap_or_else(|| "".into()))),
+    exactly("hasKey", 2, |it| Ok(it.map(0)?.contains_key(it.text(1)?).into())),
+    from("keys", 0, |it| {
+        let mut keys = Vec::new();
+        for at in 0..it.all.len() {
+            keys.extend(it.map(at)?.keys().map(|key| Value::from(key.as_str())));
+        }
+        Ok(keys.into())
+    }),
+    exactly("values", 1, |it| Ok(it.map(0)?.values().cloned().collect())),
+    from("pluck", 1, |it| {
+        let key = it.text(0)?;
+        let maps = (1..it.all.len()).map(|at| it.map(at).map(|map| map.get(key).cloned()));
+        Ok(maps.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+    }),
+    from("dig", 3, |it| {
+        let mut value = it.value(it.last());
+        for at in 0..it.last() - 1 {
+            let entries = value
+                .as_object()
+                .ok_or_else(|| format!("`dig` found a {} above `{}`", kind(value), it.text(at).unwrap_or_default()))?;
+            match entries.get(it.text(at)?) {
+                Some(found) => value = found,
+                None => return Ok(it.value(it.last() - 1).clone()),
+            }
+        }
+        Ok(value.clone())
+    }),
+];
+
+/// Takes an item by an argument: of a list by its place, of a mapping by its key. What a mapping lacks is nothing.
+fn item<'a>(it: &Arguments<'_>, value: &'a Value, at: usize) -> Result<&'a Value, String> {
+    const NOTHING: &Value = &Value::Null;
+    match value {
+        Value::Object(entries) => Ok(entries.get(it.text(at)?).unwrap_or(NOTHING)),
+        Value::Array(items) => {
+            let place = usize::try_from(it.integer(at)?).ok();
+            place.and_then(|place| items.get(place)).ok_or_else(|| {
+                format!("`index` {} is outside of a list with {} items", plain(it.value(at)), items.len())
+            })
+        }
+        Value::Null => Err("`index` is given nothing to take an item of".to_owned()),
+        other => Err(format!("`index` wants a list or a mapping; `{}` is a {}", plain(other), kind(other))),
+    }
+}
+
+/// Go's own, of texts in bytes and of lists.
+fn slice(it: &Arguments<'_>) -> Result<Value, String> {
+    let place = |at: usize, otherwise: usize| if it.all.len() > at { it.size(at) } else { Ok(otherwise) };
+    let outside = || "`slice` reaches outside".to_owned();
+    match it.value(0) {
+        Value::String(text) => {
+            let (begin, end) = (place(1, 0)?, place(2, text.len())?);
+            text.get(begin..end).map(Value::from).ok_or_else(outside)
+        }
+        _ => {
+            let list = it.list(0)?;
+            let (begin, end) = (place(1, 0)?, place(2, list.len())?);
+            list.get(begin..end).map(|items| items.to_vec().into()).ok_or_else(outside)
+        }
+    }
+}

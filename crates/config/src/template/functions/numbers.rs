@@ -1,0 +1,85 @@
+//! Functions of numbers. Like sprig's, those that count take texts of numbers, too.
+
+use super::{Arguments, Function, exactly, from};
+use serde_json::{Number, Value};
+
+/// The most items of a sequence.
+const MOST: i64 = 10_000;
+
+pub(super) const ALL: &[Function] = &[
+    exactly("int", 1, |it| Ok(cast(it.value(0)).into())),
+    exactly("int64", 1, |it| Ok(cast(it.value(0)).into())),
+    exactly("atoi", 1, |it| Ok(it.text(0)?.parse::<i64>().unwrap_or(0).into())),
+    exactly("float64", 1, |it| Ok(float(fractional(it.value(0))))),
+    from("add", 1, |it| fold(it, i64::checked_add)),
+    exactly("add1", 1, |it| checked(it, cast(it.value(0)).checked_add(1))),
+    exactly("sub", 2, |it| fold(it, i64::checked_sub)),
+    from("mul", 1, |it| fold(it, i64::checked_mul)),
+    exactly("div", 2, |it| fold(it, i64::checked_div)),
+    exactly("mod", 2, |it| fold(it, i64::checked_rem)),
+    from("max", 1, |it| fold(it, |a, b| Some(a.max(b)))),
+    from("min", 1, |it| fold(it, |a, b| Some(a.min(b)))),
+    exactly("floor", 1, |it| Ok(float(fractional(it.value(0)).floor()))),
+    exactly("ceil", 1, |it| Ok(float(fractional(it.value(0)).ceil()))),
+    exactly("until", 1, |it| {
+        let end = cast(it.value(0));
+        sequence(it, 0, end, if end < 0 { -1 } else { 1 })
+    }),
+    exactly("untilStep", 3, |it| sequence(it, it.integer(0)?, it.integer(1)?, it.integer(2)?)),
+];
+
+/// Makes a whole number of what is one or looks like one, and zero of all else, as sprig does.
+fn cast(value: &Value) -> i64 {
+    match value {
+        Value::Bool(value) => i64::from(*value),
+        Value::Number(number) => number.as_i64().unwrap_or_else(|| whole(number.as_f64().unwrap_or_default())),
+        Value::String(text) => {
+            let text = text.trim();
+            text.parse().ok().or_else(|| text.parse().ok().map(whole)).unwrap_or(0)
+        }
+        _ => 0,
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the cast of floats ends at the bounds, which is what is wanted")]
+fn whole(value: f64) -> i64 {
+    value as i64
+}
+
+fn fractional(value: &Value) -> f64 {
+    match value {
+        Value::Number(number) => number.as_f64().unwrap_or_default(),
+        Value::String(text) => text.trim().parse().unwrap_or(0.0),
+        Value::Bool(true) => 1.0,
+        _ => 0.0,
+    }
+}
+
+/// What no number is (an infinite one, say) becomes zero.
+fn float(value: f64) -> Value {
+    Number::from_f64(value).map_or_else(|| 0.into(), Value::Number)
+}
+
+fn fold(it: &Arguments<'_>, step: impl Fn(i64, i64) -> Option<i64>) -> Result<Value, String> {
+    let mut rest = it.all.iter().map(cast);
+    let first = rest.next();
+    checked(it, rest.fold(first, |sum, next| step(sum?, next)))
+}
+
+fn checked(it: &Arguments<'_>, value: Option<i64>) -> Result<Value, String> {
+    value.map(Value::from).ok_or_else(|| format!("`{}` of these numbers has no result", it.name))
+}
+
+fn sequence(it: &Arguments<'_>, begin: i64, end: i64, step: i64) -> Result<Value, String> {
+    let mut items = Vec::new();
+    let mut at = begin;
+    while step != 0 && if step > 0 { at < end } else { at > end } {
+        if items.len() >= usize::try_from(MOST).unwrap_or(usize::MAX) {
+            return Err(format!("`{}` gives at most {MOST} numbers", it.name));
+        }
+        items.push(Value::from(at));
+        let Some(next) = at.checked_add(step) else { break };
+        at = next;
+    }
+    Ok(items.into())
+}
