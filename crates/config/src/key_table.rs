@@ -37,6 +37,7 @@ pub(crate) static TOP: Block = block(
         shaped(done("stages"), Stages(&STEP)),
         shaped(done("install"), Shape::Block(&INSTALL)),
         done("strict"),
+        done("template"),
         shaped(not_yet("upgrade"), Shape::Block(&UPGRADE)),
         shaped(not_yet("reset"), Shape::Block(&RESET)),
         shaped(not_yet("bundles"), List(&BUNDLE)),
@@ -190,8 +191,12 @@ pub(crate) static STAGES_NOT_YET: &[&str] = &[
 ];
 
 /// Keys of a step that decide whether it runs. One of them that is not done yet keeps the step from running.
+/// The order is that of evaluation: what costs a process comes last.
 pub(crate) static CONDITIONS: &[&str] =
-    &["node", "if", "only_os", "only_os_version", "only_arch", "only_service_manager", "if_files"];
+    &["node", "only_os", "only_os_version", "only_arch", "only_service_manager", "if_files", "if"];
+
+/// Keys of a step that say how it is run.
+pub(crate) static STEP_SETTINGS: &[&str] = &["name", "after", "before", "frequency", "timeout", "parallel"];
 
 /// A step of a stage.
 pub(crate) static STEP: Block = block(
@@ -199,13 +204,17 @@ pub(crate) static STEP: Block = block(
     &[
         done("name"),
         done("if"),
-        not_yet("node"),
-        not_yet("only_os"),
-        not_yet("only_os_version"),
-        not_yet("only_arch"),
-        not_yet("only_service_manager"),
-        not_yet("if_files"),
-        not_yet("after"),
+        done("node"),
+        done("only_os"),
+        done("only_os_version"),
+        done("only_arch"),
+        done("only_service_manager"),
+        shaped(done("if_files"), Shape::Block(&IF_FILES)),
+        done("after"),
+        done("before"),
+        done("frequency"),
+        done("timeout"),
+        done("parallel"),
         shaped(not_yet("dns"), Shape::Block(&DNS)),
         shaped(not_yet("downloads"), List(&DOWNLOAD)),
         shaped(not_yet("git"), Shape::Block(&GIT)),
@@ -231,6 +240,8 @@ pub(crate) static STEP: Block = block(
         shaped(not_yet("unpack_images"), List(&UNPACK_IMAGE)),
     ],
 );
+
+static IF_FILES: Block = block("`if_files`", &[done("any"), done("all"), done("none")]);
 
 static DNS: Block = block("`dns`", &[done("nameservers"), done("search"), done("options"), done("path")]);
 
