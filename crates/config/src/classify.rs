@@ -2,8 +2,7 @@
 //!
 //! Below a key that is not supported yet only unknown keys are reported: one sentence says that the block does nothing.
 
-use crate::key_table::{CLOUD_INIT, STAGES_DONE, STAGES_NOT_YET, TOP};
-use crate::keys::{Block, Found, Key, Shape, Standing};
+use crate::keys::{Block, CLOUD_INIT, Found, Key, STAGES_DONE, STAGES_NOT_YET, Shape, Standing, TOP};
 use crate::suggest::nearest;
 use crate::{Code, Diagnostic, Document, Entry, Node, Severity};
 use kairn_report::Place;
@@ -32,23 +31,23 @@ impl<'a> Walk<'a> {
             return;
         }
         self.path.push(name);
-        match TOP.find(name) {
+        let found = match TOP.find(name) {
+            Found::Unknown => CLOUD_INIT.find(name),
+            found => found,
+        };
+        match found {
             Found::Exact(key) => self.known(key, entry),
-            Found::Respelled(key) => self.respelled(key, entry),
-            Found::Unknown => {
-                let names = TOP.keys.iter().map(|key| key.name);
-                let near = if CLOUD_INIT.contains(&name) { None } else { nearest(name, names) };
-                match near {
-                    Some(near) => {
-                        let message = format!("unknown key `{name}`");
-                        self.say(Severity::Error, Code::UnknownKey, entry.key_place, message, did_you_mean(near));
-                    }
-                    None => {
-                        let message = format!("`{name}` is not a key of this system and is left to others");
-                        self.say(Severity::Note, Code::ForeignKey, entry.key_place, message, None);
-                    }
+            Found::Respelled(key) => self.respelled(&TOP, key, entry),
+            Found::Unknown => match nearest(name, TOP.keys.iter().chain(CLOUD_INIT.keys).map(|key| key.name)) {
+                Some(near) => {
+                    let message = format!("unknown key `{name}`");
+                    self.say(Severity::Error, Code::UnknownKey, entry.key_place, message, did_you_mean(near));
                 }
-            }
+                None => {
+                    let message = format!("`{name}` is not a key of this system and is left to others");
+                    self.say(Severity::Note, Code::ForeignKey, entry.key_place, message, None);
+                }
+            },
         }
         self.path.pop();
     }
@@ -67,26 +66,31 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn respelled(&mut self, key: &'static Key, entry: &'a Entry) {
+    fn respelled(&mut self, block: &Block, key: &'static Key, entry: &'a Entry) {
         let message = format!("`{}` is read as `{}`", entry.key, key.name);
-        let hint = Some(format!("write `{}`; other systems leave `{}` out without a word", key.name, entry.key));
-        self.say(Severity::Warning, Code::Spelling, entry.key_place, message, hint);
+        let hint = if block.former.iter().any(|(former, _)| *former == entry.key) {
+            format!("write `{}`: `{}` is an old name of it", key.name, entry.key)
+        } else {
+            format!("write `{}`; other systems leave `{}` out without a word", key.name, entry.key)
+        };
+        self.say(Severity::Warning, Code::Spelling, entry.key_place, message, Some(hint));
         self.known(key, entry);
     }
 
     fn shape(&mut self, shape: Shape, node: &'a Node) {
         match shape {
-            Shape::Free => {}
             Shape::Block(block) => self.block(block, node),
-            Shape::List(block) => node.items().unwrap_or_default().iter().for_each(|item| self.block(block, item)),
-            Shape::Named(block) => {
+            Shape::List(item) => node.items().unwrap_or_default().iter().for_each(|node| self.shape(*item, node)),
+            Shape::Map(value) => {
                 for entry in node.entries().unwrap_or_default() {
                     self.path.push("*");
-                    self.block(block, &entry.value);
+                    self.shape(*value, &entry.value);
                     self.path.pop();
                 }
             }
+            Shape::OneOf(shapes) => shapes.iter().for_each(|shape| self.shape(*shape, node)),
             Shape::Stages(step) => node.entries().unwrap_or_default().iter().for_each(|entry| self.stage(step, entry)),
+            _ => {}
         }
     }
 
@@ -123,7 +127,7 @@ impl<'a> Walk<'a> {
             self.path.push(name);
             match block.find(name) {
                 Found::Exact(key) => self.known(key, entry),
-                Found::Respelled(key) => self.respelled(key, entry),
+                Found::Respelled(key) => self.respelled(block, key, entry),
                 Found::Unknown if block.dotted && name.contains('.') => self.dotted(block, entry),
                 Found::Unknown => self.unknown(block, name, entry),
             }
@@ -159,6 +163,13 @@ impl<'a> Walk<'a> {
 
     fn unknown(&mut self, block: &'static Block, name: &str, entry: &Entry) {
         let near = nearest(name, block.keys.iter().map(|key| key.name));
+        if block.open {
+            if let Some(near) = near {
+                let message = format!("`{name}` is not a key that {} is known to have", block.what);
+                self.say(Severity::Warning, Code::UnknownKey, entry.key_place, message, did_you_mean(near));
+            }
+            return;
+        }
         let hint = near.and_then(did_you_mean).or_else(|| {
             let names: Vec<_> = block.keys.iter().map(|key| key.name).collect();
             Some(format!("{} may have: {}", block.what, names.join(", ")))
@@ -192,7 +203,23 @@ mod tests {
         for (text, expected) in [
             ("hostname: a\nx-mine: {a: b}\n", vec![]),
             ("hostnam: a\n", vec!["t:1:1: error: unknown key `hostnam`\n  hint: did you mean `hostname`?"]),
-            ("user: {}\n", vec!["t:1:1: note: `user` is not a key of this system and is left to others"]),
+            ("user: {}\n", vec!["t:1:1: warning: `user` is not supported yet and does nothing"]),
+            (
+                "kairos: {vpn: {vpn: true}}\n",
+                vec![
+                    "t:1:1: warning: `kairos` is read as `p2p`\n  hint: write `p2p`: `kairos` is an old name of it",
+                    "t:1:1: warning: `kairos` is not supported yet and does nothing",
+                    "t:1:16: warning: `vpn` is read as `create`\n  hint: write `create`: `vpn` is an old name of it",
+                ],
+            ),
+            ("mine: {}\n", vec!["t:1:1: note: `mine` is not a key of this system and is left to others"]),
+            (
+                "kubevip: {enabl: true, vip_cidr: 32}\n",
+                vec![
+                    "t:1:1: warning: `kubevip` is not supported yet and does nothing",
+                    "t:1:11: warning: `enabl` is not a key that `kubevip` is known to have\n  hint: did you mean `enable`?",
+                ],
+            ),
             ("k3s: {enabled: true}\n", vec!["t:1:1: warning: `k3s` is not supported yet and does nothing"]),
             (
                 "stages: {boot: [{files: [{path: /a, permsisions: 1}]}]}\n",

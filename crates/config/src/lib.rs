@@ -14,7 +14,6 @@ mod decode;
 mod diagnostic;
 mod document;
 mod install;
-mod key_table;
 mod keys;
 mod login;
 mod merge;

@@ -2,8 +2,7 @@
 
 use crate::action::{DEFAULT_ENVIRONMENT_FILE, hostname_fault};
 use crate::decode::decode;
-use crate::key_table::{CONDITIONS, STEP};
-use crate::keys::{Found, Standing};
+use crate::keys::{CONDITIONS, Found, STEP, Standing};
 use crate::reading::{ModeStyle, Reader, field};
 use crate::{
     Action, Code, Condition, Directory, Entry, Environment, File, Group, Node, Owner, PlannedStep, Severity, Template,

@@ -58,7 +58,7 @@ fn without_header(document: &Document) -> Option<Diagnostic> {
     }
     let entries = document.root.as_ref()?.entries()?;
     let entry = entries.iter().find(|entry| {
-        let known = crate::key_table::TOP.keys.iter().any(|key| key.name == entry.key);
+        let known = crate::keys::TOP.keys.iter().any(|key| key.name == entry.key);
         known && !matches!(entry.key.as_str(), "name" | "stages")
     })?;
     let message = format!("without a header line `{}` has no effect: only `stages` of this file counts", entry.key);

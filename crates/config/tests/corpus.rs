@@ -99,6 +99,7 @@ fn what_is_not_supported_yet_only_shrinks() {
             let class = match said.code {
                 Code::NotSupported => "not-supported",
                 Code::Template => "template",
+                Code::Spelling => "spelling",
                 Code::UnknownKey => continue,
                 other => panic!("{name}: {other:?}: {said}"),
             };
