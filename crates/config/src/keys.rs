@@ -7,11 +7,13 @@
 mod cloud_init;
 mod lifecycle;
 mod providers;
+mod shape;
 mod stages;
 mod step;
 mod top;
 
-pub(crate) use cloud_init::CLOUD_INIT;
+pub(crate) use cloud_init::{CLOUD_INIT, CLOUD_INIT_TOOLS};
+pub(crate) use shape::{Misfit, Shape};
 pub(crate) use stages::{STAGES_DONE, STAGES_NOT_YET};
 pub(crate) use step::{CONDITIONS, STEP};
 pub(crate) use top::TOP;
@@ -23,41 +25,6 @@ pub(crate) enum Standing {
     Done,
     /// Kairos or cloud-init knows it, Kairn does not do it yet.
     NotYet,
-}
-
-/// What a key holds. Null is allowed everywhere: it means the empty value.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Shape {
-    /// Whatever its reader makes of it.
-    Any,
-    /// Any single value; its source text counts.
-    Text,
-    /// `true` or `false`, and the words of YAML 1.1.
-    Bool,
-    /// A whole number within bounds, both included.
-    Int(i64, i64),
-    /// A number of bytes, or a number with a unit: `512M`, `2G`.
-    Size,
-    /// Permissions: octal with a leading zero or in quotes, else decimal.
-    Mode,
-    /// Permissions that are octal however they are written.
-    OctalMode,
-    /// An absolute path that does not lead upwards.
-    Path,
-    /// A list of texts, or one text.
-    Words,
-    /// One of these texts.
-    Enum(&'static [&'static str]),
-    /// A list.
-    List(&'static Shape),
-    /// A mapping from free names.
-    Map(&'static Shape),
-    /// A mapping with known keys.
-    Block(&'static Block),
-    /// Any of these.
-    OneOf(&'static [Shape]),
-    /// A mapping from stage names to lists of such mappings.
-    Stages(&'static Block),
 }
 
 /// One known key.
@@ -164,6 +131,9 @@ impl Block {
         }
     }
 }
+
+/// The blocks of the top level, in the order in which a key is looked for.
+pub(crate) static TOP_BLOCKS: [&Block; 3] = [&TOP, &CLOUD_INIT, &CLOUD_INIT_TOOLS];
 
 /// Says whether two spellings differ in `-` and `_` only.
 pub(crate) fn same(a: &str, b: &str) -> bool {

@@ -4,8 +4,7 @@ use super::step::ENCODING;
 use super::{Block, COMMANDS, COUNT, ID, NAMED, Shape, TEXTS, block, done, not_yet};
 use Shape::{Any, Bool, Enum, List, OctalMode, OneOf, Path, Size, Text, Words};
 
-/// Keys of cloud-init that Kairos does not read. Foreign tools that cloud-init starts are here too, so that `user` is no slip
-/// of `users`.
+/// Keys of cloud-init that Kairos does not read.
 pub(crate) static CLOUD_INIT: Block = block(
     "a configuration",
     &[
@@ -61,7 +60,13 @@ pub(crate) static CLOUD_INIT: Block = block(
             .example("swap:\n  filename: /swapfile\n  size: 2G\n"),
         not_yet("timezone", Text, "Sets the time zone.").example("timezone: Europe/Berlin\n"),
         not_yet("user", OneOf(&[Text, Shape::Block(&LISTED_USER)]), "Describes the default user."),
-        // Tools that cloud-init starts, and settings of its own.
+    ],
+);
+
+/// Tools that cloud-init starts, and settings of its own: known, so that they are no slips of other keys.
+pub(crate) static CLOUD_INIT_TOOLS: Block = block(
+    "a configuration",
+    &[
         not_yet("ansible", Any, "Runs Ansible."),
         not_yet("apk_repos", Any, "Sets repositories of apk."),
         not_yet("apt", Any, "Sets repositories of apt."),
