@@ -15,7 +15,6 @@ mod decode;
 mod diagnostic;
 mod document;
 mod install;
-mod key_table;
 mod keys;
 mod login;
 mod merge;

@@ -7,8 +7,7 @@ mod files;
 mod system;
 mod units;
 
-use crate::key_table::{CONDITIONS, STEP, STEP_SETTINGS};
-use crate::keys::Standing;
+use crate::keys::{CONDITIONS, STEP, STEP_SETTINGS, Standing};
 
 use crate::reading::{Reader, field};
 use crate::{Action, Entry, Node, PlannedStep, Settings, Work};

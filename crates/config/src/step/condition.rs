@@ -2,8 +2,7 @@
 //!
 //! A condition that cannot be evaluated keeps the step from running; it is never taken for true.
 
-use crate::key_table::{CONDITIONS, STEP};
-use crate::keys::Found;
+use crate::keys::{CONDITIONS, Found, STEP};
 
 use crate::reading::Reader;
 use crate::{Code, Condition, Entry, FileCheck, Node, Pattern, ServiceManager, Severity};
