@@ -10,6 +10,7 @@
 mod action;
 mod classify;
 mod cloud_init;
+mod cmdline;
 mod condition;
 mod decode;
 mod diagnostic;
@@ -36,12 +37,13 @@ pub use action::{
     AccountWork, Action, CommandWork, DEFAULT_ENVIRONMENT_FILE, Directory, Environment, File, FileWork, Group, Mode,
     Owner, SshKey, SystemWork, UnitVerb, UnitWork, User, Work, hostname_fault,
 };
+pub use cmdline::{CommandLine, cmdline};
 pub use condition::{Condition, FileCheck, Pattern, ServiceManager};
 pub use diagnostic::{Code, Diagnostic, Error, Severity};
 pub use document::{Document, Header};
 pub use install::{InstallOptions, install};
 pub use login::{Login, Means, login};
-pub use merge::{Configuration, Merged, MergedValue, merge};
+pub use merge::{Configuration, DIRECTORIES, Merged, MergedValue, merge};
 pub use node::{Entry, Node, Scalar, Style, Value};
 pub use plan::{PlannedStep, StagePlan, plan};
 pub use scalar::Resolved;
