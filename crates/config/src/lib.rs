@@ -41,5 +41,8 @@ pub use merge::{Configuration, Merged, MergedValue, merge};
 pub use node::{Entry, Node, Scalar, Style, Value};
 pub use plan::{Condition, PlannedStep, StagePlan, plan};
 pub use scalar::Resolved;
-pub use template::{Rendered, Template, TemplateError, TemplateFault, TemplateValues};
+pub use template::{
+    Chance, Expanded, Rendered, Template, TemplateData, TemplateError, TemplateFault, TemplatePolicy, TemplateValues,
+    TemplateWarning, expand,
+};
 pub use validate::{readable, strict, validate};

@@ -134,7 +134,7 @@ fn perform(action: &Action, context: &Context, sink: &mut dyn Sink) -> Result<Ef
         Work::File(file) => files::ensure_file(context, file)?,
         Work::Shell(line) => shell::run_line(line.reveal(), context, sink)?,
         Work::Program(words) => shell::run_words(words.reveal(), context, sink)?,
-        Work::Hostname(template) => hostname::set(context, &template.render(&context.values.data())?.whole()?)?,
+        Work::Hostname(template) => hostname::set(context, &template.render(&context.values.hostname())?.whole()?)?,
         Work::User(user) => accounts::ensure_user(context, user, sink)?,
         Work::AuthorizedKeys { user, keys } => keys::ensure(context, user, keys, sink)?,
         Work::Unit { verb: UnitVerb::Start, .. } if !shell::systemd_runs(context) => {

@@ -1,4 +1,4 @@
-//! Functions of lists and mappings.
+//! Functions of lists.
 
 use super::{Arguments, Function, exactly, from, truth};
 use crate::template::print::{kind, plain};
@@ -68,42 +68,16 @@ pub(super) const ALL: &[Function] = &[
         Ok(texts.into())
     }),
     exactly("toStrings", 1, |it| Ok(it.list(0)?.iter().map(|item| Value::from(plain(item))).collect())),
-    from("dict", 0, |it| {
-        let pairs = it.all.chunks(2).map(|pair| match pair {
-            [key, value] => (plain(key), value.clone()),
-            // A key without a value has an empty one.
-            rest => (rest.first().map(plain).unwrap_or_default(), "".into()),
-        });
-        Ok(pairs.collect())
+    // `push` is an old name.
+    exactly("push", 2, |it| {
+        let mut list = it.list(0)?.clone();
+        list.push(it.value(1).clone());
+        Ok(list.into())
     }),
-    // Of what is not there, a text that is empty: sprig's own choice.
-    exactly("get", 2, |it| Ok(it.map(0)?.get(it.text(1)?).cloned().unwrap_or_else(|| "".into()))),
-    exactly("hasKey", 2, |it| Ok(it.map(0)?.contains_key(it.text(1)?).into())),
-    from("keys", 0, |it| {
-        let mut keys = Vec::new();
-        for at in 0..it.all.len() {
-            keys.extend(it.map(at)?.keys().map(|key| Value::from(key.as_str())));
-        }
-        Ok(keys.into())
-    }),
-    exactly("values", 1, |it| Ok(it.map(0)?.values().cloned().collect())),
-    from("pluck", 1, |it| {
-        let key = it.text(0)?;
-        let maps = (1..it.all.len()).map(|at| it.map(at).map(|map| map.get(key).cloned()));
-        Ok(maps.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
-    }),
-    from("dig", 3, |it| {
-        let mut value = it.value(it.last());
-        for at in 0..it.last() - 1 {
-            let entries = value
-                .as_object()
-                .ok_or_else(|| format!("`dig` found a {} above `{}`", kind(value), it.text(at).unwrap_or_default()))?;
-            match entries.get(it.text(at)?) {
-                Some(found) => value = found,
-                None => return Ok(it.value(it.last() - 1).clone()),
-            }
-        }
-        Ok(value.clone())
+    exactly("chunk", 2, |it| {
+        let size = usize::try_from(it.integer(0)?).ok().filter(|size| *size > 0);
+        let size = size.ok_or_else(|| it.wanted(0, "a number above zero"))?;
+        Ok(it.list(1)?.chunks(size).map(|part| Value::from(part.to_vec())).collect())
     }),
 ];
 
