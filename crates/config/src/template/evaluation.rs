@@ -15,6 +15,9 @@ use std::ops::Range;
 /// many thousands.
 const MOST_WORK: usize = 16 << 20;
 
+/// Work of a costly function, and how much more it does for each byte that it is given.
+const COSTLY: (usize, usize) = (16 << 10, 64);
+
 /// Lists and mappings in one another; each takes some of the machine's stack.
 const DEEPEST: usize = 200;
 
@@ -350,9 +353,13 @@ impl Evaluation<'_> {
             all.push(value);
         }
         all.extend(last);
+        if matches!(function.body, Body::Costly(_)) {
+            let given: usize = all.iter().filter_map(Value::as_str).map(str::len).sum();
+            self.spend(given.saturating_mul(COSTLY.1).saturating_add(COSTLY.0), at)?;
+        }
         let arguments = Arguments { name: function.name, all: &all, outside: self.data.outside() };
         let value = match function.body {
-            Body::Pure(body) | Body::Change(body) => body(&arguments).map_err(Fault::Value),
+            Body::Pure(body) | Body::Costly(body) | Body::Change(body) => body(&arguments).map_err(Fault::Value),
             Body::Demand(body) => body(&arguments).map_err(Fault::Demanded),
             Body::FirstThat(_) => Ok(all.pop().unwrap_or_default()),
         };

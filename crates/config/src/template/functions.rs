@@ -36,6 +36,8 @@ pub(super) struct Function {
 pub(super) enum Body {
     /// Makes a value of its arguments.
     Pure(fn(&Arguments<'_>) -> Result<Value, String>),
+    /// The same, with much work.
+    Costly(fn(&Arguments<'_>) -> Result<Value, String>),
     /// The same; the value also takes the place of the variable that is the first argument.
     Change(fn(&Arguments<'_>) -> Result<Value, String>),
     /// Ends the template with a sentence when it does not like its arguments.
@@ -58,10 +60,11 @@ impl PartialEq for Function {
 
 impl Eq for Function {}
 
-/// Functions of sprig that are not done: they need the network, ciphers, certificates or slow hashes, or order versions.
+/// Functions that are not done: they need the network, ciphers, certificates or slow hashes, order versions, or call functions of the data.
 pub(super) const NOT_DONE: &[&str] = &[
     "bcrypt",
     "buildCustomCert",
+    "call",
     "decryptAES",
     "derivePassword",
     "encryptAES",

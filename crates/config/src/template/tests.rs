@@ -315,6 +315,8 @@ fn what_never_ends_or_grows_is_ended() {
         "{{ replace \"\" (repeat 1000 \"b\") (repeat 1000000 \"a\") }}",
         "{{ until 100000000 }}",
         "{{ printf \"%99999999d\" 1 }}",
+        "{{ range until 10000 }}{{ regexMatch \"(a|b){99}\" \"ab\" }}{{ end }}",
+        "{{ regexMatch \"(a|b|ab)*c\" (repeat 500000 \"ab\") }}",
         "{{ define \"a\" }}{{ template \"a\" . }}{{ end }}{{ template \"a\" . }}",
         "{{ define \"a\" }}{{ range 9 }}{{ if true }}{{ template \"a\" . }}{{ end }}{{ end }}{{ end }}{{ template \"a\" . }}",
         "{{ regexReplaceAll \"a\" (repeat 10000 \"a\") (repeat 10000 \"$0\") }}",

@@ -45,7 +45,10 @@ impl Chance {
         let fair = 256 - 256 % letters.len().max(1);
         let mut text = String::with_capacity(count);
         let mut drawn = 0;
+        // A source that gives nothing but such bytes is none.
+        let mut draws = count.saturating_add(64);
         while drawn < count {
+            draws = draws.checked_sub(1)?;
             // Bytes above the last whole round would favour the first letters.
             for byte in self.draw()?.into_iter().map(usize::from).filter(|byte| *byte < fair).take(count - drawn) {
                 text.push(*letters.get(byte % letters.len().max(1))?);
@@ -370,6 +373,7 @@ mod tests {
 
     #[test]
     fn letters_are_drawn_evenly() {
+        assert_eq!(Chance::from_source(|| Some([255; 32])).letters(RANDOM, 3), None);
         let text = counted().letters(RANDOM, 36_000).unwrap();
         for letter in RANDOM.chars() {
             let count = text.chars().filter(|c| *c == letter).count();

@@ -31,6 +31,7 @@ pub(super) const ALL: &[Function] = &[
     exactly("unixEpoch", 1, |it| Ok(time(it, 0)?.to_string().into())),
     exactly("dateModify", 2, modified),
     exactly("date_modify", 2, modified),
+    exactly("must_date_modify", 2, modified),
     exactly("toDate", 2, |it| {
         let (layout, text) = (it.text(0)?, it.text(1)?);
         read(layout, text).map(Value::from).ok_or_else(|| format!("`{text}` is not written like `{layout}`"))

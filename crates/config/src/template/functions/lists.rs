@@ -3,6 +3,7 @@
 use super::{Arguments, Function, exactly, from, truth};
 use crate::template::print::{kind, plain};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 pub(super) const ALL: &[Function] = &[
     from("list", 0, |it| Ok(it.all.to_vec().into())),
@@ -48,17 +49,12 @@ pub(super) const ALL: &[Function] = &[
     }),
     exactly("has", 2, |it| Ok((!it.value(1).is_null() && it.list(1)?.contains(it.value(0))).into())),
     from("without", 1, |it| {
-        let unwanted = it.all.get(1..).unwrap_or_default();
-        Ok(it.list(0)?.iter().filter(|item| !unwanted.contains(item)).cloned().collect())
+        let unwanted: BTreeSet<String> = it.all.get(1..).unwrap_or_default().iter().map(Value::to_string).collect();
+        Ok(it.list(0)?.iter().filter(|item| !unwanted.contains(&item.to_string())).cloned().collect())
     }),
     exactly("uniq", 1, |it| {
-        let mut unique: Vec<Value> = Vec::new();
-        for item in it.list(0)? {
-            if !unique.contains(item) {
-                unique.push(item.clone());
-            }
-        }
-        Ok(unique.into())
+        let mut seen = BTreeSet::new();
+        Ok(it.list(0)?.iter().filter(|item| seen.insert(item.to_string())).cloned().collect())
     }),
     exactly("compact", 1, |it| Ok(it.list(0)?.iter().filter(|item| truth(item)).cloned().collect())),
     exactly("reverse", 1, |it| Ok(it.list(0)?.iter().rev().cloned().collect())),

@@ -1,26 +1,26 @@
 //! Regular expressions. Their language is that of RE2, as in Go; an expression and what it finds are bounded.
 
-use super::{Arguments, Function, LARGEST, exactly};
+use super::{Arguments, Body, Function, LARGEST};
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
 /// The most memory of an expression.
-const COMPILED: usize = 1 << 20;
+const COMPILED: usize = 1 << 18;
 
 pub(super) const ALL: &[Function] = &[
-    exactly("regexMatch", 2, |it| Ok(pattern(it)?.is_match(it.text(1)?).into())),
-    exactly("regexFind", 2, |it| {
+    costly("regexMatch", 2, |it| Ok(pattern(it)?.is_match(it.text(1)?).into())),
+    costly("regexFind", 2, |it| {
         let found = pattern(it)?.find(it.text(1)?).map(|found| found.as_str().to_owned());
         Ok(found.unwrap_or_default().into())
     }),
-    exactly("regexFindAll", 3, |it| {
+    costly("regexFindAll", 3, |it| {
         let (pattern, text, most) = (pattern(it)?, it.text(1)?, most(it)?);
         Ok(pattern.find_iter(text).take(most).map(|found| Value::from(found.as_str())).collect())
     }),
-    exactly("regexReplaceAll", 3, |it| replace(it, true)),
-    exactly("regexReplaceAllLiteral", 3, |it| replace(it, false)),
-    exactly("regexSplit", 3, split),
-    exactly("regexQuoteMeta", 1, |it| {
+    costly("regexReplaceAll", 3, |it| replace(it, true)),
+    costly("regexReplaceAllLiteral", 3, |it| replace(it, false)),
+    costly("regexSplit", 3, split),
+    super::exactly("regexQuoteMeta", 1, |it| {
         let mut out = String::new();
         for c in it.text(0)?.chars() {
             if r"\.+*?()|[]{}^$".contains(c) {
@@ -31,6 +31,11 @@ pub(super) const ALL: &[Function] = &[
         Ok(out.into())
     }),
 ];
+
+/// To compile an expression and to go through a text with it is more work than the text is long.
+const fn costly(name: &'static str, count: usize, body: fn(&Arguments<'_>) -> Result<Value, String>) -> Function {
+    Function { name, count: (count, Some(count)), body: Body::Costly(body) }
+}
 
 /// The first argument is always the expression.
 fn pattern(it: &Arguments<'_>) -> Result<Regex, String> {
