@@ -20,7 +20,7 @@ mod values;
 
 pub use error::{Fault as TemplateFault, TemplateError};
 pub use evaluation::Rendered;
-pub use expand::{Expanded, TemplatePolicy, TemplateWarning, expand};
+pub use expand::{Expanded, TemplateWarning};
 use serde::{Serialize, Serializer};
 use syntax::{Node, Tree};
 pub use values::{Chance, TemplateData, TemplateValues};

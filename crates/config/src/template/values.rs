@@ -251,6 +251,12 @@ impl TemplateData {
         self
     }
 
+    /// Looks a value up by a JSON pointer, such as `/Values/node/hostname`; what chance gives is in no place.
+    #[must_use]
+    pub fn pointer(&self, pointer: &str) -> Option<&Value> {
+        self.tree.pointer(pointer)
+    }
+
     pub(super) const fn is_strict(&self) -> bool {
         self.strict
     }
