@@ -189,8 +189,8 @@ const GENERAL: &[Function] = &[
     from("any", 0, |it| Ok(it.all.iter().any(truth).into())),
     Function { name: "required", count: (2, Some(2)), body: Body::Demand(required) },
     Function { name: "fail", count: (1, Some(1)), body: Body::Demand(|it| Err(it.text(0)?.to_owned())) },
-    exactly("kindIs", 2, |it| Ok((it.text(0)? == kind(it.value(1))).into())),
-    exactly("kindOf", 1, |it| Ok(kind(it.value(0)).into())),
+    exactly("kindIs", 2, |it| Ok((it.text(0)? == kind_of(it.value(1))).into())),
+    exactly("kindOf", 1, |it| Ok(kind_of(it.value(0)).into())),
     exactly("typeOf", 1, |it| Ok(type_of(it.value(0)).into())),
     exactly("typeIs", 2, |it| Ok((it.text(0)? == type_of(it.value(1))).into())),
     exactly("typeIsLike", 2, |it| {
@@ -247,6 +247,11 @@ fn whole_numbers(value: &Value) -> Value {
 /// Go's encoder escapes what HTML would take for its own.
 fn escaped(json: &str) -> String {
     json.replace('&', "\\u0026").replace('<', "\\u003c").replace('>', "\\u003e")
+}
+
+/// Names a kind as Go's `reflect` does.
+fn kind_of(value: &Value) -> &'static str {
+    if value.is_null() { "invalid" } else { kind(value) }
 }
 
 /// Names a type as Go's `%T` does.

@@ -59,11 +59,11 @@ pub(super) const ALL: &[Function] = &[
     exactly("compact", 1, |it| Ok(it.list(0)?.iter().filter(|item| truth(item)).cloned().collect())),
     exactly("reverse", 1, |it| Ok(it.list(0)?.iter().rev().cloned().collect())),
     exactly("sortAlpha", 1, |it| {
-        let mut texts: Vec<String> = it.list(0)?.iter().map(plain).collect();
+        let mut texts = texts(it.value(0));
         texts.sort();
         Ok(texts.into())
     }),
-    exactly("toStrings", 1, |it| Ok(it.list(0)?.iter().map(|item| Value::from(plain(item))).collect())),
+    exactly("toStrings", 1, |it| Ok(texts(it.value(0)).into())),
     // `push` is an old name.
     exactly("push", 2, |it| {
         let mut list = it.list(0)?.clone();
@@ -76,6 +76,15 @@ pub(super) const ALL: &[Function] = &[
         Ok(it.list(1)?.chunks(size).map(|part| Value::from(part.to_vec())).collect())
     }),
 ];
+
+/// What is there of a list, as texts; what is no list becomes one.
+fn texts(value: &Value) -> Vec<String> {
+    match value {
+        Value::Array(items) => items.iter().filter(|item| !item.is_null()).map(plain).collect(),
+        Value::Null => Vec::new(),
+        value => vec![plain(value)],
+    }
+}
 
 /// Takes an item by an argument: of a list by its place, of a mapping by its key. What a mapping lacks is nothing.
 fn item<'a>(it: &Arguments<'_>, value: &'a Value, at: usize) -> Result<&'a Value, String> {

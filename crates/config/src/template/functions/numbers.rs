@@ -48,10 +48,25 @@ fn cast(value: &Value) -> i64 {
         Value::Number(number) => number.as_i64().unwrap_or_else(|| whole(number.as_f64().unwrap_or_default())),
         Value::String(text) => {
             let text = text.trim();
-            text.parse().ok().or_else(|| text.parse().ok().map(whole)).unwrap_or(0)
+            let number = with_base(text).or_else(|| text.parse().ok());
+            number.or_else(|| text.parse().ok().map(whole)).unwrap_or(0)
         }
         _ => 0,
     }
+}
+
+/// `strconv.ParseInt` with base 0: what begins with `0x`, `0o`, `0b` or a zero is not decimal.
+fn with_base(text: &str) -> Option<i64> {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", text),
+    };
+    let lower = digits.to_ascii_lowercase();
+    let bases = [("0x", 16), ("0o", 8), ("0b", 2), ("0", 8)];
+    let (prefix, base) =
+        bases.into_iter().find(|(prefix, _)| lower.len() > prefix.len() && lower.starts_with(prefix))?;
+    let digits = lower.strip_prefix(prefix).filter(|digits| digits.starts_with(|c: char| c.is_ascii_alphanumeric()))?;
+    i64::from_str_radix(&format!("{sign}{digits}"), base).ok()
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the cast of floats ends at the bounds, which is what is wanted")]
@@ -102,7 +117,7 @@ fn seq(it: &Arguments<'_>) -> Result<Value, String> {
         [first, step, last] => (first, step, last),
         _ => return Ok("".into()),
     };
-    if step == 0 || (step > 0) != (last >= first) && first != last {
+    if step == 0 || (step > 0) != (last >= first) {
         return Ok("".into());
     }
     let Some(end) = last.checked_add(step.signum()) else { return Ok("".into()) };

@@ -9,8 +9,8 @@ use serde_json::Value;
 pub(super) const ALL: &[Function] = &[
     exactly("lower", 1, |it| map(it, str::to_lowercase)),
     exactly("upper", 1, |it| map(it, str::to_uppercase)),
-    exactly("title", 1, |it| map(it, |text| first_letters(text, true, true))),
-    exactly("untitle", 1, |it| map(it, |text| first_letters(text, false, true))),
+    exactly("title", 1, |it| map(it, |text| first_letters(text, true))),
+    exactly("untitle", 1, |it| map(it, |text| first_letters(text, false))),
     exactly("trim", 1, |it| map(it, |text| text.trim().to_owned())),
     exactly("nospace", 1, |it| map(it, |text| text.chars().filter(|c| !c.is_whitespace()).collect())),
     exactly("trimAll", 2, |it| cut(it, |text, set| text.trim_matches(|c| set.contains(c)))),
@@ -165,15 +165,17 @@ fn parts(separator: &str, text: &str) -> Vec<String> {
     text.split(separator).map(str::to_owned).collect()
 }
 
-fn first_letters(text: &str, upper: bool, mut begins: bool) -> String {
+/// Changes the first letters of words. Go's `Title` begins one behind all that can stand in no name; `Uncapitalize` behind space alone.
+fn first_letters(text: &str, upper: bool) -> String {
     let mut out = String::new();
+    let mut begins = true;
     for c in text.chars() {
         match (begins, upper) {
             (true, true) => out.extend(c.to_uppercase()),
             (true, false) => out.extend(c.to_lowercase()),
             (false, _) => out.push(c),
         }
-        begins = c.is_whitespace();
+        begins = c.is_whitespace() || upper && c.is_ascii() && !c.is_ascii_alphanumeric() && c != '_';
     }
     out
 }
