@@ -23,15 +23,16 @@ const LARGEST: u64 = 4 << 20;
 #[must_use]
 pub fn read(root: &Path) -> Value {
     let tables = memory::Tables::read(root);
+    let processors = system::Processors::read(root);
     let parts = [
-        ("node", system::node(root)),
+        ("node", system::node(root, &processors)),
         ("os", system::os(root)),
         ("kernel", system::kernel(root)),
         ("product", system::product(root)),
         ("board", system::board(root)),
         ("chassis", system::chassis(root)),
         ("bios", system::bios(root)),
-        ("cpu", system::cpu(root, tables.processor_speed)),
+        ("cpu", system::cpu(&processors, tables.processor_speed)),
         ("memory", memory::memory(root, &tables)),
     ];
     let mut tree: Map<String, Value> =

@@ -15,6 +15,7 @@ mod words;
 
 use super::print::{kind, plain};
 use super::values::Outside;
+pub(super) use dates::format_date;
 use serde_json::{Map, Value};
 pub(super) use texts::url_query;
 
@@ -348,15 +349,13 @@ impl Arguments<'_> {
         self.value(at).as_object().ok_or_else(|| self.wanted(at, "a mapping"))
     }
 
-    /// Says what an argument should be.
+    /// Says what an argument should be. Texts are not shown: they may be secrets.
     fn wanted(&self, at: usize, what: &str) -> String {
         let value = self.value(at);
         let is = match value {
             Value::Null => "there is nothing".to_owned(),
-            value => {
-                let text: String = plain(value).chars().take(40).collect();
-                format!("`{text}` is a {}", kind(value))
-            }
+            Value::Bool(_) | Value::Number(_) => format!("`{}` is a {}", plain(value), kind(value)),
+            value => format!("here is a {}", kind(value)),
         };
         format!("`{}` wants {what} as argument {}; {is}", self.name, at + 1)
     }

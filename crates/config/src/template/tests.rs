@@ -290,12 +290,17 @@ fn what_cannot_be_rendered_is_pointed_at() {
             "regexMatch \"((a{99}){99}){99}\" \"a\"",
             "regular expression",
         ),
+        ("{{ int64 1 | lower | upper }}", "lower", "`1` is a int"),
+        ("{{ index \"s3cret\" 1 }}", "index \"s3cret\" 1", "here is a string"),
+        ("{{ first \"s3cret\" }}", "first \"s3cret\"", "a list as argument 1; here is a string"),
+        ("{{ toDate \"2006\" \"s3cret\" }}", "toDate \"2006\" \"s3cret\"", "written like `2006`"),
         ("{{ chunk 0 (list 1) }}", "chunk 0 (list 1)", "above zero"),
         ("{{ date \"2006\" 99999999999999 }}", "date \"2006\" 99999999999999", "a time"),
         ("{{ b64dec \"!\" }}", "b64dec \"!\"", "base64"),
     ] {
         let error = Template::parse(text).unwrap().render(&data()).unwrap_err();
         assert!(error.to_string().contains(says), "{text}: {error}");
+        assert!(!error.to_string().contains("s3cret"), "{text}: {error}");
         assert_eq!(&text[error.at()], place, "{text}");
     }
     let demanded = Template::parse("{{ fail \"x\" }}").unwrap().render(&data()).unwrap_err();

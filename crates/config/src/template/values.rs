@@ -3,7 +3,7 @@
 //! Invariant: everything that is not in the template comes from here. Time, chance and the environment are handed in, so that the same
 //! data gives the same text but for chance.
 
-use super::functions::url_query;
+use super::functions::{format_date, url_query};
 use super::{Template, TemplateError};
 use hmac::{Hmac, Mac};
 use serde_json::{Map, Value, json};
@@ -84,7 +84,7 @@ pub struct TemplateValues {
     pub inventory: Value,
     /// Variables for `env` and `expandenv`.
     pub environment: Arc<BTreeMap<String, String>>,
-    /// Seconds since the epoch, for the functions of dates.
+    /// Seconds since the epoch when the facts were read, for the functions of dates.
     pub now: Option<i64>,
     /// For `.Random`, `.UUID` and the functions that draw.
     pub chance: Chance,
@@ -147,6 +147,12 @@ impl TemplateValues {
         if let Some(id) = &self.machine_id {
             values.insert("ProtectedID".to_owned(), protected_id(id, app).into());
         }
+        let mut about = Map::new();
+        about.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
+        if let Some(now) = self.now {
+            about.insert("timestamp".to_owned(), format_date("2006-01-02T15:04:05Z07:00", now).into());
+        }
+        values.insert("sysinfo".to_owned(), about.into());
         let mut values = Value::Object(values);
         floats(&mut values);
         values
@@ -315,6 +321,7 @@ mod tests {
                 "product": {"serial": "A&B/1", "sku": ""},
             }),
             chance: counted(),
+            now: Some(1_614_870_367),
             ..TemplateValues::default()
         }
     }
@@ -333,6 +340,7 @@ mod tests {
             ("{{ if gt .Values.memory.size 4096 }}big{{ end }}", "big"),
             ("{{ toJson .Values.memory }}", "{\"size\":8192}"),
             ("{{ len .Values.Random }}", "32"),
+            ("{{ .Values.sysinfo.timestamp }}", "2021-03-04T15:06:07Z"),
             ("{{ .MachineID }} {{ .Values.board.name }}", "<no value> <no value>"),
         ] {
             assert_eq!(render(text, &data), rendered, "{text}");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Where time zones lie.
 const ZONES: &str = "usr/share/zoneinfo/";
 
-pub(super) fn node(root: &Path) -> Facts {
+pub(super) fn node(root: &Path, processors: &Processors) -> Facts {
     let id = ["etc/machine-id", "var/lib/dbus/machine-id"].into_iter().find_map(|path| {
         // `uninitialized` is what an image holds before its first boot (machine-id(5)).
         text(&root.join(path)).filter(|id| id.len() == 32 && id.chars().all(|c| c.is_ascii_hexdigit()))
@@ -15,17 +15,16 @@ pub(super) fn node(root: &Path) -> Facts {
     Facts::default()
         .text("hostname", text(&root.join("proc/sys/kernel/hostname")))
         .text("machineid", id)
-        .text("hypervisor", hypervisor(root).map(str::to_owned))
+        .text("hypervisor", hypervisor(root, processors).map(str::to_owned))
         .text("timezone", time_zone(root))
 }
 
 /// Names what the machine runs in. The kernel asked the processor and shows the answer: as a flag, and by the clocks that only this
 /// hypervisor has; the rest is known by what its firmware calls itself.
-fn hypervisor(root: &Path) -> Option<&'static str> {
+fn hypervisor(root: &Path, processors: &Processors) -> Option<&'static str> {
     let kind = text(&root.join("sys/hypervisor/type"));
     let is_xen = kind.as_deref() == Some("xen");
-    let flags = cpu_lines(root).into_iter().find(|(name, _)| name == "flags").map(|(_, flags)| flags);
-    if !flags.is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor")) {
+    if !processors.first("flags").is_some_and(|flags| flags.split_whitespace().any(|flag| flag == "hypervisor")) {
         return is_xen.then_some("xenpv");
     }
     let clocks =
@@ -149,21 +148,28 @@ pub(super) fn bios(root: &Path) -> Facts {
         .text("date", text(&dmi(root, "bios_date")))
 }
 
-/// The lines of `/proc/cpuinfo`, as names and values.
-fn cpu_lines(root: &Path) -> Vec<(String, String)> {
-    let lines = text(&root.join("proc/cpuinfo")).unwrap_or_default();
-    let parted =
-        |line: &str| line.split_once(':').map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()));
-    lines.lines().filter_map(parted).collect()
+/// What `/proc/cpuinfo` says, as names and values. Large machines take their time to write it, so it is read once.
+pub(super) struct Processors(Vec<(String, String)>);
+
+impl Processors {
+    pub(super) fn read(root: &Path) -> Self {
+        let lines = text(&root.join("proc/cpuinfo")).unwrap_or_default();
+        let parted =
+            |line: &str| line.split_once(':').map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()));
+        Self(lines.lines().filter_map(parted).collect())
+    }
+
+    fn first(&self, wanted: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
+    }
 }
 
 /// The clock rate is what the firmware's tables say.
-pub(super) fn cpu(root: &Path, speed: Option<u64>) -> Facts {
-    let lines = cpu_lines(root);
-    let first = |wanted: &str| lines.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+pub(super) fn cpu(processors: &Processors, speed: Option<u64>) -> Facts {
+    let lines = &processors.0;
     let (mut packages, mut cores) = (BTreeSet::new(), BTreeSet::new());
     let mut package = "";
-    for (name, value) in &lines {
+    for (name, value) in lines {
         match name.as_str() {
             "physical id" => {
                 package = value;
@@ -176,12 +182,13 @@ pub(super) fn cpu(root: &Path, speed: Option<u64>) -> Facts {
         }
     }
     let threads = lines.iter().filter(|(name, _)| name == "processor").count();
-    let model =
-        first("model name").map(|model| model.split_whitespace().collect::<Vec<_>>().join(" ").replacen("- ", "-", 1));
-    let cache = first("cache size").and_then(|size| size.strip_suffix(" KB")?.parse().ok());
+    let model = processors
+        .first("model name")
+        .map(|model| model.split_whitespace().collect::<Vec<_>>().join(" ").replacen("- ", "-", 1));
+    let cache = processors.first("cache size").and_then(|size| size.strip_suffix(" KB")?.parse().ok());
     let count = |number: usize| u64::try_from(number).ok();
     Facts::default()
-        .text("vendor", first("vendor_id"))
+        .text("vendor", processors.first("vendor_id").map(str::to_owned))
         .text("model", model)
         .number("speed", speed)
         .number("cache", cache)

@@ -34,7 +34,9 @@ pub(super) const ALL: &[Function] = &[
     exactly("must_date_modify", 2, modified),
     exactly("toDate", 2, |it| {
         let (layout, text) = (it.text(0)?, it.text(1)?);
-        read(layout, text).map(Value::from).ok_or_else(|| format!("`{text}` is not written like `{layout}`"))
+        read(layout, text)
+            .map(Value::from)
+            .ok_or_else(|| format!("`toDate` wants a date that is written like `{layout}` as argument 2"))
     }),
     exactly("duration", 1, |it| Ok(duration_text(seconds(it, 0)?).into())),
     exactly("durationRound", 1, |it| Ok(rounded(seconds(it, 0)?).into())),
@@ -239,7 +241,8 @@ fn next(layout: &str) -> Option<(&'static str, Part)> {
     if matches!(part, Part::Month | Part::Day) && follows_word { None } else { Some((name, part)) }
 }
 
-fn format_date(layout: &str, time: i64) -> String {
+/// Writes a time by a layout, in UTC.
+pub(in crate::template) fn format_date(layout: &str, time: i64) -> String {
     let day = time.div_euclid(DAY);
     let second = time.rem_euclid(DAY);
     let (year, month, of_month) = civil(day);

@@ -98,7 +98,7 @@ fn item<'a>(it: &Arguments<'_>, value: &'a Value, at: usize) -> Result<&'a Value
             })
         }
         Value::Null => Err("`index` is given nothing to take an item of".to_owned()),
-        other => Err(format!("`index` wants a list or a mapping; `{}` is a {}", plain(other), kind(other))),
+        other => Err(format!("`index` wants a list or a mapping; here is a {}", kind(other))),
     }
 }
 
