@@ -48,6 +48,8 @@ pub use node::{Entry, Node, Scalar, Style, Value};
 pub use plan::{PlannedStep, StagePlan, plan};
 pub use scalar::Resolved;
 pub use settings::{Frequency, Reference, Settings};
-pub use template::{Rendered, Template, TemplateError, TemplateFault, TemplateValues};
+pub use template::{
+    Chance, Expanded, Rendered, Template, TemplateData, TemplateError, TemplateFault, TemplateValues, TemplateWarning,
+};
 pub use text::{Content, Text};
 pub use validate::{readable, strict, validate};
