@@ -214,7 +214,7 @@ fn did_you_mean(near: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn said(text: &str) -> Vec<String> {
@@ -280,60 +280,63 @@ mod tests {
         }
     }
 
+    /// Documents with one value that cannot be, and what is said of it.
+    pub(crate) const FAULTS: &[(&str, &str)] = &[
+        ("name: [a]\n", "1:7: `name` is text, not a list"),
+        ("users: {ada: {}}\n", "1:8: `users` is a list, not a mapping"),
+        ("users: [[a]]\n", "1:9: a user is text or a mapping, not a list"),
+        ("users: [{name: a, uid: -1}]\n", "1:24: `uid` is a whole number from 0 to 4294967294, not `-1`"),
+        ("users: [{name: a, system: perhaps}]\n", "1:27: `system` is `true` or `false`, not `perhaps`"),
+        ("users: [{name: a, homedir: a}]\n", "1:28: `homedir` is an absolute path without `..`, not `a`"),
+        ("users: [{name: a, groups: {b: c}}]\n", "1:27: `groups` is a list of texts, not a mapping"),
+        ("users: [{name: a, groups: [[b]]}]\n", "1:28: an item of `groups` is text, not a list"),
+        (
+            "write_files: [{path: /a, permissions: rw}]\n",
+            "1:39: `permissions` is an octal number from 0000 to 7777, not `rw`",
+        ),
+        ("write_files: [{path: /a, source: x}]\n", "1:34: `source` is a mapping, not a single value"),
+        ("runcmd: ls\n", "1:9: `runcmd` is a list, not a single value"),
+        ("runcmd: [{a: b}]\n", "1:10: an item of `runcmd` is text or a list, not a mapping"),
+        ("runcmd: [[ls, [a]]]\n", "1:15: an item of an item of `runcmd` is text, not a list"),
+        ("strict: most\n", "1:9: `strict` is `true` or `false` or `all`, not `most`"),
+        ("stages: [boot]\n", "1:9: `stages` is a mapping, not a list"),
+        ("stages: {boot: {commands: [a]}}\n", "1:16: a stage is a list, not a mapping"),
+        ("stages: {boot: [a]}\n", "1:17: a step is a mapping, not a single value"),
+        ("stages: {boot: [{sysctl: {a: [b]}}]}\n", "1:30: `a` is text, not a list"),
+        ("stages: {boot: [{users: [a]}]}\n", "1:25: `users` is a mapping, not a list"),
+        (
+            "stages: {boot: [{layout: {add_partitions: [{size: 1.5}]}}]}\n",
+            "1:51: `size` is a whole number from 0 to 17592186044416, not `1.5`",
+        ),
+        (
+            "stages: {boot: [{files: [{path: /a, encoding: b46}]}]}\n",
+            "1:47: `encoding` is `text/plain`, `b64`, `base64`, `gz`, `gzip`, `gz+b64`, `gz+base64`, `gzip+b64` or `gzip+base64`, not `b46`",
+        ),
+        (
+            "install: {partitions.oem.size: big}\n",
+            "1:32: `partitions.oem.size` is a whole number from 0 to 17592186044416, not `big`",
+        ),
+        ("install: {env: {A: b}}\n", "1:16: `env` is a list, not a mapping"),
+        ("k3s: {enabled: {}}\n", "1:16: `enabled` is `true` or `false`, not a mapping"),
+        ("kubevip: {enable: 7}\n", "1:19: `enable` is `true` or `false`, not `7`"),
+        ("kairos: {vpn: {vpn: 7}}\n", "1:21: `vpn` is `true` or `false`, not `7`"),
+        ("cluster: {role: boss}\n", "1:17: `role` is `init`, `controlplane` or `worker`, not `boss`"),
+        ("bundles: [{targets: a}]\n", "1:21: `targets` is a list, not a single value"),
+        ("power_state: {mode: of}\n", "1:21: `mode` is `poweroff`, `reboot` or `halt`, not `of`"),
+        (
+            "swap: {size: much}\n",
+            "1:14: `size` is `auto` or a number of bytes, or a number with a unit such as `512M`, not `much`",
+        ),
+    ];
+
     #[test]
     fn values_of_the_wrong_type_are_pointed_at_wherever_they_are() {
-        for (text, expected) in [
-            ("name: [a]\n", "1:7: `name` is text, not a list"),
-            ("users: {ada: {}}\n", "1:8: `users` is a list, not a mapping"),
-            ("users: [[a]]\n", "1:9: a user is text or a mapping, not a list"),
-            ("users: [{name: a, uid: -1}]\n", "1:24: `uid` is a whole number from 0 to 4294967294, not `-1`"),
-            ("users: [{name: a, system: perhaps}]\n", "1:27: `system` is `true` or `false`, not `perhaps`"),
-            ("users: [{name: a, homedir: a}]\n", "1:28: `homedir` is an absolute path without `..`, not `a`"),
-            ("users: [{name: a, groups: {b: c}}]\n", "1:27: `groups` is a list of texts, not a mapping"),
-            ("users: [{name: a, groups: [[b]]}]\n", "1:28: an item of `groups` is text, not a list"),
-            (
-                "write_files: [{path: /a, permissions: rw}]\n",
-                "1:39: `permissions` is an octal number from 0000 to 7777, not `rw`",
-            ),
-            ("write_files: [{path: /a, source: x}]\n", "1:34: `source` is a mapping, not a single value"),
-            ("runcmd: ls\n", "1:9: `runcmd` is a list, not a single value"),
-            ("runcmd: [{a: b}]\n", "1:10: an item of `runcmd` is text or a list, not a mapping"),
-            ("runcmd: [[ls, [a]]]\n", "1:15: an item of an item of `runcmd` is text, not a list"),
-            ("strict: most\n", "1:9: `strict` is `true` or `false` or `all`, not `most`"),
-            ("stages: [boot]\n", "1:9: `stages` is a mapping, not a list"),
-            ("stages: {boot: {commands: [a]}}\n", "1:16: a stage is a list, not a mapping"),
-            ("stages: {boot: [a]}\n", "1:17: a step is a mapping, not a single value"),
-            ("stages: {boot: [{sysctl: {a: [b]}}]}\n", "1:30: `a` is text, not a list"),
-            ("stages: {boot: [{users: [a]}]}\n", "1:25: `users` is a mapping, not a list"),
-            (
-                "stages: {boot: [{layout: {add_partitions: [{size: 1.5}]}}]}\n",
-                "1:51: `size` is a whole number from 0 to 17592186044416, not `1.5`",
-            ),
-            (
-                "stages: {boot: [{files: [{path: /a, encoding: b46}]}]}\n",
-                "1:47: `encoding` is `text/plain`, `b64`, `base64`, `gz`, `gzip`, `gz+b64`, `gz+base64`, `gzip+b64` or `gzip+base64`, not `b46`",
-            ),
-            (
-                "install: {partitions.oem.size: big}\n",
-                "1:32: `partitions.oem.size` is a whole number from 0 to 17592186044416, not `big`",
-            ),
-            ("install: {env: {A: b}}\n", "1:16: `env` is a list, not a mapping"),
-            ("k3s: {enabled: {}}\n", "1:16: `enabled` is `true` or `false`, not a mapping"),
-            ("kubevip: {enable: 7}\n", "1:19: `enable` is `true` or `false`, not `7`"),
-            ("kairos: {vpn: {vpn: 7}}\n", "1:21: `vpn` is `true` or `false`, not `7`"),
-            ("cluster: {role: boss}\n", "1:17: `role` is `init`, `controlplane` or `worker`, not `boss`"),
-            ("bundles: [{targets: a}]\n", "1:21: `targets` is a list, not a single value"),
-            ("power_state: {mode: of}\n", "1:21: `mode` is `poweroff`, `reboot` or `halt`, not `of`"),
-            (
-                "swap: {size: much}\n",
-                "1:14: `size` is `auto` or a number of bytes, or a number with a unit such as `512M`, not `much`",
-            ),
-        ] {
+        for (text, expected) in FAULTS {
             let document = Document::parse("t", text);
             let errors = classify(&document).into_iter().filter(|said| said.severity == Severity::Error);
             let said: Vec<_> =
                 errors.map(|said| format!("{}: {}", &said.span.to_string()[2..], said.message)).collect();
-            assert_eq!(said, [expected], "{text}");
+            assert_eq!(said, [*expected], "{text}");
         }
     }
 

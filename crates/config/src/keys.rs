@@ -2,8 +2,6 @@
 //!
 //! The tables below this module are the one source of four things: which keys are known, what their values may be
 //! ([`crate::classify`]), the JSON Schema that editors use, and the reference that people read. A key is one line of a table.
-#![expect(dead_code, reason = "types, schema and reference are made of it next")]
-
 mod cloud_init;
 mod lifecycle;
 mod providers;
@@ -13,7 +11,7 @@ mod step;
 mod top;
 
 pub(crate) use cloud_init::{CLOUD_INIT, CLOUD_INIT_TOOLS};
-pub(crate) use shape::{Misfit, Shape};
+pub(crate) use shape::{Misfit, Shape, either};
 pub(crate) use stages::{STAGES_DONE, STAGES_NOT_YET};
 pub(crate) use step::{CONDITIONS, STEP};
 pub(crate) use top::TOP;
@@ -161,3 +159,6 @@ const MEBIBYTES: Shape = Shape::Int(0, 1 << 44);
 
 /// Lines for the shell; a list among them is a program with its arguments.
 const COMMANDS: Shape = Shape::List(&Shape::OneOf(&[Shape::Text, TEXTS]));
+
+#[cfg(test)]
+pub(crate) mod tests;

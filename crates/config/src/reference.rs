@@ -1,0 +1,132 @@
+//! The reference of all keys for people, made from the tables of keys, as Markdown.
+
+use crate::keys::{Block, STAGES_DONE, STAGES_NOT_YET, Shape, Standing, TOP_BLOCKS, either};
+
+/// Returns the reference of the configuration language: every key by block, with its type, its purpose, an example, and whether
+/// it does something yet.
+#[must_use]
+pub fn reference() -> String {
+    let mut chapters = Vec::new();
+    for (block, title) in TOP_BLOCKS.into_iter().zip(["The top level", "Keys of cloud-init", "Tools of cloud-init"]) {
+        chapters.push(Chapter { block, title: title.to_owned(), places: Vec::new() });
+    }
+    let mut at = 0;
+    while let Some(chapter) = chapters.get(at) {
+        let (block, place) = (chapter.block, chapter.places.first().cloned().unwrap_or_default());
+        for key in block.keys {
+            below(key.shape, &join(&place, key.name), &mut chapters);
+        }
+        at += 1;
+    }
+    let mut out = HEAD.to_owned();
+    for chapter in &chapters {
+        chapter.write(&chapters, &mut out);
+    }
+    out.push_str("\n## Stages\n\nEach may also be written with `.before` or `.after`.\n\n| stage | |\n|---|---|\n");
+    for (names, standing) in [(STAGES_DONE, ""), (STAGES_NOT_YET, NOT_YET)] {
+        for name in names {
+            out.push_str(&format!("| `{name}` | {standing} |\n"));
+        }
+    }
+    out
+}
+
+const HEAD: &str = "# Configuration\n\nEvery key that Kairn knows. This page is made from the tables that files are checked by \
+                    (`kairn config validate`),\nand `kairn config schema` prints the same for editors.\n\nA key marked *not \
+                    yet* is accepted, checked and reported as doing nothing. Null is the empty value of every key.\nKeys that \
+                    begin with `x-` are free at every level.\n";
+
+const NOT_YET: &str = "*not yet*";
+
+/// A block, and where it may stand.
+struct Chapter {
+    block: &'static Block,
+    title: String,
+    places: Vec<String>,
+}
+
+/// Adds the blocks below a key as chapters, each once.
+fn below(shape: Shape, place: &str, chapters: &mut Vec<Chapter>) {
+    match shape {
+        Shape::Block(block) => match chapters.iter_mut().find(|known| std::ptr::eq(known.block, block)) {
+            Some(known) => known.places.push(place.to_owned()),
+            None => chapters.push(Chapter { block, title: format!("`{place}`"), places: vec![place.to_owned()] }),
+        },
+        Shape::List(item) => below(*item, &format!("{place}[]"), chapters),
+        Shape::Map(value) => below(*value, &format!("{place}.*"), chapters),
+        Shape::Stages(step) => below(Shape::Block(step), &format!("{place}.*[]"), chapters),
+        Shape::OneOf(shapes) => shapes.iter().for_each(|shape| below(*shape, place, chapters)),
+        _ => {}
+    }
+}
+
+fn join(place: &str, name: &str) -> String {
+    if place.is_empty() { name.to_owned() } else { format!("{place}.{name}") }
+}
+
+impl Chapter {
+    fn write(&self, chapters: &[Self], out: &mut String) {
+        out.push_str(&format!("\n## {}\n\n", self.title));
+        if let [_, further @ ..] = self.places.as_slice()
+            && !further.is_empty()
+        {
+            let further: Vec<_> = further.iter().map(|place| format!("`{place}`")).collect();
+            out.push_str(&format!("The same stands at {}.\n\n", further.join(", ")));
+        }
+        if self.block.open {
+            out.push_str("Other keys are allowed and passed on.\n\n");
+        }
+        if self.block.dotted {
+            out.push_str("A key may be a path: `a.b: 1` is `a: {b: 1}`.\n\n");
+        }
+        out.push_str("| key | holds | |\n|---|---|---|\n");
+        for key in self.block.keys {
+            let late = if key.standing == Standing::NotYet { format!(" {NOT_YET}") } else { String::new() };
+            let others = self.block.aliases.iter().chain(self.block.former).filter(|(_, meant)| *meant == key.name);
+            let others: String = others.map(|(other, _)| format!(" Also written `{other}`.")).collect();
+            let holds = holds(key.shape, chapters);
+            out.push_str(&format!("| `{}` | {holds} | {}{others}{late} |\n", key.name, cell(key.about)));
+        }
+        for key in self.block.keys {
+            if let Some(example) = key.example {
+                out.push_str(&format!("\n```yaml\n{example}```\n"));
+            }
+        }
+    }
+}
+
+/// Names a type, with a link to the chapter of a block.
+fn holds(shape: Shape, chapters: &[Chapter]) -> String {
+    match shape {
+        Shape::Any => "anything".into(),
+        Shape::Bool => "`true` or `false`".into(),
+        Shape::Int(0, most) if most >= i64::from(u32::MAX) - 1 => "number".into(),
+        Shape::Int(least, most) => format!("number from {least} to {most}"),
+        Shape::Size => "bytes, or a size such as `512M`".into(),
+        Shape::Mode => "permissions".into(),
+        Shape::OctalMode => "permissions, always octal".into(),
+        Shape::Path => "absolute path".into(),
+        Shape::Words => "texts: a list, or one".into(),
+        Shape::Text | Shape::Enum(_) => shape.expected(),
+        Shape::List(item) => format!("list of: {}", holds(*item, chapters)),
+        Shape::Map(value) => format!("mapping from names to: {}", holds(*value, chapters)),
+        Shape::Stages(step) => format!("mapping from stages to lists of {}", link(step, chapters)),
+        Shape::Block(block) => link(block, chapters),
+        Shape::OneOf(shapes) => either(&shapes.iter().map(|shape| holds(*shape, chapters)).collect::<Vec<_>>()),
+    }
+}
+
+fn link(block: &'static Block, chapters: &[Chapter]) -> String {
+    let title = chapters.iter().find(|known| std::ptr::eq(known.block, block)).map_or("", |known| known.title.as_str());
+    let anchor: String = title
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+        .collect::<String>()
+        .to_lowercase();
+    format!("[mapping](#{anchor})")
+}
+
+/// Keeps a sentence within its cell.
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
