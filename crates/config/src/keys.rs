@@ -36,7 +36,7 @@ pub(crate) struct Key {
     pub shape: Shape,
     /// What it is for: one sentence in the third person.
     pub about: &'static str,
-    /// An example in YAML, from this key on.
+    /// An example of its value in YAML; one that begins with a line break stands below the key.
     pub example: Option<&'static str>,
 }
 
@@ -79,10 +79,26 @@ const fn not_yet(name: &'static str, shape: Shape, about: &'static str) -> Key {
 }
 
 impl Key {
-    /// Adds an example in YAML: the key itself with a value, as it stands in its block.
+    /// Adds an example of the value in YAML.
     const fn example(mut self, yaml: &'static str) -> Self {
         self.example = Some(yaml);
         self
+    }
+
+    /// Returns the key with an example of its value, as it stands in its block; blocks without one are shown by their own keys.
+    pub(crate) fn yaml(&self) -> Option<String> {
+        let value = match (self.example, self.shape) {
+            (Some(value), _) => value,
+            (None, Shape::Bool) => "true",
+            (None, Shape::Int(least, most)) if least <= 1 && most >= 1 => "1",
+            (None, Shape::Mode) => "0644",
+            (None, Shape::OctalMode) => "'0644'",
+            (None, Shape::Size) => "1G",
+            (None, Shape::Enum(texts)) => texts.iter().copied().find(|text| !text.is_empty())?,
+            _ => return None,
+        };
+        let gap = if value.starts_with('\n') { "" } else { " " };
+        Some(format!("{}:{gap}{value}\n", self.name))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The reference of all keys for people, made from the tables of keys, as Markdown.
 
-use crate::keys::{Block, STAGES_DONE, STAGES_NOT_YET, Shape, Standing, TOP_BLOCKS, either};
+use crate::keys::{Block, Key, STAGES_DONE, STAGES_NOT_YET, Shape, Standing, TOP_BLOCKS, either};
 
 /// Returns the reference of the configuration language: every key by block, with its type, its purpose, an example, and whether
 /// it does something yet.
@@ -22,7 +22,9 @@ pub fn reference() -> String {
     for chapter in &chapters {
         chapter.write(&chapters, &mut out);
     }
-    out.push_str("\n## Stages\n\nEach may also be written with `.before` or `.after`.\n\n| stage | |\n|---|---|\n");
+    out.push_str(
+        "\n## Names of stages\n\nEach may also be written with `.before` or `.after`.\n\n| stage | |\n|---|---|\n",
+    );
     for (names, standing) in [(STAGES_DONE, ""), (STAGES_NOT_YET, NOT_YET)] {
         for name in names {
             out.push_str(&format!("| `{name}` | {standing} |\n"));
@@ -87,10 +89,9 @@ impl Chapter {
             let holds = holds(key.shape, chapters);
             out.push_str(&format!("| `{}` | {holds} | {}{others}{late} |\n", key.name, cell(key.about)));
         }
-        for key in self.block.keys {
-            if let Some(example) = key.example {
-                out.push_str(&format!("\n```yaml\n{example}```\n"));
-            }
+        let examples: String = self.block.keys.iter().filter_map(Key::yaml).collect();
+        if !examples.is_empty() {
+            out.push_str(&format!("\n```yaml\n{examples}```\n"));
         }
     }
 }
@@ -108,6 +109,8 @@ fn holds(shape: Shape, chapters: &[Chapter]) -> String {
         Shape::Path => "absolute path".into(),
         Shape::Words => "texts: a list, or one".into(),
         Shape::Text | Shape::Enum(_) => shape.expected(),
+        Shape::List(Shape::Text) => "list of texts".into(),
+        Shape::Map(Shape::Text) => "mapping from names to texts".into(),
         Shape::List(item) => format!("list of: {}", holds(*item, chapters)),
         Shape::Map(value) => format!("mapping from names to: {}", holds(*value, chapters)),
         Shape::Stages(step) => format!("mapping from stages to lists of {}", link(step, chapters)),

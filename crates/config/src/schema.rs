@@ -185,7 +185,7 @@ fn digits(least: i64, most: i64) -> Option<String> {
 
 /// Returns the value of a key's example.
 fn example(key: &Key) -> Option<Json> {
-    let root = yaml::read("", key.example?).root?;
+    let root = yaml::read("", &key.yaml()?).root?;
     root.get(key.name).map(plain)
 }
 
