@@ -6,15 +6,19 @@ use crate::keys::{Block, Key, STAGES_DONE, STAGES_NOT_YET, Shape, Standing, TOP_
 /// it does something yet.
 #[must_use]
 pub fn reference() -> String {
-    let mut chapters = Vec::new();
-    for (block, title) in TOP_BLOCKS.into_iter().zip(["The top level", "Keys of cloud-init", "Tools of cloud-init"]) {
-        chapters.push(Chapter { block, title: title.to_owned(), places: Vec::new() });
-    }
+    let titles = ["The top level", "Keys of cloud-init", "Tools of cloud-init"];
+    let mut chapters: Vec<Chapter> = TOP_BLOCKS
+        .into_iter()
+        .zip(titles)
+        .map(|(block, title)| Chapter { block, title: title.to_owned(), places: Vec::new(), acted_on: true })
+        .collect();
     let mut at = 0;
     while let Some(chapter) = chapters.get(at) {
-        let (block, place) = (chapter.block, chapter.places.first().cloned().unwrap_or_default());
+        let (block, acted_on) = (chapter.block, chapter.acted_on);
+        let place = chapter.places.first().cloned().unwrap_or_default();
         for key in block.keys {
-            below(key.shape, &join(&place, key.name), &mut chapters);
+            let acted_on = acted_on && key.standing == Standing::Done;
+            below(key.shape, &join(&place, key.name), acted_on, &mut chapters);
         }
         at += 1;
     }
@@ -33,10 +37,15 @@ pub fn reference() -> String {
     out
 }
 
-const HEAD: &str = "# Configuration\n\nEvery key that Kairn knows. This page is made from the tables that files are checked by \
-                    (`kairn config validate`),\nand `kairn config schema` prints the same for editors.\n\nA key marked *not \
-                    yet* is accepted, checked and reported as doing nothing. Null is the empty value of every key.\nKeys that \
-                    begin with `x-` are free at every level.\n";
+const HEAD: &str = "\
+# Configuration
+
+Every key that Kairn knows. This page is made from the tables that files are checked by (`kairn config validate`),
+and `kairn config schema` prints the same for editors.
+
+A key marked *not yet* is accepted, checked and reported as doing nothing. Null is the empty value of every key.
+Keys that begin with `x-` are free at every level. The examples show a value of each key, not a sensible whole.
+";
 
 const NOT_YET: &str = "*not yet*";
 
@@ -45,19 +54,27 @@ struct Chapter {
     block: &'static Block,
     title: String,
     places: Vec<String>,
+    /// Something acts on it, in at least one of its places.
+    acted_on: bool,
 }
 
 /// Adds the blocks below a key as chapters, each once.
-fn below(shape: Shape, place: &str, chapters: &mut Vec<Chapter>) {
+fn below(shape: Shape, place: &str, acted_on: bool, chapters: &mut Vec<Chapter>) {
     match shape {
         Shape::Block(block) => match chapters.iter_mut().find(|known| std::ptr::eq(known.block, block)) {
-            Some(known) => known.places.push(place.to_owned()),
-            None => chapters.push(Chapter { block, title: format!("`{place}`"), places: vec![place.to_owned()] }),
+            Some(known) => {
+                known.places.push(place.to_owned());
+                known.acted_on |= acted_on;
+            }
+            None => {
+                let title = format!("`{place}`");
+                chapters.push(Chapter { block, title, places: vec![place.to_owned()], acted_on });
+            }
         },
-        Shape::List(item) => below(*item, &format!("{place}[]"), chapters),
-        Shape::Map(value) => below(*value, &format!("{place}.*"), chapters),
-        Shape::Stages(step) => below(Shape::Block(step), &format!("{place}.*[]"), chapters),
-        Shape::OneOf(shapes) => shapes.iter().for_each(|shape| below(*shape, place, chapters)),
+        Shape::List(item) => below(*item, &format!("{place}[]"), acted_on, chapters),
+        Shape::Map(value) => below(*value, &format!("{place}.*"), acted_on, chapters),
+        Shape::Stages(step) => below(Shape::Block(step), &format!("{place}.*[]"), acted_on, chapters),
+        Shape::OneOf(shapes) => shapes.iter().for_each(|shape| below(*shape, place, acted_on, chapters)),
         _ => {}
     }
 }
@@ -74,6 +91,9 @@ impl Chapter {
         {
             let further: Vec<_> = further.iter().map(|place| format!("`{place}`")).collect();
             out.push_str(&format!("The same stands at {}.\n\n", further.join(", ")));
+        }
+        if !self.acted_on {
+            out.push_str("Nothing acts on this block yet.\n\n");
         }
         if self.block.open {
             out.push_str("Other keys are allowed and passed on.\n\n");

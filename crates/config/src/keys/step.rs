@@ -1,11 +1,14 @@
 //! A step of a stage, and the modules that it may have.
 
 use super::{Block, COMMANDS, COUNT, ID, MEBIBYTES, NAMED_TEXTS, Shape, TEXTS, block, done, not_yet};
-use Shape::{Bool, Enum, List, Map, Mode, Path, Text, Words};
+use Shape::{Bool, Enum, List, Map, Mode, OneOf, Path, Text, Words};
 
-/// Keys of a step that decide whether it runs. One of them that is not done yet keeps the step from running.
+/// Keys of a step that decide whether it runs, in the order in which they are evaluated: what costs a process comes last.
 pub(crate) static CONDITIONS: &[&str] =
-    &["node", "if", "only_os", "only_os_version", "only_arch", "only_service_manager", "if_files"];
+    &["node", "only_os", "only_os_version", "only_arch", "only_service_manager", "if_files", "if"];
+
+/// Keys of a step that say how it is run.
+pub(crate) static STEP_SETTINGS: &[&str] = &["name", "after", "before", "frequency", "timeout", "parallel"];
 
 /// A step of a stage.
 pub(crate) static STEP: Block = block(
@@ -14,20 +17,24 @@ pub(crate) static STEP: Block = block(
         done("name", Text, "Names the step in messages.").example("greet"),
         done("if", Text, "Runs the step only if this line for the shell ends with zero.")
             .example("test -e /oem/grubenv"),
-        not_yet("node", Text, "Runs the step only if this regular expression matches the host name.")
-            .example("worker-.*"),
-        not_yet("only_os", Text, "Runs the step only if this regular expression matches the system's name.")
+        done("node", Text, "Runs the step only if this regular expression matches the host name.").example("worker-.*"),
+        done("only_os", Text, "Runs the step only if this regular expression matches the system's name.")
             .example("Ubuntu.*|Debian.*"),
-        not_yet("only_os_version", Text, "Runs the step only if this regular expression matches the system's version.")
+        done("only_os_version", Text, "Runs the step only if this regular expression matches the system's version.")
             .example("24[.].*"),
-        not_yet("only_arch", Text, "Runs the step only if this regular expression matches the architecture.")
+        done("only_arch", Text, "Runs the step only if this regular expression matches the architecture.")
             .example("amd64"),
-        not_yet("only_service_manager", Text, "Runs the step only where this manages services: `systemd` or `openrc`.")
+        done("only_service_manager", Text, "Runs the step only where this manages services: `systemd` or `openrc`.")
             .example("systemd"),
-        not_yet("if_files", Shape::Block(&IF_FILES), "Runs the step only if these files are there, or are not.")
+        done("if_files", Shape::Block(&IF_FILES), "Runs the step only if these files are there, or are not.")
             .example("\n  any: [/etc/a, /etc/b]"),
-        not_yet("after", List(&Shape::Block(&REFERENCE)), "Names steps that this one comes after.")
-            .example("\n- name: greet"),
+        done("after", REFERENCES, "Names steps that this one comes after.").example("\n- name: greet"),
+        done("before", REFERENCES, "Names steps that this one comes before.").example("[greet]"),
+        done("frequency", Enum(&["always", "once", "per-instance", "per-image"]), "Says how often the step runs.")
+            .example("per-image"),
+        done("timeout", Text, "Says how long each action of the step may take: seconds, or a time such as `5m`.")
+            .example("5m"),
+        done("parallel", Bool, "Lets the step run beside its neighbours that may too."),
         not_yet("dns", Shape::Block(&DNS), "Writes how names are resolved.").example("\n  nameservers: [9.9.9.9]"),
         not_yet("downloads", List(&Shape::Block(&DOWNLOAD)), "Fetches files.")
             .example("\n- url: https://example.org/tool\n  path: /usr/local/bin/tool\n  permissions: 0755"),
@@ -75,6 +82,9 @@ static IF_FILES: Block = block(
         done("none", Words, "Wants none of these.").example("[/etc/d]"),
     ],
 );
+
+/// Names of steps, alone or as mappings with a `name`.
+const REFERENCES: Shape = List(&OneOf(&[Text, Shape::Block(&REFERENCE)]));
 
 static REFERENCE: Block = block("a reference to a step", &[done("name", Text, "Is the step's name.").example("greet")]);
 

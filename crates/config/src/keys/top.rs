@@ -30,6 +30,8 @@ pub(crate) static TOP: Block = block(
             .example("\n  auto: true\n  device: auto\n  reboot: true"),
         done("strict", OneOf(&[Bool, Enum(&["all"])]), "Refuses a configuration with errors instead of warning.")
             .example("true"),
+        done("template", Bool, "Says whether texts of this file are templates where the language has them.")
+            .example("false"),
         not_yet("upgrade", Shape::Block(&UPGRADE), "Says how the machine is upgraded."),
         not_yet("reset", Shape::Block(&RESET), "Says how the machine is reset."),
         not_yet("bundles", List(&Shape::Block(&BUNDLE)), "Unpacks container images at boot."),
