@@ -8,6 +8,7 @@ use crate::keys::{
 use crate::suggest::nearest;
 use crate::{Code, Diagnostic, Document, Entry, Node, Severity};
 use kairn_report::Place;
+use std::fmt;
 
 /// Returns what is to be said about the keys of a document, in the order of the document.
 pub(crate) fn classify(document: &Document) -> Vec<Diagnostic> {
@@ -24,6 +25,27 @@ struct Walk<'a> {
     path: Vec<&'a str>,
     /// Above zero below a key that is not supported yet.
     silent: usize,
+}
+
+/// What a value is called in a sentence.
+#[derive(Clone, Copy)]
+enum What<'w> {
+    /// The value of a key.
+    Key(&'w str),
+    /// Something with a name of its own, such as "a step".
+    Named(&'static str),
+    /// An item of a list.
+    ItemOf(&'w What<'w>),
+}
+
+impl fmt::Display for What<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(key) => write!(f, "`{key}`"),
+            Self::Named(name) => f.write_str(name),
+            Self::ItemOf(list) => write!(f, "an item of {list}"),
+        }
+    }
 }
 
 impl<'a> Walk<'a> {
@@ -59,7 +81,7 @@ impl<'a> Walk<'a> {
             }
             self.silent += 1;
         }
-        self.shape(key.shape, &entry.value, &format!("`{}`", entry.key));
+        self.shape(key.shape, &entry.value, What::Key(&entry.key));
         if key.standing == Standing::NotYet {
             self.silent -= 1;
         }
@@ -77,7 +99,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Judges a value and what lies below it; `what` names it in a sentence.
-    fn shape(&mut self, shape: Shape, node: &'a Node, what: &str) {
+    fn shape(&mut self, shape: Shape, node: &'a Node, what: What<'_>) {
         if let Some(Misfit { code, found, hint }) = shape.misfit(node) {
             let message = format!("{what} is {}, not {found}", shape.expected());
             return self.say(Severity::Error, code, node.place, message, hint);
@@ -89,7 +111,7 @@ impl<'a> Walk<'a> {
             Shape::Map(value) => {
                 for entry in node.entries().unwrap_or_default() {
                     self.path.push("*");
-                    self.shape(*value, &entry.value, &format!("`{}`", entry.key));
+                    self.shape(*value, &entry.value, What::Key(&entry.key));
                     self.path.pop();
                 }
             }
@@ -103,9 +125,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn items(&mut self, item: Shape, node: &'a Node, what: &str) {
-        let what = item.item_name().map_or_else(|| format!("an item of {what}"), str::to_owned);
-        node.items().unwrap_or_default().iter().for_each(|node| self.shape(item, node, &what));
+    fn items(&mut self, item: Shape, node: &'a Node, what: What<'_>) {
+        let what = item.item_name().map_or(What::ItemOf(&what), What::Named);
+        node.items().unwrap_or_default().iter().for_each(|node| self.shape(item, node, what));
     }
 
     fn stage(&mut self, step: &'static Block, entry: &'a Entry) {
@@ -133,7 +155,7 @@ impl<'a> Walk<'a> {
             let message = format!("a stage is {}, not {found}", list.expected());
             self.say(Severity::Error, code, entry.value.place, message, hint);
         }
-        self.items(Shape::Block(step), &entry.value, "a stage");
+        self.items(Shape::Block(step), &entry.value, What::Named("a stage"));
         self.silent -= usize::from(not_yet);
         self.path.pop();
     }
@@ -181,7 +203,7 @@ impl<'a> Walk<'a> {
             let message = format!("`{}` is not supported yet{what} and does nothing", entry.key);
             self.say(Severity::Warning, Code::NotSupported, entry.key_place, message, None);
         }
-        self.shape(shape, &entry.value, &format!("`{}`", entry.key));
+        self.shape(shape, &entry.value, What::Key(&entry.key));
     }
 
     fn unknown(&mut self, block: &'static Block, name: &str, entry: &Entry) {

@@ -7,24 +7,22 @@ use crate::keys::{Block, Key, STAGES_DONE, STAGES_NOT_YET, Shape, Standing, TOP_
 #[must_use]
 pub fn reference() -> String {
     let titles = ["The top level", "Keys of cloud-init", "Tools of cloud-init"];
-    let mut chapters: Vec<Chapter> = TOP_BLOCKS
-        .into_iter()
-        .zip(titles)
-        .map(|(block, title)| Chapter { block, title: title.to_owned(), places: Vec::new(), acted_on: true })
-        .collect();
+    let top = TOP_BLOCKS.into_iter().zip(titles);
+    let mut chapters: Vec<Chapter> =
+        top.map(|(block, title)| Chapter { block, title: title.to_owned(), places: Vec::new() }).collect();
     let mut at = 0;
     while let Some(chapter) = chapters.get(at) {
-        let (block, acted_on) = (chapter.block, chapter.acted_on);
-        let place = chapter.places.first().cloned().unwrap_or_default();
+        let (block, place) = (chapter.block, chapter.places.first().cloned().unwrap_or_default());
         for key in block.keys {
-            let acted_on = acted_on && key.standing == Standing::Done;
-            below(key.shape, &join(&place, key.name), acted_on, &mut chapters);
+            add_below(key, &join(&place, key.name), &mut chapters);
         }
         at += 1;
     }
+    let mut acted_on = Vec::new();
+    TOP_BLOCKS.iter().for_each(|block| add_acted_on(block, &mut acted_on));
     let mut out = HEAD.to_owned();
     for chapter in &chapters {
-        chapter.write(&chapters, &mut out);
+        chapter.write(&chapters, &acted_on, &mut out);
     }
     out.push_str(
         "\n## Names of stages\n\nEach may also be written with `.before` or `.after`.\n\n| stage | |\n|---|---|\n",
@@ -54,28 +52,27 @@ struct Chapter {
     block: &'static Block,
     title: String,
     places: Vec<String>,
-    /// Something acts on it, in at least one of its places.
-    acted_on: bool,
 }
 
 /// Adds the blocks below a key as chapters, each once.
-fn below(shape: Shape, place: &str, acted_on: bool, chapters: &mut Vec<Chapter>) {
-    match shape {
-        Shape::Block(block) => match chapters.iter_mut().find(|known| std::ptr::eq(known.block, block)) {
-            Some(known) => {
-                known.places.push(place.to_owned());
-                known.acted_on |= acted_on;
-            }
-            None => {
-                let title = format!("`{place}`");
-                chapters.push(Chapter { block, title, places: vec![place.to_owned()], acted_on });
-            }
-        },
-        Shape::List(item) => below(*item, &format!("{place}[]"), acted_on, chapters),
-        Shape::Map(value) => below(*value, &format!("{place}.*"), acted_on, chapters),
-        Shape::Stages(step) => below(Shape::Block(step), &format!("{place}.*[]"), acted_on, chapters),
-        Shape::OneOf(shapes) => shapes.iter().for_each(|shape| below(*shape, place, acted_on, chapters)),
-        _ => {}
+fn add_below(key: &Key, place: &str, chapters: &mut Vec<Chapter>) {
+    for (block, way) in key.shape.blocks() {
+        let place = format!("{place}{way}");
+        match chapters.iter_mut().find(|known| std::ptr::eq(known.block, block)) {
+            Some(known) => known.places.push(place),
+            None => chapters.push(Chapter { block, title: format!("`{place}`"), places: vec![place] }),
+        }
+    }
+}
+
+/// Adds a block and those to which keys lead that are done.
+fn add_acted_on(block: &'static Block, acted_on: &mut Vec<&'static Block>) {
+    if acted_on.iter().any(|known| std::ptr::eq(*known, block)) {
+        return;
+    }
+    acted_on.push(block);
+    for key in block.keys.iter().filter(|key| key.standing == Standing::Done) {
+        key.shape.blocks().iter().for_each(|(below, _)| add_acted_on(below, acted_on));
     }
 }
 
@@ -84,7 +81,7 @@ fn join(place: &str, name: &str) -> String {
 }
 
 impl Chapter {
-    fn write(&self, chapters: &[Self], out: &mut String) {
+    fn write(&self, chapters: &[Self], acted_on: &[&'static Block], out: &mut String) {
         out.push_str(&format!("\n## {}\n\n", self.title));
         if let [_, further @ ..] = self.places.as_slice()
             && !further.is_empty()
@@ -92,7 +89,7 @@ impl Chapter {
             let further: Vec<_> = further.iter().map(|place| format!("`{place}`")).collect();
             out.push_str(&format!("The same stands at {}.\n\n", further.join(", ")));
         }
-        if !self.acted_on {
+        if !acted_on.iter().any(|block| std::ptr::eq(*block, self.block)) {
             out.push_str("Nothing acts on this block yet.\n\n");
         }
         if self.block.open {

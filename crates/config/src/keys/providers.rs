@@ -19,7 +19,7 @@ pub(crate) static K3S: Block = block(
 /// `k3s-agent`.
 pub(crate) static K3S_AGENT: Block = Block { what: "`k3s-agent`", ..K3S };
 
-/// `k0s` and `k0s-worker`. Anything else in them goes to k0s.
+/// `k0s`. Anything else in them goes to k0s.
 pub(crate) static K0S: Block = block(
     "`k0s`",
     &[
@@ -31,6 +31,9 @@ pub(crate) static K0S: Block = block(
     ],
 )
 .open();
+
+/// `k0s-worker`.
+pub(crate) static K0S_WORKER: Block = Block { what: "`k0s-worker`", ..K0S };
 
 /// `p2p`.
 pub(crate) static P2P: Block = block(

@@ -1,7 +1,7 @@
 //! The top level of a document.
 
 use super::lifecycle::{BUNDLE, GRUB_OPTIONS, INSTALL, LOGS, RESET, UPGRADE};
-use super::providers::{CLUSTER, K0S, K3S, K3S_AGENT, KCRYPT, KUBEVIP, P2P, PHONEHOME, PROVIDERS};
+use super::providers::{CLUSTER, K0S, K0S_WORKER, K3S, K3S_AGENT, KCRYPT, KUBEVIP, P2P, PHONEHOME, PROVIDERS};
 use super::step::STEP;
 use super::{Block, COMMANDS, COUNT, NAMED, Shape, TEXTS, block, done, not_yet};
 use crate::keys::cloud_init::{LISTED_USER, WRITE_FILE};
@@ -68,7 +68,7 @@ pub(crate) static TOP: Block = block(
         not_yet("k3s-agent", Shape::Block(&K3S_AGENT), "Runs a k3s agent on this machine.")
             .example("\n  enabled: true\n  env:\n    K3S_URL: https://10.0.0.1:6443\n    K3S_TOKEN: secret"),
         not_yet("k0s", Shape::Block(&K0S), "Runs a k0s controller on this machine."),
-        not_yet("k0s-worker", Shape::Block(&K0S), "Runs a k0s worker on this machine."),
+        not_yet("k0s-worker", Shape::Block(&K0S_WORKER), "Runs a k0s worker on this machine."),
         not_yet("p2p", Shape::Block(&P2P), "Joins machines into a cluster by a shared token.")
             .example("\n  network_token: secret\n  auto:\n    ha: {enable: true, master_nodes: 2}"),
         not_yet("kubevip", Shape::Block(&KUBEVIP), "Gives the control plane a virtual address.")
