@@ -23,7 +23,9 @@ mod node;
 mod order;
 mod plan;
 mod reading;
+mod reference;
 mod scalar;
+mod schema;
 mod settings;
 mod step;
 mod suggest;
@@ -46,7 +48,9 @@ pub use login::{Login, Means, login};
 pub use merge::{Configuration, DIRECTORIES, Merged, MergedValue, merge};
 pub use node::{Entry, Node, Scalar, Style, Value};
 pub use plan::{PlannedStep, StagePlan, plan};
+pub use reference::reference;
 pub use scalar::Resolved;
+pub use schema::schema;
 pub use settings::{Frequency, Reference, Settings};
 pub use template::{
     Chance, Expanded, Rendered, Template, TemplateData, TemplateError, TemplateFault, TemplateValues, TemplateWarning,
