@@ -41,6 +41,7 @@ pub(crate) fn steps(reader: &mut Reader<'_>, stage: &str, steps: &mut Vec<Planne
         span,
         conditions: Vec::new(),
         settings: Settings::default(),
+        beside: false,
         actions,
     });
 }

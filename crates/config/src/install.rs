@@ -94,7 +94,7 @@ mod tests {
         ]);
         assert_eq!(configuration.diagnostics, []);
         let install = configuration.install;
-        assert!(install.auto && !install.reboot && configuration.strict);
+        assert!(install.auto && !install.reboot && configuration.strict == crate::Strictness::Owner);
         assert_eq!(install.device.unwrap().1.to_string(), "b:2:19");
     }
 

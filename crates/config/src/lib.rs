@@ -45,7 +45,7 @@ pub use diagnostic::{Code, Diagnostic, Error, Severity};
 pub use document::{Document, Header};
 pub use install::{InstallOptions, install};
 pub use login::{Login, Means, login};
-pub use merge::{Configuration, DIRECTORIES, Merged, MergedValue, merge};
+pub use merge::{Configuration, DIRECTORIES, Merged, MergedValue, Strictness, merge};
 pub use node::{Entry, Node, Scalar, Style, Value};
 pub use plan::{PlannedStep, StagePlan, plan};
 pub use reference::reference;

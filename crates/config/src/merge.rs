@@ -46,6 +46,39 @@ pub enum MergedValue {
     Map(Vec<(String, Merged)>),
 }
 
+/// What counts as a failure of a stage or an operation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strictness {
+    /// Nothing: what is wrong is told, and all goes on.
+    #[default]
+    Lenient,
+    /// Whatever is wrong in files of the owner.
+    Owner,
+    /// Whatever is wrong in any file, those of the image included.
+    All,
+}
+
+impl Strictness {
+    fn read(merged: &Merged, said: &mut Vec<Diagnostic>) -> Self {
+        match merged.get("strict").map(|strict| &strict.value) {
+            Some(MergedValue::Text(text)) if text == "all" => Self::All,
+            _ if install::flag(merged, "strict", said) => Self::Owner,
+            _ => Self::Lenient,
+        }
+    }
+
+    /// Says whether a fault of this source counts.
+    #[must_use]
+    pub fn counts(self, source: &str) -> bool {
+        let shipped = source.strip_prefix(SHIPPED).is_some_and(|rest| rest.starts_with('/'));
+        match self {
+            Self::Lenient => false,
+            Self::Owner => !shipped,
+            Self::All => true,
+        }
+    }
+}
+
 /// The merged configuration with what is read from it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Configuration {
@@ -53,8 +86,8 @@ pub struct Configuration {
     pub merged: Merged,
     /// `install`.
     pub install: InstallOptions,
-    /// `strict`: a configuration with errors is refused instead of warned about.
-    pub strict: bool,
+    /// `strict`: how much of what is wrong counts as a failure.
+    pub strict: Strictness,
     /// Faults of merging and of these two blocks.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -72,7 +105,7 @@ pub fn merge(documents: &[Document]) -> Configuration {
     }
     let (install, mut said) = install::read(&merged);
     diagnostics.append(&mut said);
-    let strict = install::flag(&merged, "strict", &mut diagnostics);
+    let strict = Strictness::read(&merged, &mut diagnostics);
     tidy(&mut diagnostics);
     Configuration { merged, install, strict, diagnostics }
 }

@@ -32,18 +32,32 @@ pub(crate) fn sort(
     documents: &[Document],
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Vec<PlannedStep> {
-    if candidates.iter().all(|candidate| !refers(&candidate.step)) {
-        return candidates.into_iter().map(|candidate| candidate.step).collect();
-    }
     let mut edges = edges(&candidates, documents, diagnostics);
     break_circles(&candidates, &mut edges, diagnostics);
-    let order = walk(&candidates, &edges);
+    let order = if edges.is_empty() { (0..candidates.len()).collect() } else { walk(&candidates, &edges) };
+    let mut candidates = candidates;
+    mark_neighbours(&mut candidates, &order, &edges);
     let mut steps: Vec<Option<PlannedStep>> = candidates.into_iter().map(|candidate| Some(candidate.step)).collect();
     order.into_iter().filter_map(|index| steps.get_mut(index).and_then(Option::take)).collect()
 }
 
-fn refers(step: &PlannedStep) -> bool {
-    !step.settings.after.is_empty() || !step.settings.before.is_empty()
+/// Marks the steps that may run beside the one before them: both allow it, and no reference is between them or any that already
+/// runs with them.
+fn mark_neighbours(candidates: &mut [Candidate], order: &[usize], edges: &[Edge]) {
+    let mut together: Vec<usize> = Vec::new();
+    for here in order {
+        let Some(candidate) = candidates.get_mut(*here) else { continue };
+        if !candidate.step.settings.parallel {
+            together.clear();
+            continue;
+        }
+        let waits = |other: &usize| edges.iter().any(|edge| edge.first == *other && edge.then == *here);
+        if together.iter().any(waits) {
+            together.clear();
+        }
+        candidate.step.beside = !together.is_empty();
+        together.push(*here);
+    }
 }
 
 fn edges(candidates: &[Candidate], documents: &[Document], diagnostics: &mut Vec<Diagnostic>) -> Vec<Edge> {
@@ -263,6 +277,14 @@ mod tests {
             assert_eq!(said, [expected], "{text}");
             assert!(!names.is_empty());
         }
+    }
+
+    #[test]
+    fn steps_run_beside_each_other_by_choice_and_never_with_one_that_they_wait_for() {
+        let text = "stages: {s: [{name: a, parallel: true}, {name: b, parallel: true}, {name: c, parallel: true, after: [a]}, \
+                    {name: d}, {name: e, parallel: true}]}";
+        let beside: Vec<_> = plan(&[Document::parse("t", text)], "s").steps.iter().map(|step| step.beside).collect();
+        assert_eq!(beside, [false, true, false, false, false]);
     }
 
     proptest! {

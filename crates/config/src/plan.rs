@@ -34,6 +34,8 @@ pub struct PlannedStep {
     pub conditions: Vec<Condition>,
     /// How it is run.
     pub settings: Settings,
+    /// It may run at the same time as the one before it.
+    pub beside: bool,
     /// What it does, in this order; one that fails does not stop the next.
     pub actions: Vec<Action>,
 }

@@ -10,7 +10,7 @@ mod units;
 use crate::keys::{CONDITIONS, STEP, STEP_SETTINGS, Standing};
 
 use crate::reading::{Reader, field};
-use crate::{Action, Entry, Node, PlannedStep, Settings, Work};
+use crate::{Action, Code, Condition, Entry, Frequency, Node, PlannedStep, Settings, Work};
 use kairn_report::Place;
 
 /// Reads a step; `stage` includes `.before` or `.after`, `index` counts from 0 within the file and stage.
@@ -23,11 +23,18 @@ pub(crate) fn read(reader: &mut Reader<'_>, stage: &str, index: usize, node: &No
         span: reader.span(node.place),
         conditions: condition::read(reader, entries),
         settings: Settings::read(reader, entries),
+        beside: false,
         actions: Vec::new(),
     };
     if entries.is_empty() && !node.is_null() && node.entries().is_none() {
         let why = format!("a step is a mapping, not {}", node.kind());
         step.actions.push(Action { label: "step".into(), span: step.span.clone(), work: Work::Invalid(why) });
+    }
+    if step.settings.frequency != Frequency::Always && stage.starts_with("rootfs") {
+        let message = "`frequency` needs the partition COS_PERSISTENT, which is not there yet in stage `rootfs`";
+        reader.error(Code::BadValue, node.place, message);
+        reader.hint("put the step into a later stage, such as `initramfs`");
+        step.conditions.push(Condition::Unmet(message.to_owned()));
     }
     let mut actions = Actions { reader, actions: Vec::new() };
     let no_module = |name: &str| CONDITIONS.contains(&name) || STEP_SETTINGS.contains(&name);

@@ -4,7 +4,7 @@ use crate::facts::{self, read_json};
 use crate::health_checks::Checks;
 use crate::{Error, Node, executor, health_checks};
 use kairn_firmware::Esp;
-use kairn_host::{Clock, Content, Effect, Invocation, Lock, Runner};
+use kairn_host::{Clock, Content, Effect, Invocation, Lock, Runner, files};
 use kairn_layout::paths;
 use kairn_lifecycle::Sequence;
 use kairn_lifecycle::attempt::{Attempt, Verdict};
@@ -13,6 +13,7 @@ use kairn_lifecycle::health::{CheckResult, Finding, HealthAction, Probe, act, fi
 use kairn_report::{Event, Sink};
 use serde::Serialize;
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 /// Time between two rounds of checks. systemd has no event for "this unit and that program are well now".
@@ -48,7 +49,6 @@ impl fmt::Display for HealthReport {
             }
         }
         match &self.finding {
-            Finding::Passed if self.checks.is_empty() => writeln!(f, "healthy: no check is declared"),
             Finding::Passed => writeln!(f, "healthy"),
             Finding::Failed { .. } => writeln!(f, "not healthy"),
             Finding::Late => writeln!(f, "not healthy: the time of this boot was over before the checks passed"),
@@ -84,6 +84,7 @@ pub fn check(checks: &Checks, runner: &Runner, clock: &dyn Clock, pause: Pause<'
 fn failure(probe: &Probe, runner: &Runner) -> Option<String> {
     let invocation = match probe {
         Probe::Impossible(why) => return Some(why.clone()),
+        Probe::Stages(dir) => return refused_stages(dir),
         Probe::Unit(unit) => {
             let ask = Invocation::new("systemctl").args(["is-active", "--", unit]).deadline(Duration::from_secs(30));
             return match runner.run_unchecked(&ask) {
@@ -98,6 +99,29 @@ fn failure(probe: &Probe, runner: &Runner) -> Option<String> {
         }
     };
     runner.run(&invocation).err().map(|error| executor::in_words(&error))
+}
+
+/// Names the stages with failures that count; one that did not run yet has none.
+fn refused_stages(dir: &Path) -> Option<String> {
+    let names = match files::names(dir) {
+        Ok(names) => names,
+        Err(error) => return Some(executor::in_words(&error)),
+    };
+    let mut refused = Vec::new();
+    for name in names {
+        let stage = Path::new(&name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let value = files::read_text(&dir.join(&name)).map(|text| serde_json::from_str::<serde_json::Value>(&text));
+        match value {
+            Ok(Ok(value)) => match value.get("refused").and_then(serde_json::Value::as_u64) {
+                Some(0) => {}
+                Some(count) => refused.push(format!("stage {stage} has {count} failures")),
+                None => refused.push(format!("the result of stage {stage} cannot be understood")),
+            },
+            Ok(Err(error)) => refused.push(format!("the result of stage {stage} cannot be understood: {error}")),
+            Err(error) => refused.push(executor::in_words(&error)),
+        }
+    }
+    (!refused.is_empty()).then(|| refused.join("; "))
 }
 
 /// Checks a machine's health and, if asked to, acts on it. `late` says that the time of the boot is over: then nothing is checked any more.
@@ -287,4 +311,22 @@ fn record(node: &mut Node<'_>, verdict: &Verdict) -> Result<(), Error> {
         machine.apply(&Effect::WriteFile { path: path.clone(), content: Content(text), mode: 0o644 })?;
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_with_failures_that_count_keeps_a_machine_from_being_healthy() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        assert_eq!(refused_stages(&dir.path().join("absent")), None);
+        put("boot.json", r#"{"refused": 0}"#);
+        assert_eq!(refused_stages(dir.path()), None);
+        put("network.json", r#"{"refused": 2}"#);
+        assert_eq!(refused_stages(dir.path()).unwrap(), "stage network has 2 failures");
+        put("network.json", "{");
+        assert!(refused_stages(dir.path()).unwrap().starts_with("the result of stage network cannot be understood"));
+    }
 }

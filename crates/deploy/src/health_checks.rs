@@ -12,6 +12,7 @@
 
 use kairn_config::{Node, yaml};
 use kairn_host::files;
+use kairn_layout::paths;
 use kairn_lifecycle::health::{COMMAND_TIMEOUT, Check, DEADLINE, Probe};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,9 @@ use std::time::Duration;
 
 /// Directories below the root, the later hides the earlier file by file.
 const DIRS: [&str; 2] = ["usr/lib/kairn/health.d", "etc/kairn/health.d"];
+
+/// The check that every machine has.
+const STAGES: &str = "stages of the configuration";
 
 /// All checks of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +61,8 @@ pub fn read(root: &Path) -> Checks {
     if found.deadline == Duration::ZERO {
         found.deadline = DEADLINE;
     }
+    let results = root.join(paths::run::STAGES.trim_start_matches('/'));
+    found.checks.push(Check { name: STAGES.into(), probe: Probe::Stages(results) });
     found
 }
 
@@ -218,10 +224,12 @@ mod tests {
         put(DIRS[1], "20-more.yaml", "");
         let checks = read(root.path());
         assert_eq!(checks.deadline, Duration::from_secs(600));
-        assert_eq!(checks.checks.iter().map(|check| check.name.as_str()).collect::<Vec<_>>(), ["a.service"]);
+        let names: Vec<_> = checks.checks.iter().map(|check| check.name.as_str()).collect();
+        assert_eq!(names, ["a.service", STAGES]);
         put(DIRS[1], "10-base.yaml", "checks:\n  - unit: c\n");
         assert_eq!(read(root.path()).deadline, DEADLINE);
-        assert_eq!(read(Path::new("/no/such/root")), Checks { checks: vec![], deadline: DEADLINE });
+        let nothing = read(Path::new("/no/such/root"));
+        assert_eq!((nothing.checks.len(), nothing.deadline), (1, DEADLINE));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::attempt::Verdict;
 use crate::entries::EntryState;
 use crate::{DeploymentState, Role, Sequence};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long all checks together may take to pass, unless a file of checks says more.
@@ -37,6 +38,8 @@ pub enum Probe {
         /// How long it may take.
         timeout: Duration,
     },
+    /// The results of stages in this directory: none has failures that count, as the owner's `strict` says.
+    Stages(PathBuf),
     /// A check that cannot be made and therefore does not pass, such as one in a damaged file.
     Impossible(String),
 }

@@ -1,6 +1,7 @@
 //! Where a stage runs and what it may ask about the machine.
 
-use kairn_config::TemplateValues;
+use crate::Identity;
+use kairn_config::{Strictness, TemplateValues};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +18,10 @@ pub struct Context {
     pub notice: Duration,
     /// Whether the running system's own name is set, and units are started.
     pub live: bool,
+    /// What the machine is to steps that run once for each of something.
+    pub identity: Identity,
+    /// What counts as a failure, where the caller and not the configuration decides.
+    pub strictness: Option<Strictness>,
 }
 
 impl Context {
@@ -29,6 +34,8 @@ impl Context {
             command_deadline: Duration::from_secs(3600),
             notice: Duration::from_secs(10),
             live: true,
+            identity: Identity::default(),
+            strictness: None,
         }
     }
 

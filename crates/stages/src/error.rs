@@ -74,6 +74,12 @@ pub enum Error {
     /// A command that ended with an error.
     #[error("it ended with {0}")]
     Command(String),
+    /// What a step runs once for is not known.
+    #[error("the {0} of this machine is not known, so whether the step ran for it already is neither")]
+    NoIdentity(&'static str),
+    /// The record of steps that ran cannot be used.
+    #[error("the record of the steps that ran: {0}")]
+    Record(String),
     /// A template that has no value here.
     #[error(transparent)]
     Template(#[from] kairn_config::TemplateError),

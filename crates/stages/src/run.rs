@@ -1,77 +1,18 @@
 //! Runs the steps of a plan in their order and keeps what became of each.
 
 use crate::conditions::unmet;
-use crate::{Context, Error, accounts, environment, files, hostname, keys, shell};
+use crate::{
+    ActionResult, Context, Effect, Error, StageResult, StepResult, accounts, environment, files, frequency, hostname,
+    keys, shell,
+};
 use kairn_config::{
-    AccountWork, Action, CommandWork, Diagnostic, Document, FileWork, PlannedStep, Severity, SystemWork, TemplateData,
-    TemplateWarning, Text, UnitVerb, UnitWork, Work, plan, validate,
+    AccountWork, Action, CommandWork, Document, FileWork, PlannedStep, Severity, SystemWork, TemplateData,
+    TemplateWarning, Text, UnitVerb, UnitWork, Work, merge, plan, validate,
 };
 use kairn_report::{Event, Report, Sink};
-use serde::Serialize;
 use std::borrow::Cow;
-
-/// What an action did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "result", content = "reason", rename_all = "lowercase")]
-pub enum Effect {
-    /// The machine is different now; for commands, they ran.
-    Changed,
-    /// It was so already.
-    Unchanged,
-    /// Not done, for this reason.
-    Skipped(String),
-    /// It failed, for this reason.
-    Failed(String),
-}
-
-/// What became of an action.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ActionResult {
-    /// Kind and object.
-    pub label: String,
-    /// What it did.
-    #[serde(flatten)]
-    pub effect: Effect,
-}
-
-/// What became of a step.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct StepResult {
-    /// Its name.
-    pub name: String,
-    /// The stage with `.before` or `.after`.
-    pub stage: String,
-    /// `file:line:column`.
-    pub place: String,
-    /// Why it did not run, when it did not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub skipped: Option<String>,
-    /// Its actions.
-    pub actions: Vec<ActionResult>,
-}
-
-/// What became of a stage; `/run/kairn/stages/<stage>.json`.
-#[derive(Clone, Debug, Serialize)]
-pub struct StageResult {
-    /// Version of this format; 1.
-    pub format: u32,
-    /// The stage.
-    pub stage: String,
-    /// What is to be said about the files.
-    pub diagnostics: Vec<Diagnostic>,
-    /// Its steps.
-    pub steps: Vec<StepResult>,
-}
-
-impl StageResult {
-    /// Counts failed actions and files with errors.
-    #[must_use]
-    pub fn failures(&self) -> usize {
-        let failed = |action: &&ActionResult| matches!(action.effect, Effect::Failed(_));
-        let actions = self.steps.iter().flat_map(|step| &step.actions).filter(failed).count();
-        actions + self.diagnostics.iter().filter(|diagnostic| diagnostic.severity == Severity::Error).count()
-    }
-}
+use std::sync::mpsc;
+use std::thread;
 
 /// Runs `stage` with its `.before` and `.after`. Never fails as a whole: what went wrong is in the result and was reported.
 pub fn run(documents: &[Document], stage: &str, context: &Context, sink: &mut dyn Sink) -> StageResult {
@@ -83,9 +24,61 @@ pub fn run(documents: &[Document], stage: &str, context: &Context, sink: &mut dy
     for diagnostic in &diagnostics {
         sink.event(Event::warning(diagnostic.to_string()));
     }
-    let data = context.values.step();
-    let steps = plan.steps.iter().map(|step| run_step(step, context, &data, sink)).collect();
-    StageResult { format: 1, stage: stage.to_owned(), diagnostics, steps }
+    let mut steps = Vec::with_capacity(plan.steps.len());
+    for together in plan.steps.chunk_by(|_, next| next.beside) {
+        match together {
+            [step] => steps.push(run_step(step, context, sink)),
+            _ => steps.extend(run_together(together, context, sink)),
+        }
+    }
+    let mut result = StageResult { format: 1, stage: stage.to_owned(), refused: 0, diagnostics, steps };
+    let strictness = context.strictness.unwrap_or_else(|| merge(documents).strict);
+    result.refused = result.counted(strictness);
+    result
+}
+
+/// Hands events of a step that runs beside others to who collects them.
+struct Forward(mpsc::Sender<Event>);
+
+impl Sink for Forward {
+    fn event(&mut self, event: Event) {
+        if let Err(mpsc::SendError(event)) = self.0.send(event) {
+            tracing::warn!(?event, "nobody takes the events of this step");
+        }
+    }
+}
+
+/// Runs steps at the same time; results come in the order of the steps, events as they happen.
+fn run_together(steps: &[PlannedStep], context: &Context, sink: &mut dyn Sink) -> Vec<StepResult> {
+    let (sender, events) = mpsc::channel();
+    thread::scope(|scope| {
+        let start = |step| {
+            let mut forward = Forward(sender.clone());
+            (step, scope.spawn(move || run_step(step, context, &mut forward)))
+        };
+        let running: Vec<_> = steps.iter().map(start).collect();
+        drop(sender);
+        events.iter().for_each(|event| sink.event(event));
+        let result = |(step, running): (&PlannedStep, thread::ScopedJoinHandle<'_, StepResult>)| {
+            running.join().unwrap_or_else(|_| {
+                let effect = Effect::Failed("the engine failed while the step ran".into());
+                let mut result = nothing_done(step);
+                result.actions.push(ActionResult { label: "step".into(), effect });
+                result
+            })
+        };
+        running.into_iter().map(result).collect()
+    })
+}
+
+fn nothing_done(step: &PlannedStep) -> StepResult {
+    StepResult {
+        name: step.name.clone(),
+        stage: step.stage.clone(),
+        place: step.span.to_string(),
+        skipped: None,
+        actions: Vec::new(),
+    }
 }
 
 /// What one step runs with.
@@ -95,19 +88,19 @@ struct Run<'a> {
     sink: &'a mut dyn Sink,
 }
 
-fn run_step(step: &PlannedStep, context: &Context, data: &TemplateData, sink: &mut dyn Sink) -> StepResult {
-    let mut result = StepResult {
-        name: step.name.clone(),
-        stage: step.stage.clone(),
-        place: step.span.to_string(),
-        skipped: None,
-        actions: Vec::new(),
-    };
+fn run_step(step: &PlannedStep, context: &Context, sink: &mut dyn Sink) -> StepResult {
+    let mut result = nothing_done(step);
     let title = format!("{}: {}", step.stage, step.name);
-    for condition in &step.conditions {
-        if let Some(why) = unmet(condition, context, data, sink) {
+    let data = context.values.step();
+    match held_back(step, context, &data, sink) {
+        Ok(None) => {}
+        Ok(Some(why)) => {
             sink.event(Event::skipped(&title, &why));
             result.skipped = Some(why);
+            return result;
+        }
+        Err(error) => {
+            result.actions.push(failed("frequency", error, &title, sink));
             return result;
         }
     }
@@ -115,7 +108,7 @@ fn run_step(step: &PlannedStep, context: &Context, data: &TemplateData, sink: &m
         Some(timeout) => Context { command_deadline: timeout, ..context.clone() },
         None => context.clone(),
     };
-    let mut run = Run { context, data, sink };
+    let mut run = Run { context, data: &data, sink };
     for action in &step.actions {
         let label = format!("{title}: {}", action.label);
         let effect = match run.perform(action) {
@@ -130,7 +123,31 @@ fn run_step(step: &PlannedStep, context: &Context, data: &TemplateData, sink: &m
         });
         result.actions.push(ActionResult { label: action.label.clone(), effect });
     }
+    if result.failures() == 0
+        && let Err(error) = frequency::note(step, &run.context)
+    {
+        result.actions.push(failed("frequency", error, &title, run.sink));
+    }
     result
+}
+
+/// Says why a step does not run: a condition that does not hold, or that it ran already.
+fn held_back(
+    step: &PlannedStep,
+    context: &Context,
+    data: &TemplateData,
+    sink: &mut dyn Sink,
+) -> Result<Option<String>, Error> {
+    match frequency::ran(step, context)? {
+        Some(why) => Ok(Some(why)),
+        None => Ok(step.conditions.iter().find_map(|condition| unmet(condition, context, data, sink))),
+    }
+}
+
+fn failed(label: &str, error: Error, title: &str, sink: &mut dyn Sink) -> ActionResult {
+    let why = Report::from(error).chain.join(": ");
+    sink.event(Event::failed(format!("{title}: {label}"), &why));
+    ActionResult { label: label.to_owned(), effect: Effect::Failed(why) }
 }
 
 impl Run<'_> {
@@ -241,6 +258,43 @@ mod tests {
         let text = "stages: {initramfs: [{systemctl: {start: [x.service]}}]}\n";
         let result = run(&[Document::parse("a.yaml", text)], "initramfs", &context(dir.path()), &mut Vec::new());
         assert_eq!(result.steps[0].actions[0].effect, Effect::Skipped("systemd does not run yet".into()));
+    }
+
+    #[test]
+    fn steps_that_may_run_at_the_same_time_do() {
+        let dir = tempfile::tempdir().unwrap();
+        // Each waits for the other's file: one after the other, neither would ever end well.
+        let line = |mine: &str, other: &str| {
+            let here = dir.path().display();
+            format!(
+                "touch {here}/{mine}; for i in $(seq 200); do [ -e {here}/{other} ] && exit 0; sleep 0.05; done; exit 1"
+            )
+        };
+        let text = format!(
+            "stages: {{boot: [{{name: a, parallel: true, commands: ['{}']}}, {{name: b, parallel: true, commands: ['{}']}}]}}",
+            line("a", "b"),
+            line("b", "a")
+        );
+        let mut events = Vec::new();
+        let context = Context { root: "/".into(), ..context(dir.path()) };
+        let result = run(&[Document::parse("t", &text)], "boot", &context, &mut events);
+        assert_eq!(result.failures(), 0, "{result:?}");
+        let names: Vec<_> = result.steps.iter().map(|step| step.name.as_str()).collect();
+        assert_eq!((names, events.len()), (vec!["a", "b"], 2));
+    }
+
+    #[test]
+    fn what_counts_as_a_failure_is_the_owners_choice() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("blocked"), "").unwrap();
+        let failing = "stages: {boot: [{files: [{path: /blocked/a}]}]}\n";
+        for (strict, shipped, own) in [("false", 0, 0), ("true", 0, 1), ("all", 1, 1)] {
+            let refused = |path: &str| {
+                let owner = Document::parse("/oem/a.yaml", &format!("#cloud-config\nstrict: {strict}\n"));
+                run(&[owner, Document::parse(path, failing)], "boot", &context(dir.path()), &mut Vec::new()).refused
+            };
+            assert_eq!((refused("/system/oem/b.yaml"), refused("/oem/b.yaml")), (shipped, own), "{strict}");
+        }
     }
 
     #[test]

@@ -27,6 +27,7 @@ fn the_initramfs_stage_of_the_shipped_files_makes_the_group_admin() {
         command_deadline: Duration::from_secs(10),
         notice: Duration::from_secs(10),
         live: false,
+        ..Context::this(TemplateValues::default())
     };
     let result = run(&load(&shipped()), "initramfs", &context, &mut Vec::new());
     assert_eq!(result.failures(), 0, "{result:?}");

@@ -3,7 +3,7 @@
 use crate::cli::Install;
 use crate::output::{self, Progress};
 use crate::verbs::{config, node};
-use kairn_config::{Configuration, Diagnostic, Document, Login, Severity, login, merge, validate};
+use kairn_config::{Configuration, Diagnostic, Document, Login, Severity, Strictness, login, merge, validate};
 use kairn_deploy::install::{self, InstallActor, Material, Probe};
 use kairn_host::efivars::EfiVars;
 use kairn_host::{Clock, Lock, RealMachine, SystemClock, clock, files};
@@ -101,7 +101,7 @@ fn wanted(verb: &Install, sink: &mut dyn Sink) -> Result<Wanted, Report> {
 /// Says what is wrong with a configuration, and refuses one that cannot be read, or that wants to be taken strictly and has errors.
 fn accept(own: &[Document], sink: &mut dyn Sink) -> Result<(), Report> {
     kairn_config::readable(own)?;
-    if merge(own).strict {
+    if merge(own).strict != Strictness::Lenient {
         kairn_config::strict(own)?;
     }
     let heard = |said: &Diagnostic| matches!(said.severity, Severity::Error | Severity::Warning);

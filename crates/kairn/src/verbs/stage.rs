@@ -3,11 +3,11 @@
 use crate::cli::Stage;
 use crate::output::{self, Format, Progress};
 use crate::verbs::config;
-use kairn_config::{Chance, StagePlan, TemplateValues, plan};
+use kairn_config::{Chance, StagePlan, Strictness, TemplateValues, plan};
 use kairn_host::{Clock, SystemClock, chance, files, inventory};
 use kairn_layout::paths;
 use kairn_report::{Kind, Report, Sink};
-use kairn_stages::{Context, StageResult};
+use kairn_stages::{Context, Identity, StageResult};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,14 +17,18 @@ pub fn run(verb: Stage, progress: &mut Progress) -> Result<ExitCode, Report> {
     match verb {
         Stage::Run { name, cloud_init_paths, strict } => {
             let documents = config::load_with(&cloud_init_paths);
-            let result = kairn_stages::run(&documents, &name, &Context::this(values()), progress as &mut dyn Sink);
+            let mut context = Context::this(values());
+            context.identity = identity(&context)?;
+            // The flag asks for as much as the owner's `strict: true`; a file may ask for more.
+            let asked = kairn_config::merge(&documents).strict;
+            context.strictness = (strict && asked == Strictness::Lenient).then_some(Strictness::Owner);
+            let result = kairn_stages::run(&documents, &name, &context, progress as &mut dyn Sink);
             keep(&result)?;
             let failures = result.failures();
             if failures > 0 {
                 output::say(&format!("stage {name}: {failures} failures"));
             }
-            let strict = strict || kairn_config::merge(&documents).strict;
-            Ok(if failures > 0 && strict { ExitCode::from(Kind::Config.exit_code()) } else { ExitCode::SUCCESS })
+            Ok(if result.refused > 0 { ExitCode::from(Kind::Config.exit_code()) } else { ExitCode::SUCCESS })
         }
         Stage::Plan { name, cloud_init_paths, reading } => {
             let plan = plan(&config::load_with(&cloud_init_paths), &name);
@@ -51,6 +55,14 @@ fn values() -> TemplateValues {
         now: i64::try_from(SystemClock.since_epoch().as_secs()).ok(),
         chance: Chance::from_source(chance::draw),
     }
+}
+
+/// What the machine is to steps that run once for each of something: the release that runs, and the machine itself.
+fn identity(context: &Context) -> Result<Identity, Report> {
+    let boot = files::read_text_if_any(Path::new(paths::run::BOOT_REPORT))?;
+    let boot = boot.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+    let image = boot.and_then(|boot| boot.get("release")?.as_str().map(str::to_owned));
+    Ok(Identity { instance: context.values.machine_id.clone(), image })
 }
 
 /// Writes `/run/kairn/stages/<stage>.json`, readable by root only: a failure may quote what a command said.

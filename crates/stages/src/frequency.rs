@@ -1,0 +1,149 @@
+//! Which steps ran already, for those that do not run each time.
+//!
+//! Invariant: a step is written down only after it ran without a failure, so that one that failed, or was cut off, runs again.
+
+use crate::{Context, Error};
+use kairn_config::{Frequency, PlannedStep};
+use kairn_host::files;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The record, on COS_PERSISTENT.
+const RECORD: &str = "/usr/local/.kairn/steps.json";
+
+/// Version of its form.
+const FORMAT: u32 = 1;
+
+/// What a machine is to steps that run once for each of something.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The instance, as a datasource names it, else the machine's own id.
+    pub instance: Option<String>,
+    /// The release that runs.
+    pub image: Option<String>,
+}
+
+/// The steps that ran, each with what it ran for.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    format: u32,
+    steps: BTreeMap<String, Ran>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Ran {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<String>,
+}
+
+/// Says why a step does not run again; `None` when it runs.
+///
+/// # Errors
+/// The record cannot be read, or what the step runs once for is not known: it does not run then, since twice may be worse than not.
+pub fn ran(step: &PlannedStep, context: &Context) -> Result<Option<String>, Error> {
+    let identity = &context.identity;
+    let before = || Ok::<_, Error>(read(&path(context))?.steps.remove(&name(step)));
+    Ok(match step.settings.frequency {
+        Frequency::Always => None,
+        Frequency::Once => before()?.map(|_| "it runs once, and did".to_owned()),
+        Frequency::PerInstance => {
+            let now = identity.instance.as_ref().ok_or(Error::NoIdentity("instance"))?;
+            let again = before()?.is_some_and(|ran| ran.instance.as_ref() == Some(now));
+            again.then(|| format!("it ran already for the instance {now}"))
+        }
+        Frequency::PerImage => {
+            let now = identity.image.as_ref().ok_or(Error::NoIdentity("release"))?;
+            let again = before()?.is_some_and(|ran| ran.image.as_ref() == Some(now));
+            again.then(|| format!("it ran already for the release {now}"))
+        }
+    })
+}
+
+/// Writes down that a step ran.
+///
+/// # Errors
+/// The record cannot be read or written.
+pub fn note(step: &PlannedStep, context: &Context) -> Result<(), Error> {
+    if step.settings.frequency == Frequency::Always {
+        return Ok(());
+    }
+    let path = path(context);
+    let mut record = read(&path)?;
+    let Identity { instance, image } = context.identity.clone();
+    record.steps.insert(name(step), Ran { instance, image });
+    let text = serde_json::to_vec_pretty(&record).map_err(|error| Error::Record(error.to_string()))?;
+    if let Some(dir) = path.parent() {
+        files::make_dir(dir, 0o700)?;
+    }
+    Ok(files::write_whole(&path, &text, 0o600)?)
+}
+
+fn path(context: &Context) -> PathBuf {
+    context.at(Path::new(RECORD))
+}
+
+/// A step is the same one as long as file, stage and name are.
+fn name(step: &PlannedStep) -> String {
+    format!("{} {} {}", step.span.source, step.stage, step.name)
+}
+
+fn read(path: &Path) -> Result<Record, Error> {
+    match files::read_text_if_any(path)? {
+        None => Ok(Record { format: FORMAT, steps: BTreeMap::new() }),
+        Some(text) => match serde_json::from_str::<Record>(&text) {
+            Ok(record) if record.format == FORMAT => Ok(record),
+            Ok(record) => {
+                Err(Error::Record(format!("`{}` has format {}, not {FORMAT}", path.display(), record.format)))
+            }
+            Err(error) => Err(Error::Record(format!("`{}` cannot be understood: {error}", path.display()))),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::tests::context;
+    use crate::run;
+    use kairn_config::Document;
+    use std::fs;
+
+    const STEPS: &str = "stages:\n  boot:\n  - {name: a, frequency: once, commands: ['echo a >> /tmp/ran']}\n  - {name: i, \
+                         frequency: per-instance, commands: ['echo i >> /tmp/ran']}\n  - {name: r, frequency: per-image, \
+                         commands: ['echo r >> /tmp/ran']}\n  - {name: f, frequency: once, files: [{path: /blocked/x}]}\n";
+
+    #[test]
+    fn steps_run_as_often_as_they_say_and_a_failed_one_runs_again() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("blocked"), "").unwrap();
+        let documents = [Document::parse("/oem/a.yaml", &STEPS.replace("commands: ['echo ", "x-ran: ['echo "))];
+        let mut context = context(dir.path());
+        let mut skipped = |instance: &str, image: &str| -> Vec<String> {
+            context.identity = Identity { instance: Some(instance.into()), image: Some(image.into()) };
+            let result = run(&documents, "boot", &context, &mut Vec::new());
+            let names = result.steps.iter().filter(|step| step.skipped.is_some());
+            names.map(|step| step.name.clone()).collect()
+        };
+        assert_eq!(skipped("i1", "r1"), Vec::<String>::new());
+        assert_eq!(skipped("i1", "r1"), ["a", "i", "r"]);
+        assert_eq!(skipped("i1", "r2"), ["a", "i"]);
+        assert_eq!(skipped("i2", "r2"), ["a", "r"]);
+        fs::remove_file(dir.path().join("blocked")).unwrap();
+        assert_eq!(skipped("i2", "r2"), ["a", "i", "r"]);
+        assert_eq!(skipped("i2", "r2"), ["a", "i", "r", "f"]);
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_keeps_the_step_from_running_and_is_a_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("usr/local/.kairn")).unwrap();
+        fs::write(dir.path().join("usr/local/.kairn/steps.json"), "{").unwrap();
+        let text = "stages: {boot: [{frequency: once, files: [{path: /ran}]}, {files: [{path: /other}]}]}";
+        let result = run(&[Document::parse("/oem/a.yaml", text)], "boot", &context(dir.path()), &mut Vec::new());
+        assert_eq!(result.failures(), 1);
+        assert!(!dir.path().join("ran").exists() && dir.path().join("other").exists());
+    }
+}
