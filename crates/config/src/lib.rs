@@ -18,6 +18,7 @@ mod key_table;
 mod keys;
 mod login;
 mod merge;
+pub mod network;
 mod node;
 mod plan;
 mod reading;
