@@ -33,7 +33,7 @@ pub use model::{
     UseDomains, Virtual, VlanId, WpaKey,
 };
 pub use name::{DeviceName, Domain, Id, Label, Pattern, Ssid};
-pub use render::{RenderedFile, Rendering, is_rendered, render};
+pub use render::{FOLDERS, RenderedFile, Rendering, is_rendered, render};
 pub use word::Word;
 
 use crate::reading::Reader;

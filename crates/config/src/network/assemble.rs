@@ -25,6 +25,7 @@ pub(super) enum Undescribed {
 pub(super) fn assemble(reader: &mut Reader<'_>, drafts: Vec<Draft>, undescribed: Undescribed) -> Vec<Interface> {
     let mut lost: Vec<Placed<Id>> = Vec::new();
     let mut drafts = unique(reader, drafts, &mut lost);
+    by_device(&mut drafts);
     if undescribed == Undescribed::TakenAsDevice {
         describe(reader, &mut drafts, &lost);
     }
@@ -97,6 +98,21 @@ fn same_device(a: &Selector, b: &Selector) -> bool {
         || a.permanent_mac().is_some() && a.permanent_mac() == b.permanent_mac()
 }
 
+/// Lets references name devices too: an interface may be called otherwise than its device.
+fn by_device(drafts: &mut [Draft]) {
+    let known: Vec<(Id, Option<DeviceName>)> =
+        drafts.iter().map(|draft| (draft.id.value.clone(), draft.device())).collect();
+    for need in drafts.iter_mut().flat_map(Draft::needs_mut) {
+        if known.iter().any(|(id, _)| *id == need.value) {
+            continue;
+        }
+        let device = |device: &Option<DeviceName>| device.as_ref().map(DeviceName::as_str) == Some(need.value.as_str());
+        if let Some((id, _)) = known.iter().find(|(_, name)| device(name)) {
+            need.value = id.clone();
+        }
+    }
+}
+
 /// Describes the devices that are referred to by name alone.
 fn describe(reader: &mut Reader<'_>, drafts: &mut Vec<Draft>, lost: &[Placed<Id>]) {
     let known = |drafts: &[Draft], id: &Id| {
@@ -119,23 +135,20 @@ fn describe(reader: &mut Reader<'_>, drafts: &mut Vec<Draft>, lost: &[Placed<Id>
 
 /// Takes members that have a bond or bridge already from later ones, and those that cannot be members.
 fn memberships(reader: &mut Reader<'_>, drafts: &mut [Draft]) {
-    let loopbacks: Vec<Id> = drafts
-        .iter()
-        .filter(|draft| matches!(draft.kind, DraftKind::Loopback))
-        .map(|draft| draft.id.value.clone())
-        .collect();
-    let bonds: Vec<Id> = drafts
-        .iter()
-        .filter(|draft| matches!(draft.kind, DraftKind::Bond { .. }))
-        .map(|draft| draft.id.value.clone())
-        .collect();
+    let all_of = |fits: fn(&DraftKind) -> bool| -> Vec<Id> {
+        drafts.iter().filter(|draft| fits(&draft.kind)).map(|draft| draft.id.value.clone()).collect()
+    };
+    let loopbacks = all_of(|kind| matches!(kind, DraftKind::Loopback));
+    let bonds = all_of(|kind| matches!(kind, DraftKind::Bond { .. }));
+    let bridges = all_of(|kind| matches!(kind, DraftKind::Bridge { .. }));
     let mut taken: Vec<(Placed<Id>, Id)> = Vec::new();
     for draft in drafts {
         let controller = draft.id.value.clone();
-        let is_bond = matches!(draft.kind, DraftKind::Bond { .. });
+        // The kernel takes no bond into a bond and no bridge into a bridge.
+        let alike = if matches!(draft.kind, DraftKind::Bond { .. }) { &bonds } else { &bridges };
         let (DraftKind::Bond { members, .. } | DraftKind::Bridge { members, .. }) = &mut draft.kind else { continue };
         members.retain(|member| {
-            if loopbacks.contains(&member.value) || is_bond && bonds.contains(&member.value) {
+            if member.value != controller && (loopbacks.contains(&member.value) || alike.contains(&member.value)) {
                 let message = format!("`{}` cannot be a member of `{controller}`", member.value);
                 reader.error(Code::BadValue, member.place, message);
                 return false;

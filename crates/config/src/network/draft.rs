@@ -65,6 +65,15 @@ impl Draft {
         }
     }
 
+    /// Returns the same to be changed.
+    pub fn needs_mut(&mut self) -> Vec<&mut Placed<Id>> {
+        match &mut self.kind {
+            DraftKind::Vlan { link, .. } => vec![link],
+            DraftKind::Bond { members, .. } | DraftKind::Bridge { members, .. } => members.iter_mut().collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Returns which device of the machine it is.
     pub fn hardware(&self) -> Option<&Hardware> {
         match &self.kind {

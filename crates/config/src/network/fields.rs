@@ -90,6 +90,11 @@ impl<'n> Fields<'n> {
         self.found.iter().any(|(key, entry)| key.name == name && !entry.value.is_null())
     }
 
+    /// Says whether a key is written with nothing after it.
+    pub fn is_blank(&self, name: &str) -> bool {
+        self.found.iter().any(|(key, entry)| key.name == name && entry.value.is_null())
+    }
+
     /// Finds a value.
     pub fn node(&self, name: &str) -> Option<&'n Node> {
         self.entry(name).map(|entry| &entry.value)

@@ -1,6 +1,9 @@
 //! Writes files of sections, keys and values. A value never ends its line: line breaks in it are refused by every type that
 //! gets here, and dropped once more where a line is made.
 
+/// The first line of every file: whose it is.
+pub(super) const MARK: &str = "# Written by Kairn from the network configuration; changes are lost.\n";
+
 /// A file in the making.
 #[derive(Default)]
 pub(super) struct Ini {
@@ -11,10 +14,7 @@ pub(super) struct Ini {
 impl Ini {
     /// Begins a file with a comment that says whose it is.
     pub fn new() -> Self {
-        Self {
-            text: "# Written by Kairn from the network configuration; changes are lost.\n".to_owned(),
-            section: None,
-        }
+        Self { text: MARK.to_owned(), section: None }
     }
 
     /// Begins a section, once more even if it is the current one: some sections are lists of themselves.

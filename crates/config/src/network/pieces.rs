@@ -343,6 +343,11 @@ pub(super) fn access_point(
             return None;
         }
     };
+    if password.is_none() && all.is_blank("password") {
+        reader.error(Code::BadValue, all.place, "`password` is empty");
+        reader.hint("without the key the network is open");
+        return None;
+    }
     let key = match password {
         Some(node) => Some((reader.text(node, "`password`")?, node.place)),
         None => None,

@@ -4,8 +4,16 @@ use super::model::{Hardware, Interface, Kind, Network, Renderer};
 use super::name::file_part;
 use super::{ini, network_manager, networkd};
 use crate::{Code, Diagnostic, Mode, Severity};
-use ini::{Ini, join};
+use ini::{Ini, MARK, join};
 use kairn_report::Secret;
+
+/// The folders of the files that [`render`] gives.
+pub const FOLDERS: [&str; 4] = [
+    "/etc/NetworkManager/system-connections",
+    "/etc/systemd/network",
+    "/etc/systemd/resolved.conf.d",
+    "/etc/wpa_supplicant",
+];
 
 /// Everything that carries a network out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,7 +39,7 @@ pub struct RenderedFile {
     pub confidential: bool,
 }
 
-/// Writes a network for a service. The same network gives the same files; they replace all earlier ones that
+/// Writes a network for a service. The same network gives the same files; they replace all that
 /// [`is_rendered`] knows.
 #[must_use]
 pub fn render(network: &Network, renderer: Renderer) -> Rendering {
@@ -46,20 +54,11 @@ pub fn render(network: &Network, renderer: Renderer) -> Rendering {
     rendering
 }
 
-/// Says whether a path is one that [`render`] may give, so that what an earlier network left can be removed.
+/// Says whether a file was written by [`render`], so that what an earlier network left can be removed.
 #[must_use]
-pub fn is_rendered(path: &str) -> bool {
-    let Some((folder, name)) = path.rsplit_once('/') else { return false };
-    match folder {
-        "/etc/systemd/network" => {
-            (name.starts_with("10-kairn-") || name.starts_with("11-kairn-"))
-                && [".network", ".netdev", ".link"].iter().any(|end| name.ends_with(end))
-        }
-        "/etc/NetworkManager/system-connections" => name.starts_with("kairn-") && name.ends_with(".nmconnection"),
-        "/etc/systemd/resolved.conf.d" => name == "10-kairn-network.conf",
-        // wpa_supplicant@.service fixes these names; the caller knows them from the last rendering.
-        _ => false,
-    }
+pub fn is_rendered(path: &str, content: &str) -> bool {
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    FOLDERS.contains(&folder) && content.starts_with(MARK)
 }
 
 impl Rendering {

@@ -94,6 +94,7 @@ fn nameserver(reader: &mut Reader<'_>, all: &Fields<'_>, rest: &mut Rest) {
 fn interface(reader: &mut Reader<'_>, all: &Fields<'_>, kind: &str) -> Option<Draft> {
     if kind == "loopback" {
         // There is one, whatever it is called here.
+        all.choice(reader, "name");
         let mut draft = Draft::new(Placed { value: Id::new("lo").ok()?, place: all.place }, DraftKind::Loopback);
         subnets(reader, &mut draft, all);
         return Some(draft);
@@ -210,7 +211,7 @@ fn fixed(reader: &mut Reader<'_>, draft: &mut Draft, all: &Fields<'_>) {
     };
     let Some(text) = reader.text(node, "`address`") else { return };
     let net = match text.parse::<IpAddr>() {
-        Err(_) => fields::net(reader, node, "`address`"),
+        Err(_) => fields::net(reader, node, "`address`").inspect(|net| agrees(reader, all, *net)),
         Ok(address) => beside(reader, all, address).map(|net| {
             net.unwrap_or_else(|| {
                 reader.say(Severity::Warning, Code::BadValue, node.place, format!("{address} has no `netmask`"));
@@ -222,6 +223,15 @@ fn fixed(reader: &mut Reader<'_>, draft: &mut Draft, all: &Fields<'_>) {
     let Some(net) = net.and_then(|net| pieces::host(reader, net, node.place)) else { return };
     let value = Address { net, label: None, deprecated: false };
     draft.addresses.push(Placed { value, place: node.place });
+}
+
+/// Compares the length of an address with a mask that stands beside it as well; the length counts.
+fn agrees(reader: &mut Reader<'_>, all: &Fields<'_>, net: Net) {
+    let Some(node) = all.node("netmask").or_else(|| all.node("prefix")) else { return };
+    if beside(reader, all, net.address()).flatten().is_some_and(|other| other.length() != net.length()) {
+        let message = format!("this contradicts {net}, which counts");
+        reader.say(Severity::Warning, Code::Conflict, node.place, message);
+    }
 }
 
 /// Joins an address with the mask or length beside it; `Some(None)` when there is none, `None` when it cannot be.
@@ -246,20 +256,23 @@ fn beside(reader: &mut Reader<'_>, all: &Fields<'_>, address: IpAddr) -> Option<
     net.map(Some)
 }
 
-/// Reads a route; `destination` and `network` are the same thing in two blocks.
+/// Reads a route.
 fn route(reader: &mut Reader<'_>, all: &Fields<'_>, metric: Option<u32>) -> Option<Route> {
     let via = match all.has("gateway") {
         true => Some(all.one(reader, "gateway", fields::ip)?),
         false => None,
     };
-    let Some(key) = ["destination", "network"].into_iter().find(|key| all.has(key)) else {
+    let Some(node) = all.node("destination") else {
         reader.error(Code::BadValue, all.place, "a route lacks `destination`");
         return None;
     };
-    let node = all.node(key)?;
-    let text = reader.text(node, "the destination")?;
+    let text = reader.text(node, "`destination`")?;
     let to = match text.parse::<IpAddr>() {
-        Err(_) => pieces::destination(reader, node, &format!("`{key}`"), via)?,
+        Err(_) => {
+            let net = pieces::destination(reader, node, "`destination`", via)?;
+            agrees(reader, all, net);
+            net
+        }
         Ok(address) => {
             let net = beside(reader, all, address)?.unwrap_or_else(|| Net::single(address));
             pieces::cut(reader, net, node.place)

@@ -85,6 +85,10 @@ fn access_point(reader: &mut Reader<'_>, entry: &Entry) -> Option<AccessPoint> {
             _ => Some(SecurityWish::Psk),
         };
         password = auth.node("password").or(password);
+        if password.is_none() && auth.is_blank("password") {
+            reader.error(Code::BadValue, auth.place, "`password` is empty");
+            return None;
+        }
     }
     pieces::access_point(reader, &all, key_of(entry), wish, password)
 }

@@ -18,9 +18,7 @@ pub(super) fn render(interface: &Interface, points: &[AccessPoint], rendering: &
         );
         return rendering.warn(interface, message);
     };
-    let mut text =
-        "# Written by Kairn from the network configuration; changes are lost.\nctrl_interface=/run/wpa_supplicant\n"
-            .to_owned();
+    let mut text = format!("{}ctrl_interface=/run/wpa_supplicant\n", super::ini::MARK);
     for point in points {
         let mut line = |line: std::fmt::Arguments<'_>| text.push_str(&format!("{line}\n"));
         line(format_args!("\nnetwork={{"));

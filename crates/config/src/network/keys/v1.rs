@@ -144,7 +144,7 @@ static VLAN: Table = table(
 );
 
 static LOOPBACK: Table =
-    table("the loopback device", &[&[TYPE, NAME, key("subnets", List(&Block(&SUBNET)), "addresses beyond its own")]]);
+    table("the loopback device", &[&[TYPE, key("name", Word(&["lo"]), "name of the device"), key("subnets", List(&Block(&SUBNET)), "addresses beyond its own")]]);
 
 static NAMESERVER: Table = table(
     "a name server",
@@ -157,11 +157,17 @@ static NAMESERVER: Table = table(
     ]],
 );
 
-static ROUTE: Table = table("a route", &[&[TYPE], ROUTE_KEYS, &[ignored("id", "a name", "routes have none")]]);
+static ROUTE: Table = Table {
+    what: "a route",
+    groups: &[&[TYPE], ROUTE_KEYS, &[ignored("id", "a name", "routes have none")]],
+    aliases: ROUTE_ALIASES,
+};
+
+/// A subnet says `network` where an item says `destination`.
+static ROUTE_ALIASES: &[(&str, &str)] = &[("network", "destination")];
 
 static ROUTE_KEYS: &[Key] = &[
     key("destination", Either(&[Net, Ip, Word(&["default"])]), "where it leads"),
-    key("network", Either(&[Net, Ip]), "where it leads"),
     key("netmask", Text, "the mask of the destination"),
     key("prefix", Whole(0, 128), "the length of the destination"),
     key("gateway", Ip, "the next hop"),
@@ -170,7 +176,8 @@ static ROUTE_KEYS: &[Key] = &[
 ];
 
 /// A route of a subnet.
-pub(in crate::network) static SUBNET_ROUTE: Table = table("a route", &[ROUTE_KEYS]);
+pub(in crate::network) static SUBNET_ROUTE: Table =
+    Table { what: "a route", groups: &[ROUTE_KEYS], aliases: ROUTE_ALIASES };
 
 /// What `type` of a subnet may be.
 pub(in crate::network) static SUBNET_TYPES: &[&str] = &[
