@@ -20,7 +20,7 @@ pub(super) struct Draft {
     pub addressing: Addressing,
     pub addresses: Vec<Placed<Address>>,
     pub routes: Vec<Placed<Route>>,
-    /// What of its addressing was written first, and where.
+    /// Where its addressing was written first.
     pub addressed: Option<Place>,
 }
 
@@ -90,7 +90,7 @@ impl Draft {
         }
     }
 
-    /// Notes where addressing was written first.
+    /// Notes where addressing that is wanted was written first.
     pub fn mark(&mut self, node: Option<&Node>) {
         if let Some(node) = node {
             self.addressed = Some(self.addressed.map_or(node.place, |place| place.min(node.place)));

@@ -21,6 +21,8 @@ pub(super) struct Placed<T> {
 pub(super) struct Fields<'n> {
     /// Where the mapping begins.
     pub place: Place,
+    /// A key of it is unknown or doubled.
+    pub faulty: bool,
     table: &'static Table,
     found: Vec<(&'static Key, &'n Entry)>,
 }
@@ -32,9 +34,11 @@ pub(super) fn open<'n>(reader: &mut Reader<'_>, node: &'n Node, table: &'static 
         return None;
     };
     let mut found: Vec<(&'static Key, &'n Entry)> = Vec::new();
+    let mut faulty = false;
     for entry in entries {
         let Some(key) = table.find(&entry.key) else {
             unknown(reader, entry, table);
+            faulty = true;
             continue;
         };
         if let Some((_, first)) = found.iter().find(|(known, _)| std::ptr::eq(*known, key)) {
@@ -42,6 +46,7 @@ pub(super) fn open<'n>(reader: &mut Reader<'_>, node: &'n Node, table: &'static 
             let said = Diagnostic::new(Severity::Error, Code::DuplicateKey, reader.span(entry.key_place), message);
             let said = said.related(reader.span(first.key_place), "the first, which counts, is here");
             reader.diagnostics.push(said);
+            faulty = true;
             continue;
         }
         match key.standing {
@@ -57,7 +62,7 @@ pub(super) fn open<'n>(reader: &mut Reader<'_>, node: &'n Node, table: &'static 
         }
         found.push((key, entry));
     }
-    Some(Fields { place: node.place, table, found })
+    Some(Fields { place: node.place, faulty, table, found })
 }
 
 fn unknown(reader: &mut Reader<'_>, entry: &Entry, table: &Table) {
@@ -132,7 +137,7 @@ impl<'n> Fields<'n> {
         name: &str,
         mut read: impl FnMut(&mut Reader<'_>, &'n Node, &str) -> Option<T>,
     ) -> Vec<Placed<T>> {
-        let what = format!("`{name}`");
+        let what = format!("an item of `{name}`");
         let items = self.items(reader, name);
         items
             .iter()

@@ -173,7 +173,8 @@ fn settings(reader: &mut Reader<'_>, draft: &mut Draft, all: &Fields<'_>) {
     draft.routes.extend(all.each(reader, "routes", pieces::route));
     let rules = all.each(reader, "rules", pieces::rule);
     draft.addressing.rules = rules.into_iter().map(|rule| rule.value).collect();
-    for key in ["dhcp", "addresses", "gateway", "routes"] {
+    draft.mark(all.node("dhcp").filter(|_| v4 || v6));
+    for key in ["addresses", "gateway", "routes", "rules", "dns"] {
         draft.mark(all.node(key));
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn address(reader: &mut Reader<'_>, node: &Node, what: &str) -> Optio
         return Some(Address { net, label: None, deprecated: false });
     };
     let [entry] = entries else {
-        let message = format!("an item of {what} is one address, not a mapping with {} keys", entries.len());
+        let message = format!("{what} is one address, not a mapping with {} keys", entries.len());
         reader.error(Code::WrongType, node.place, message);
         return None;
     };
@@ -217,11 +217,11 @@ pub(super) fn selector(
         paths: patterns(reader, "path"),
     };
     let failed = reader.diagnostics.iter().skip(to).any(|said| said.severity == Severity::Error);
-    if !failed && parts == SelectorParts::default() {
+    if !failed && !all.faulty && parts == SelectorParts::default() {
         reader.error(Code::BadValue, from, "`match` chooses every device; say which one");
         return None;
     }
-    (!failed).then_some(parts)
+    (!failed && !all.faulty).then_some(parts)
 }
 
 /// Makes the selector of a device that is known by its name.

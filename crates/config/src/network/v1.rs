@@ -422,7 +422,7 @@ fn port_numbers<T: TryFrom<u16>>(
         };
         let pair = read();
         if pair.is_none() {
-            let message = format!("an item of {what} is a name and a number from {min} to {max}, not `{text}`");
+            let message = format!("{what} is a name and a number from {min} to {max}, not `{text}`");
             reader.error(Code::BadValue, node.place, message);
         }
         pair

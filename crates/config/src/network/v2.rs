@@ -179,8 +179,8 @@ fn settings(reader: &mut Reader<'_>, draft: &mut Draft, all: &Fields<'_>) {
             Some(below) => pieces::dhcp(reader, &below),
             None => Dhcp::default(),
         };
-        draft.mark(all.node(key));
         let wanted = all.bool(reader, key).unwrap_or(false);
+        draft.mark(all.node(key).filter(|_| wanted));
         wanted.then_some(Dhcp { identifier, ..options })
     };
     let (dhcp4, dhcp6) = (dhcp(reader, "dhcp4", "dhcp4-overrides"), dhcp(reader, "dhcp6", "dhcp6-overrides"));
@@ -205,6 +205,7 @@ fn settings(reader: &mut Reader<'_>, draft: &mut Draft, all: &Fields<'_>) {
     draft.routes.extend(all.each(reader, "routes", pieces::route));
     let rules = all.each(reader, "routing-policy", pieces::rule);
     draft.addressing.rules = rules.into_iter().map(|rule| rule.value).collect();
-    draft.mark(all.node("addresses"));
-    draft.mark(all.node("routes"));
+    for key in ["addresses", "routes", "routing-policy", "nameservers"] {
+        draft.mark(all.node(key));
+    }
 }

@@ -143,8 +143,14 @@ static VLAN: Table = table(
     ],
 );
 
-static LOOPBACK: Table =
-    table("the loopback device", &[&[TYPE, key("name", Word(&["lo"]), "name of the device"), key("subnets", List(&Block(&SUBNET)), "addresses beyond its own")]]);
+static LOOPBACK: Table = table(
+    "the loopback device",
+    &[&[
+        TYPE,
+        key("name", Word(&["lo"]), "name of the device"),
+        key("subnets", List(&Block(&SUBNET)), "addresses beyond its own"),
+    ]],
+);
 
 static NAMESERVER: Table = table(
     "a name server",

@@ -1,6 +1,10 @@
 //! Networks of every dialect: one model, two renderers, no input that breaks them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A test's panic is its verdict.
 
+mod any_input;
+mod faults;
+mod oracle;
+
 use kairn_config::network::{Dialect, Network, Renderer, Rendering, parse, render};
 use kairn_config::{Diagnostic, Document, Severity};
 
@@ -39,9 +43,9 @@ fn show(rendering: &Rendering) -> String {
     text
 }
 
-const OWN: &str = include_str!("network/own.yaml");
-const V2: &str = include_str!("network/v2.yaml");
-const V1: &str = include_str!("network/v1.yaml");
+const OWN: &str = include_str!("own.yaml");
+const V2: &str = include_str!("v2.yaml");
+const V1: &str = include_str!("v1.yaml");
 
 #[test]
 fn large_examples_become_these_files() {
@@ -120,4 +124,73 @@ fn one_network_in_three_dialects_is_one_model() {
         "dns: {servers: [1.1.1.1], search: lan}\ninterfaces: [{name: eth0, addresses: [10.0.0.2/24], routes: [{to: 10.9.0.0/16, via: 10.0.0.9}]}]",
     );
     assert_eq!(placeless(v1), placeless(own));
+}
+
+#[test]
+fn a_reference_may_name_the_device_that_an_interface_is_renamed_to() {
+    let network = good(
+        "interfaces: [{name: uplink, match: {mac: '52:54:00:00:00:01'}, rename: lan0}, {name: v, vlan: {id: 5, link: lan0}}]",
+    );
+    assert_eq!(network.interfaces[1].carrier(), Some(&network.interfaces[0].id));
+    assert_eq!(network.interfaces.len(), 2);
+}
+
+#[test]
+fn secrets_show_in_no_debug_text_and_only_in_files_of_root() {
+    let network = good(
+        "interfaces: [{name: w, wifi: [{ssid: a, password: hunter2hunter2}, {ssid: b, password: hunter2hunter2, security: sae}]}]",
+    );
+    assert!(!format!("{network:?}").contains("hunter2"));
+    for renderer in [Renderer::Networkd, Renderer::NetworkManager] {
+        let rendering = render(&network, renderer);
+        assert!(!format!("{rendering:?}").contains("hunter2"));
+        let holding: Vec<_> = rendering.files.iter().filter(|file| file.content.reveal().contains("hunter2")).collect();
+        assert!(!holding.is_empty());
+        for file in holding {
+            assert_eq!((file.mode.0, file.confidential), (0o600, true), "{}", file.path);
+        }
+    }
+}
+
+#[test]
+fn what_a_renderer_cannot_say_is_a_warning_at_the_interface() {
+    let table: &[(&str, Renderer, &[&str])] = &[
+        (
+            "interfaces: [{name: enp1s0, rename: lan0}]",
+            Renderer::Networkd,
+            &["1:21 udev sees the kernel's name of `enp1s0` (`eth0` and the like) when it sets its new name"],
+        ),
+        ("interfaces: [{name: eth0, rename: lan0}]", Renderer::Networkd, &[]),
+        (
+            "interfaces: [{name: w, match: {name: 'wl*'}, wifi: {ssid: a}}]",
+            Renderer::Networkd,
+            &["1:21 wpa_supplicant needs the name of the device"],
+        ),
+        ("interfaces: [{name: w, match: {name: 'wl*'}, wifi: {ssid: a}}]", Renderer::NetworkManager, &[]),
+        (
+            "interfaces: [{name: a, dhcp: ipv6, dhcp-options: {use-mtu: true}, dns: {servers: [1.1.1.1]}}]",
+            Renderer::Networkd,
+            &["1:21 systemd-networkd has no `use-mtu` for DHCP of IPv6"],
+        ),
+        (
+            "interfaces: [{name: a, dhcp: ipv6, dhcp-options: {use-mtu: true}, dns: {servers: [1.1.1.1]}}]",
+            Renderer::NetworkManager,
+            &["1:21 the name server 1.1.1.1 has no effect: IPv4 is off on `a`", "1:21 NetworkManager has no `use-mtu`"],
+        ),
+        (
+            "interfaces: [{name: a, optional: true, addresses: [10.0.0.2/24: {label: x, lifetime: 0}]}]",
+            Renderer::NetworkManager,
+            &["NetworkManager has no labels", "NetworkManager has no lifetimes", "NetworkManager has no `optional`"],
+        ),
+    ];
+    for (text, renderer, expected) in table {
+        let said = render(&good(text), *renderer).diagnostics;
+        let shown: Vec<String> =
+            said.iter().map(|d| format!("{}:{} {}", d.span.place.line, d.span.place.column, d.message)).collect();
+        assert_eq!(shown.len(), expected.len(), "{text} {renderer:?}\n{shown:#?}");
+        for (shown, part) in shown.iter().zip(*expected) {
+            assert!(shown.contains(part), "{shown}");
+        }
+        assert!(said.iter().all(|said| said.severity == Severity::Warning));
+    }
 }
