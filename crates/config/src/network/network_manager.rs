@@ -273,8 +273,13 @@ fn addressing(ini: &mut Ini, network: &Network, interface: &Interface, rendering
         (false, false, false, true) => "link-local",
         (false, false, false, false) => "disabled",
     };
-    // The loopback device has its own addresses whatever is said.
-    let method6 = if matches!(interface.kind, Kind::Loopback) && method6 != "manual" { "auto" } else { method6 };
+    // For the loopback device `auto` and `manual` are all that is accepted.
+    let loopback = |method, has| match interface.kind {
+        Kind::Loopback if has => "manual",
+        Kind::Loopback => "auto",
+        _ => method,
+    };
+    let (method4, method6) = (loopback(method4, has(true)), loopback(method6, has(false)));
     let families = [
         (Family { section: "ipv4", v4: true, method: method4 }, all.dhcp4.as_ref()),
         (Family { section: "ipv6", v4: false, method: method6 }, all.dhcp6.as_ref()),

@@ -1,4 +1,4 @@
-//! The real systemd-networkd as judge of what is written for it.
+//! The real systemd-networkd as judge of what is written for it. Needs root, name spaces and the service; else skipped.
 
 use super::{OWN, V1, V2, good};
 use kairn_config::network::{Renderer, render};
@@ -78,4 +78,72 @@ fn the_real_networkd_understands_every_line() {
     let bad =
         [("10-bad.network".to_owned(), "[Match]\nName=a\n[Network]\nAdress=10.0.0.1/24\nDHCP=perhaps\n".to_owned())];
     assert_eq!(networkd_says(&bad).map(|said| said.len()), Ok(2));
+}
+
+/// Lets the real service carry a network out on pairs of virtual cables, then shows addresses, routes and rules.
+fn networkd_does(text: &str) -> Result<String, String> {
+    let folder = tempfile::tempdir().unwrap();
+    for file in render(&good(text), Renderer::Networkd).files {
+        let name = file.path.rsplit('/').next().unwrap();
+        std::fs::write(folder.path().join(name), file.content.reveal()).unwrap();
+    }
+    // With /sys read-only the service does not wait for udev, which is not there.
+    let script = "set -e
+        mount -t tmpfs none /run; mkdir -p /run/systemd/network; cp \"$1\"/* /run/systemd/network/
+        chmod 0644 /run/systemd/network/*; mount -t sysfs -o ro none /sys
+        ip link add e0 type veth peer name x0; ip link set e0 address 02:00:00:00:00:77; ip link set x0 up
+        ip link add e1 type veth peer name x1; ip link set x1 up; ip link add probe type bridge; ip link del probe
+        echo begun
+        /usr/lib/systemd/systemd-networkd 2>/dev/null & service=$!
+        /usr/lib/systemd/systemd-networkd-wait-online --timeout=20 -i e0 -i br0 2>&1 || echo 'not online'
+        kill $service; ip -o -4 addr; ip route show table all type unicast; ip route show type blackhole; ip rule; ip -o link";
+    let output =
+        Command::new("unshare").args(["--mount", "--net", "sh", "-c", script, "sh"]).arg(folder.path()).output();
+    let output = output.map_err(|error| format!("unshare: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if said.contains("begun") {
+        Ok(said)
+    } else {
+        Err(format!("no name spaces, cables or bridges: {}", String::from_utf8_lossy(&output.stderr)))
+    }
+}
+
+#[test]
+fn the_real_networkd_does_what_is_written() {
+    if !Path::new("/usr/lib/systemd/systemd-networkd-wait-online").exists() {
+        return println!("skipped: no systemd-networkd-wait-online");
+    }
+    let text = "
+interfaces:
+  - name: uplink
+    match: {mac: '02:00:00:00:00:77'}
+    mtu: 1400
+    addresses: [10.99.0.2/24]
+    gateway: 10.99.0.1
+    routes: [{to: 10.98.0.0/16, via: 10.99.0.9, metric: 7, table: 100}, {to: 198.51.100.0/24, type: blackhole}]
+    rules: [{from: 10.99.0.0/24, table: 100, priority: 1000}]
+  - {name: e1, match: {name: 'e*'}}
+  - {name: br0, bridge: {members: [e1], stp: false}, addresses: [10.97.0.1/24], mac: '02:00:00:00:00:99'}
+";
+    match networkd_does(text) {
+        Err(why) => println!("skipped: {why}"),
+        Ok(said) => {
+            let flat = said.split_whitespace().collect::<Vec<_>>().join(" ");
+            for part in [
+                "e0 inet 10.99.0.2/24",
+                "br0 inet 10.97.0.1/24",
+                "default via 10.99.0.1 dev e0",
+                "10.98.0.0/16 via 10.99.0.9 dev e0 table 100",
+                "metric 7",
+                "blackhole 198.51.100.0/24",
+                "1000: from 10.99.0.0/24 lookup 100",
+                "mtu 1400",
+                "master br0",
+                "link/ether 02:00:00:00:00:99",
+            ] {
+                assert!(flat.contains(part), "no `{part}` in\n{said}");
+            }
+            assert_eq!(flat.matches("master br0").count(), 1, "{said}");
+        }
+    }
 }
