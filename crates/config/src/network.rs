@@ -5,6 +5,7 @@
 
 mod address;
 mod assemble;
+mod bonding;
 mod controller;
 mod draft;
 mod fields;

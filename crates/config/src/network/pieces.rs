@@ -1,6 +1,7 @@
 //! Reads the pieces that dialects share: addresses, routes, rules, options of DHCP, parameters of bonds and bridges.
 
 use super::address::Net;
+use super::bonding;
 use super::controller::{BondParameters, BridgeParameters};
 use super::fields::{self, Fields, Placed, open};
 use super::keys::shared::{ADDRESS, ROUTE, RULE};
@@ -230,10 +231,23 @@ pub(super) fn by_name(name: &str) -> Option<Selector> {
     Selector::new(SelectorParts { names, ..SelectorParts::default() })
 }
 
+const NAMES: bonding::Names = bonding::Names {
+    packets_per_member: "packets-per-member",
+    lacp_rate: "lacp-rate",
+    primary: "primary",
+    arp_interval: "arp-interval",
+    arp_targets: "arp-ip-targets",
+    arp_validate: "arp-validate",
+    arp_all_targets: "arp-all-targets",
+    mii_interval: "mii-monitor-interval",
+    up_delay: "up-delay",
+    down_delay: "down-delay",
+};
+
 /// Reads how a bond works, by the names of version 2.
 pub(super) fn bond(reader: &mut Reader<'_>, all: &Fields<'_>) -> (BondParameters, Option<Placed<Id>>) {
     let targets = all.each(reader, "arp-ip-targets", fields::ip);
-    let parameters = BondParameters {
+    let mut parameters = BondParameters {
         mode: all.word(reader, "mode"),
         lacp_rate: all.word(reader, "lacp-rate"),
         mii_interval: all.millis(reader, "mii-monitor-interval"),
@@ -255,9 +269,10 @@ pub(super) fn bond(reader: &mut Reader<'_>, all: &Fields<'_>) -> (BondParameters
         learn_interval: all.whole(reader, "learn-packet-interval"),
         primary: None,
     };
-    let primary = all.one(reader, "primary", |reader, node, what| {
+    let mut primary = all.one(reader, "primary", |reader, node, what| {
         Some(Placed { value: fields::id(reader, node, what)?, place: node.place })
     });
+    bonding::fit(reader, all, &NAMES, &mut parameters, &mut primary);
     (parameters, primary)
 }
 

@@ -2,6 +2,7 @@
 
 use super::address::{Net, length_of};
 use super::assemble::{Undescribed, assemble};
+use super::bonding;
 use super::controller::{BondParameters, BridgeParameters};
 use super::draft::{self, Draft, DraftKind, common, virtual_id};
 use super::fields::{self, Fields, Placed, open};
@@ -334,6 +335,19 @@ fn numbered<T: Word>(reader: &mut Reader<'_>, all: &Fields<'_>, name: &str) -> O
     })
 }
 
+const NAMES: bonding::Names = bonding::Names {
+    packets_per_member: "bond-packets_per_slave",
+    lacp_rate: "bond-lacp_rate",
+    primary: "bond-primary",
+    arp_interval: "bond-arp_interval",
+    arp_targets: "bond-arp_ip_target",
+    arp_validate: "bond-arp_validate",
+    arp_all_targets: "bond-arp_all_targets",
+    mii_interval: "bond-miimon",
+    up_delay: "bond-updelay",
+    down_delay: "bond-downdelay",
+};
+
 fn bond(reader: &mut Reader<'_>, all: &Fields<'_>) -> (BondParameters, Option<Placed<Id>>) {
     let targets = match all.node("bond-arp_ip_target") {
         // The kernel's own form has commas.
@@ -350,7 +364,7 @@ fn bond(reader: &mut Reader<'_>, all: &Fields<'_>) -> (BondParameters, Option<Pl
         }
         _ => all.each(reader, "bond-arp_ip_target", fields::ip),
     };
-    let parameters = BondParameters {
+    let mut parameters = BondParameters {
         mode: numbered(reader, all, "bond-mode"),
         lacp_rate: numbered(reader, all, "bond-lacp_rate"),
         mii_interval: all.whole(reader, "bond-miimon"),
@@ -372,9 +386,10 @@ fn bond(reader: &mut Reader<'_>, all: &Fields<'_>) -> (BondParameters, Option<Pl
         learn_interval: all.whole(reader, "bond-lp_interval"),
         primary: None,
     };
-    let primary = all.one(reader, "bond-primary", |reader, node, what| {
+    let mut primary = all.one(reader, "bond-primary", |reader, node, what| {
         Some(Placed { value: fields::id(reader, node, what)?, place: node.place })
     });
+    bonding::fit(reader, all, &NAMES, &mut parameters, &mut primary);
     (parameters, primary)
 }
 

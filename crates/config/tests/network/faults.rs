@@ -157,17 +157,36 @@ const FAULTS: &[Row] = &[
         &["f"],
     ),
     (
-        "interfaces: [{name: br, bridge: {members: [lo, eth7, bo], path-cost: {eth8: 5}}}, {name: lo}, {name: bo, bond: {members: [bp], primary: zz}}, {name: bp, bond: {members: []}}]",
+        "interfaces: [{name: br, bridge: {members: [lo, eth7, bo], path-cost: {eth8: 5}}}, {name: lo}, {name: bo, bond: {members: [bp], mode: active-backup, primary: zz}}, {name: bp, bond: {members: []}}]",
         &[
             ("1:44 error", "`lo` cannot be a member of `br`"),
             ("1:48 note", "nothing describes `eth7`; it is taken as the device of that name"),
             ("1:71 error", "`eth8` is no port of `br`"),
             ("1:102 warning", "the bond `bo` has no members"),
             ("1:123 error", "`bp` cannot be a member of `bo`"),
-            ("1:137 error", "`zz` is no member of `bo`"),
-            ("1:150 warning", "the bond `bp` has no members"),
+            ("1:158 error", "`zz` is no member of `bo`"),
+            ("1:171 warning", "the bond `bp` has no members"),
         ],
         &["br", "lo", "bo", "bp", "eth7"],
+    ),
+    (
+        "version: 2\nethernets: {a: {}}\nbonds: {b: {interfaces: [a], parameters: {mode: 802.3ad, primary: a, packets-per-slave: 2, arp-interval: 100, arp-ip-targets: [10.0.0.1]}}}",
+        &[
+            ("3:67 warning", "`primary` has no effect: the mode is 802.3ad"),
+            ("3:89 warning", "`packets-per-slave` has no effect: the mode is 802.3ad"),
+            ("3:106 warning", "`arp-interval` has no effect: the mode is 802.3ad"),
+            ("3:127 warning", "`arp-ip-targets` has no effect: `arp-interval` is missing"),
+        ],
+        &["a", "b"],
+    ),
+    (
+        "version: 1\nconfig: [{type: physical, name: a}, {type: bond, name: b, bond_interfaces: [a], params: {bond-mode: 1, bond-lacp-rate: 1, bond-miimon: 100, bond-updelay: 50, bond-arp-interval: 100, bond-arp-ip-target: 10.0.0.1}}]",
+        &[
+            ("2:120 warning", "`bond-lacp-rate` has no effect: the mode is active-backup"),
+            ("2:136 warning", "`bond-miimon` has no effect: links are watched by `bond-arp_interval`"),
+            ("2:155 warning", "`bond-updelay` has no effect: links are watched by `bond-arp_interval`"),
+        ],
+        &["a", "b"],
     ),
     // Wireless networks: joined as asked, or not at all.
     (

@@ -118,12 +118,13 @@ interfaces:
   - name: uplink
     match: {mac: '02:00:00:00:00:77'}
     mtu: 1400
+    accept-ra: false
     addresses: [10.99.0.2/24]
     gateway: 10.99.0.1
     routes: [{to: 10.98.0.0/16, via: 10.99.0.9, metric: 7, table: 100}, {to: 198.51.100.0/24, type: blackhole}]
     rules: [{from: 10.99.0.0/24, table: 100, priority: 1000}]
   - {name: e1, match: {name: 'e*'}}
-  - {name: br0, bridge: {members: [e1], stp: false}, addresses: [10.97.0.1/24], mac: '02:00:00:00:00:99'}
+  - {name: br0, bridge: {members: [e1], stp: false, forward-delay: 0}, accept-ra: false, addresses: [10.97.0.1/24], mac: '02:00:00:00:00:99'}
 ";
     match networkd_does(text) {
         Err(why) => println!("skipped: {why}"),
