@@ -15,7 +15,8 @@ fuzz_target!(|text: &str| {
             for file in &rendering.files {
                 assert!(is_rendered(&file.path, file.content.reveal()), "{}", file.path);
                 // A line that a text from outside began would hold neither.
-                let plain = |line: &str| line.is_empty() || line == "}" || line.starts_with(['[', '#']) || line.contains('=');
+                let plain =
+                    |line: &str| line.is_empty() || line == "}" || line.starts_with(['[', '#']) || line.contains('=');
                 assert!(file.content.reveal().lines().all(plain));
             }
         }
