@@ -180,10 +180,10 @@ fn references(reader: &mut Reader<'_>, drafts: &mut Vec<Draft>, lost: &mut Vec<P
         let missing = |reader: &mut Reader<'_>, to: &Placed<Id>, then: String| {
             if let Some(lost) = lost.iter().find(|lost| lost.value == to.value) {
                 let message = format!("`{}` was left out; {then}", to.value);
-                say(reader, Severity::Error, Code::BadValue, to.place, (lost.place, "it is described here"), message);
+                say(reader, Severity::Error, Code::BadReference, to.place, (lost.place, "it is described here"), message);
                 return;
             }
-            reader.error(Code::BadValue, to.place, format!("nothing describes `{}`; {then}", to.value));
+            reader.error(Code::BadReference, to.place, format!("nothing describes `{}`; {then}", to.value));
             match nearest(to.value.as_str(), ids.iter().map(Id::as_str).filter(|&id| id != name.value.as_str())) {
                 Some(near) => reader.hint(format!("`{near}` meant?")),
                 None => reader.hint(format!("describe it as an interface called `{}`", to.value)),
@@ -249,7 +249,7 @@ fn circles(reader: &mut Reader<'_>, drafts: &mut Vec<Draft>, lost: &mut Vec<Plac
             let way_text: Vec<&str> = names.iter().chain(names.first()).map(|placed| placed.value.as_str()).collect();
             let first = names.first().map_or(place, |placed| placed.place);
             let message = format!("interfaces need each other in a circle: {}", way_text.join(" → "));
-            say(reader, Severity::Error, Code::BadValue, place, (first, "the circle begins here"), message);
+            say(reader, Severity::Error, Code::Cycle, place, (first, "the circle begins here"), message);
             reader.hint("all of them are left out");
             gone.extend(names);
         }
