@@ -19,6 +19,7 @@ mod install;
 mod keys;
 mod login;
 mod merge;
+pub mod network;
 mod node;
 mod order;
 mod plan;
