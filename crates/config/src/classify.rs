@@ -197,10 +197,8 @@ impl<'a> Walk<'a> {
                 _ => None,
             };
         }
-        // Dotted keys are read by nothing yet, whatever they name.
-        if self.silent == 0 {
-            let what = if not_yet { "" } else { " as a dotted key" };
-            let message = format!("`{}` is not supported yet{what} and does nothing", entry.key);
+        if not_yet && self.silent == 0 {
+            let message = format!("`{}` is not supported yet and does nothing", entry.key);
             self.say(Severity::Warning, Code::NotSupported, entry.key_place, message, None);
         }
         self.shape(shape, &entry.value, What::Key(&entry.key));

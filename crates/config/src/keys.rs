@@ -13,7 +13,7 @@ mod top;
 pub(crate) use cloud_init::{CLOUD_INIT, CLOUD_INIT_TOOLS};
 pub(crate) use shape::{Misfit, Shape, either};
 pub(crate) use stages::{STAGES_DONE, STAGES_NOT_YET};
-pub(crate) use step::{CONDITIONS, STEP, STEP_SETTINGS};
+pub(crate) use step::{CONDITIONS, STEP, STEP_SETTINGS, STEPS};
 pub(crate) use top::TOP;
 
 /// Whether a known key does something yet.

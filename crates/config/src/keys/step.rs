@@ -10,6 +10,9 @@ pub(crate) static CONDITIONS: &[&str] =
 /// Keys of a step that say how it is run.
 pub(crate) static STEP_SETTINGS: &[&str] = &["name", "after", "before", "frequency", "timeout", "parallel"];
 
+/// The steps of a stage.
+pub(crate) const STEPS: Shape = List(&Shape::Block(&STEP));
+
 /// A step of a stage.
 pub(crate) static STEP: Block = block(
     "a step",
