@@ -300,6 +300,61 @@ pub(crate) mod tests {
         }
     }
 
+    #[test]
+    fn open_blocks_take_any_key_and_warn_of_near_misses() {
+        for (before, slip, meant, after) in [
+            ("kubevip: {", "interfase", "interface", "}"),
+            ("k0s: {", "enabeld", "enabled", "}"),
+            ("k0s-worker: {", "replace_arg", "replace_args", "}"),
+            ("grub_options: {", "extra_cmdlin", "extra_cmdline", "}"),
+            ("install: {grub_options: {", "next_entri", "next_entry", "}}"),
+            ("stages: {boot: [{timesyncd: {", "FallbackNTPs", "FallbackNTP", "}}]}"),
+            ("stages: {boot: [{systemd_firstboot: {", "keympa", "keymap", "}}]}"),
+        ] {
+            let about_keys = |key: &str| -> Vec<_> {
+                let document = Document::parse("t", &format!("{before}{key}: 1{after}\n"));
+                let said = classify(&document).into_iter().filter(|said| said.code == Code::UnknownKey);
+                said.map(|said| (said.severity, said.hint.unwrap_or_default())).collect()
+            };
+            assert_eq!(about_keys(slip), [(Severity::Warning, format!("did you mean `{meant}`?"))], "{before}{slip}");
+            assert_eq!(about_keys("somebody_elses_own_key"), [], "{before}");
+        }
+        for text in ["options: {anythin: 1}\n", "k3s: {env: {enabeld: 1}}\n", "cluster: {config: {rol: 1}}\n"] {
+            let said = classify(&Document::parse("t", text));
+            assert!(said.iter().all(|said| said.code == Code::NotSupported), "{text}: {said:?}");
+        }
+    }
+
+    #[test]
+    fn spellings_of_the_published_schema_are_read_as_what_they_mean() {
+        for (text, read_as) in [
+            ("install: {no_format: true}\n", "`no_format` is read as `no-format`"),
+            ("users: [{name: a, lockPasswd: true}]\n", "`lockPasswd` is read as `lock_passwd`"),
+            ("upgrade: {system: {uri: 'oci:a'}}\n", "`uri` is read as `source`"),
+            ("p2p: {vpn: {vpn: true}}\n", "`vpn` is read as `create`"),
+            ("stages: {boot: [{files: [{path: /a, owner_string: a}]}]}\n", "`owner_string` is read as `ownerstring`"),
+            ("ca-certs: {}\n", "`ca-certs` is read as `ca_certs`"),
+        ] {
+            let said = classify(&Document::parse("t", text));
+            let spelled: Vec<_> = said.iter().filter(|said| said.code == Code::Spelling).collect();
+            let [spelling] = spelled.as_slice() else { panic!("{text}: {said:?}") };
+            assert_eq!((spelling.severity, spelling.message.as_str()), (Severity::Warning, read_as), "{text}");
+            assert!(said.iter().all(|said| said.severity == Severity::Warning), "{text}: {said:?}");
+        }
+    }
+
+    #[test]
+    fn free_keys_are_free_at_every_level() {
+        for text in [
+            "x-a: {b: [c]}\n",
+            "users: [{name: a, x-a: 1}]\n",
+            "stages: {boot: [{x-a: 1, files: [{path: /a, x-b: {}}]}]}\n",
+            "install: {x-a: 1}\n",
+        ] {
+            assert_eq!(said(text), Vec::<String>::new(), "{text}");
+        }
+    }
+
     /// Documents with one value that cannot be, and what is said of it.
     pub(crate) const FAULTS: &[(&str, &str)] = &[
         ("name: [a]\n", "1:7: `name` is text, not a list"),

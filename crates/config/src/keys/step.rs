@@ -173,8 +173,7 @@ static FILE: Block = block(
 .aliases(&[("owner_string", "ownerstring")]);
 
 /// The names of encodings.
-pub(super) const ENCODING: Shape =
-    Enum(&["", "text/plain", "b64", "base64", "gz", "gzip", "gz+b64", "gz+base64", "gzip+b64", "gzip+base64"]);
+pub(super) const ENCODING: Shape = Enum(crate::decode::ENCODINGS);
 
 /// A user below `stages.*.users`, where its name is the key.
 static USER: Block = block(

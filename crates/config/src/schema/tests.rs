@@ -204,7 +204,7 @@ impl Choices {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn what_the_schema_accepts_the_tables_accept(choices in prop::collection::vec(any::<u16>(), 0..60)) {
