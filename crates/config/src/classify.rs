@@ -226,7 +226,7 @@ mod tests {
         for (text, expected) in [
             ("hostname: a\nx-mine: {a: b}\n", vec![]),
             ("hostnam: a\n", vec!["t:1:1: error: unknown key `hostnam`\n  hint: did you mean `hostname`?"]),
-            ("user: {}\n", vec!["t:1:1: warning: `user` is not supported yet and does nothing"]),
+            ("final_message: a\n", vec!["t:1:1: warning: `final_message` is not supported yet and does nothing"]),
             (
                 "kairos: {vpn: {vpn: true}}\n",
                 vec![
@@ -284,7 +284,7 @@ mod tests {
     fn values_of_the_wrong_type_are_pointed_at_wherever_they_are() {
         for (text, expected) in [
             ("name: [a]\n", "1:7: `name` is text, not a list"),
-            ("users: {ada: {}}\n", "1:8: `users` is a list, not a mapping"),
+            ("users: {ada: {}}\n", "1:8: `users` is text or a list, not a mapping"),
             ("users: [[a]]\n", "1:9: a user is text or a mapping, not a list"),
             ("users: [{name: a, uid: -1}]\n", "1:24: `uid` is a whole number from 0 to 4294967294, not `-1`"),
             ("users: [{name: a, system: perhaps}]\n", "1:27: `system` is `true` or `false`, not `perhaps`"),
@@ -352,8 +352,8 @@ mod tests {
 
     #[test]
     fn a_key_path_names_no_instance() {
-        let document = Document::parse("t", "stages: {boot: [{users: {root: {no_log_init: true}}}]}\n");
+        let document = Document::parse("t", "stages: {boot: [{users: {root: {snapuser: a@b}}}]}\n");
         let keys: Vec<_> = classify(&document).into_iter().filter_map(|d| d.key).collect();
-        assert_eq!(keys, ["stages.*.users.*.no_log_init"]);
+        assert_eq!(keys, ["stages.*.users.*.snapuser"]);
     }
 }

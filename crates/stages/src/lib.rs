@@ -7,14 +7,20 @@
 mod accounts;
 mod conditions;
 mod context;
+mod defaults;
+mod entity;
 mod environment;
 mod error;
+pub mod fetch;
 mod files;
 mod hostname;
 mod keys;
 mod load;
+mod password;
 mod run;
 mod shell;
+mod ssh_daemon;
+mod sudoers;
 mod table;
 
 pub use context::Context;

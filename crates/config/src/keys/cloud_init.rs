@@ -11,9 +11,9 @@ pub(crate) static CLOUD_INIT: Block = block(
         not_yet("bootcmd", COMMANDS, "Runs commands early in every boot.").example("bootcmd:\n- echo early\n"),
         not_yet("ca_certs", Shape::Block(&CA_CERTS), "Adds certificates that the machine trusts.")
             .example("ca_certs:\n  trusted: ['-----BEGIN CERTIFICATE-----']\n"),
-        not_yet("chpasswd", Shape::Block(&CHPASSWD), "Sets passwords of users.")
+        done("chpasswd", Shape::Block(&CHPASSWD), "Sets passwords of users.")
             .example("chpasswd:\n  expire: false\n  users:\n  - {name: ada, password: secret, type: text}\n"),
-        not_yet("disable_root", Bool, "Keeps root from logging in over the network."),
+        done("disable_root", Bool, "Keeps root from logging in by ssh."),
         not_yet("disable_root_opts", Text, "Sets options of root's keys."),
         not_yet("disk_setup", Shape::Map(&Shape::Block(&DISK_SETUP)), "Partitions disks, by device.")
             .example("disk_setup:\n  /dev/vdb: {table_type: gpt, layout: true, overwrite: false}\n"),
@@ -21,7 +21,12 @@ pub(crate) static CLOUD_INIT: Block = block(
         not_yet("fqdn", Text, "Names the machine with its domain.").example("fqdn: node.example.org\n"),
         not_yet("fs_setup", List(&Shape::Block(&FS_SETUP)), "Makes file systems.")
             .example("fs_setup:\n- {label: data, filesystem: ext4, device: /dev/vdb, partition: auto}\n"),
-        not_yet("groups", Any, "Makes groups.").example("groups:\n- admins: [ada]\n- guests\n"),
+        done(
+            "groups",
+            OneOf(&[Text, List(&OneOf(&[Text, Shape::Map(&Words)])), Shape::Map(&Words)]),
+            "Makes groups, with members.",
+        )
+        .example("groups:\n- admins: [ada]\n- guests\n"),
         not_yet("growpart", Shape::Block(&GROWPART), "Makes partitions as large as their disks allow.")
             .example("growpart:\n  devices: [/]\n"),
         not_yet("keyboard", Shape::Block(&KEYBOARD), "Sets the layout of the keyboard.")
@@ -40,7 +45,7 @@ pub(crate) static CLOUD_INIT: Block = block(
         not_yet("package_update", Bool, "Fetches the lists of packages."),
         not_yet("package_upgrade", Bool, "Upgrades all packages."),
         not_yet("packages", List(&OneOf(&[Text, TEXTS, NAMED])), "Installs packages.").example("packages: [curl]\n"),
-        not_yet("password", Text, "Sets the password of the default user."),
+        done("password", Text, "Sets the password of the default user."),
         not_yet("power_state", Shape::Block(&POWER_STATE), "Powers the machine off, or reboots it, after boot.")
             .example("power_state:\n  mode: reboot\n  delay: now\n"),
         not_yet("prefer_fqdn_over_hostname", Bool, "Names the machine by `fqdn` rather than by `hostname`."),
@@ -51,15 +56,15 @@ pub(crate) static CLOUD_INIT: Block = block(
         not_yet("ssh_deletekeys", Bool, "Makes new keys for the machine."),
         not_yet("ssh_fp_console_blacklist", TEXTS, "Leaves kinds of keys out of the console."),
         not_yet("ssh_genkeytypes", TEXTS, "Lists the kinds of keys that are made."),
-        not_yet("ssh_import_id", TEXTS, "Fetches keys of the default user."),
-        not_yet("ssh_keys", NAMED, "Sets the machine's own keys."),
+        done("ssh_import_id", Words, "Fetches keys of the default user."),
+        done("ssh_keys", Shape::Block(&SSH_KEYS), "Sets the machine's own keys."),
         not_yet("ssh_publish_hostkeys", NAMED, "Sends the machine's keys to the platform."),
-        not_yet("ssh_pwauth", OneOf(&[Bool, Enum(&["unchanged"])]), "Lets users in by password.")
+        done("ssh_pwauth", OneOf(&[Bool, Enum(&["unchanged"])]), "Lets users in by password.")
             .example("ssh_pwauth: false\n"),
         not_yet("swap", Shape::Block(&SWAP), "Makes a swap file.")
             .example("swap:\n  filename: /swapfile\n  size: 2G\n"),
         not_yet("timezone", Text, "Sets the time zone.").example("timezone: Europe/Berlin\n"),
-        not_yet("user", OneOf(&[Text, Shape::Block(&LISTED_USER)]), "Describes the default user."),
+        done("user", OneOf(&[Text, Shape::Block(&USER)]), "Describes the default user."),
     ],
 );
 
@@ -134,8 +139,8 @@ static WRITE_FILE_SOURCE: Block = block(
     ],
 );
 
-/// A user in the top-level list, where its name is a value.
-pub(crate) static LISTED_USER: Block = block(
+/// A user: in the top-level list, where its name is a value, and in a step, where its name is the key.
+pub(crate) static USER: Block = block(
     "a user",
     &[
         done("name", Text, "Is the user's name."),
@@ -150,19 +155,19 @@ pub(crate) static LISTED_USER: Block = block(
         done("lock_passwd", Bool, "Lets nobody in by password."),
         done("uid", ID, "Is the user's number."),
         done("system", Bool, "Makes a user for a service, with a low number."),
-        not_yet("no_user_group", Bool, "Makes no group of the user's name."),
-        not_yet("no_log_init", Bool, "Leaves the user out of lastlog."),
-        not_yet("sudo", OneOf(&[Bool, Words]), "Lets the user run commands as others.")
+        done("no_user_group", Bool, "Puts the user into the group that new users share instead of one of its own."),
+        done("no_log_init", Bool, "Is so anyway: nothing is written to lastlog for a user that is made."),
+        done("sudo", OneOf(&[Bool, Words]), "Lets the user run commands as others.")
             .example("sudo: ALL=(ALL) NOPASSWD:ALL\n"),
         not_yet("doas", Words, "Lets the user run commands as others, by doas."),
-        not_yet("plain_text_passwd", Text, "Is the password in clear."),
-        not_yet("hashed_passwd", Text, "Is the password as a hash."),
-        not_yet("ssh_import_id", TEXTS, "Fetches keys of the user.").example("ssh_import_id: ['gh:ada']\n"),
+        done("plain_text_passwd", Text, "Is the password in clear."),
+        done("hashed_passwd", Text, "Is the password as a hash."),
+        done("ssh_import_id", Words, "Fetches keys of the user: `gh:` is GitHub, `lp:` Launchpad.")
+            .example("ssh_import_id: ['gh:ada']\n"),
         not_yet("ssh_redirect_user", Bool, "Tells who logs in to use the default user instead."),
-        not_yet("create_groups", Bool, "Makes groups that are missing."),
-        not_yet("expiredate", Text, "Is the day from which the user is locked out.")
-            .example("expiredate: '2032-09-01'\n"),
-        not_yet("inactive", Text, "Is how many days an expired password still counts."),
+        done("create_groups", Bool, "Makes groups that are missing; without it they are warned of."),
+        done("expiredate", Text, "Is the day from which the user is locked out.").example("expiredate: '2032-09-01'\n"),
+        done("inactive", OneOf(&[Bool, Shape::Int(-1, 99_999)]), "Is how many days an expired password still counts."),
         not_yet("selinux_user", Text, "Is the user's SELinux name."),
         not_yet("snapuser", Text, "Is the user's address in the snap store."),
         not_yet("coreos_ssh_import_github", Text, "Fetches the keys of a GitHub user."),
@@ -192,9 +197,24 @@ static CA_CERTS: Block = block(
 static CHPASSWD: Block = block(
     "`chpasswd`",
     &[
-        done("expire", Bool, "Has users set a new password when they log in."),
+        done("expire", Bool, "Has users set a new password when they log in; not without it."),
         done("users", List(&Shape::Block(&CHPASSWD_USER)), "Lists users and their passwords."),
         done("list", Words, "Lists `name:password`, one on each line."),
+    ],
+);
+
+static SSH_KEYS: Block = block(
+    "`ssh_keys`",
+    &[
+        done("rsa_private", Text, "Is the private RSA key."),
+        done("rsa_public", Text, "Is the public RSA key."),
+        done("rsa_certificate", Text, "Is the certificate of the RSA key."),
+        done("ecdsa_private", Text, "Is the private ECDSA key."),
+        done("ecdsa_public", Text, "Is the public ECDSA key."),
+        done("ecdsa_certificate", Text, "Is the certificate of the ECDSA key."),
+        done("ed25519_private", Text, "Is the private Ed25519 key."),
+        done("ed25519_public", Text, "Is the public Ed25519 key."),
+        done("ed25519_certificate", Text, "Is the certificate of the Ed25519 key."),
     ],
 );
 
