@@ -1,11 +1,13 @@
 //! What a step does, as values that an engine can carry out without looking at the document again.
 
 mod accounts;
+mod entity;
 mod files;
 mod system;
 mod units;
 
-pub use accounts::{AccountWork, Group, SshKey, User};
+pub use accounts::{AccountWork, Credential, EntityVerb, Group, KeySource, Lock, Password, SshDaemon, SshKey, User};
+pub use entity::{Day, Entity, EntityError, EntityFields, Number};
 pub use files::{DEFAULT_ENVIRONMENT_FILE, Directory, Environment, File, FileWork, Mode, Owner};
 pub use system::{SystemWork, hostname_fault};
 pub use units::{UnitVerb, UnitWork};

@@ -246,7 +246,7 @@ pub(crate) mod tests {
         for (text, expected) in [
             ("hostname: a\nx-mine: {a: b}\n", vec![]),
             ("hostnam: a\n", vec!["t:1:1: error: unknown key `hostnam`\n  hint: did you mean `hostname`?"]),
-            ("user: {}\n", vec!["t:1:1: warning: `user` is not supported yet and does nothing"]),
+            ("final_message: a\n", vec!["t:1:1: warning: `final_message` is not supported yet and does nothing"]),
             (
                 "kairos: {vpn: {vpn: true}}\n",
                 vec![
@@ -358,7 +358,7 @@ pub(crate) mod tests {
     /// Documents with one value that cannot be, and what is said of it.
     pub(crate) const FAULTS: &[(&str, &str)] = &[
         ("name: [a]\n", "1:7: `name` is text, not a list"),
-        ("users: {ada: {}}\n", "1:8: `users` is a list, not a mapping"),
+        ("users: {ada: {}}\n", "1:8: `users` is text or a list, not a mapping"),
         ("users: [[a]]\n", "1:9: a user is text or a mapping, not a list"),
         ("users: [{name: a, uid: -1}]\n", "1:24: `uid` is a whole number from 0 to 4294967294, not `-1`"),
         ("users: [{name: a, system: perhaps}]\n", "1:27: `system` is `true` or `false`, not `perhaps`"),
@@ -430,8 +430,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_key_path_names_no_instance() {
-        let document = Document::parse("t", "stages: {boot: [{users: {root: {no_log_init: true}}}]}\n");
+        let document = Document::parse("t", "stages: {boot: [{users: {root: {snapuser: a@b}}}]}\n");
         let keys: Vec<_> = classify(&document).into_iter().filter_map(|d| d.key).collect();
-        assert_eq!(keys, ["stages.*.users.*.no_log_init"]);
+        assert_eq!(keys, ["stages.*.users.*.snapuser"]);
     }
 }

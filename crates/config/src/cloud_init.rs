@@ -1,9 +1,13 @@
 //! Turns cloud-init's top-level keys into steps of stages, which come before the document's own `stages`.
 
+mod accounts;
+#[cfg(test)]
+mod tests;
+
 use crate::reading::{Reader, field};
 use crate::step::Actions;
-use crate::{AccountWork, Code, Node, PlannedStep, Settings, Severity, SshKey, User, Work, user};
-use kairn_report::Place;
+use crate::{Node, PlannedStep, Settings, Work};
+use accounts::Accounts;
 
 /// Appends the steps that the top level of a document means for a stage.
 pub(crate) fn steps(reader: &mut Reader<'_>, stage: &str, steps: &mut Vec<PlannedStep>) {
@@ -28,7 +32,14 @@ pub(crate) fn steps(reader: &mut Reader<'_>, stage: &str, steps: &mut Vec<Planne
             if let Some(node) = field(entries, "runcmd") {
                 actions.commands(node, "`runcmd`");
             }
-            users(&mut actions, field(entries, "users"), field(entries, "ssh_authorized_keys"));
+            Accounts::read(&mut actions, entries).boot(&mut actions, entries);
+            "top-level keys"
+        }
+        // Keys that are fetched have to wait for it.
+        "network" => {
+            let accounts = Accounts::read(&mut actions, entries);
+            actions.actions.clear();
+            accounts.network(&mut actions);
             "top-level keys"
         }
         _ => return,
@@ -50,80 +61,5 @@ fn write_files(actions: &mut Actions<'_, '_>, node: &Node) {
     match actions.reader.attempt(|reader| reader.list(node, "`write_files`")) {
         Ok(items) => items.iter().for_each(|item| actions.write_file(item)),
         Err(why) => actions.push("write_files".into(), node.place, Work::Invalid(why)),
-    }
-}
-
-/// The top-level keys go to every listed user, or to root when none is listed.
-fn users(actions: &mut Actions<'_, '_>, users: Option<&Node>, keys: Option<&Node>) {
-    let keys = match keys {
-        None => Some((Vec::new(), Place::default())),
-        Some(node) => match actions.reader.attempt(|reader| user::keys(reader, node)) {
-            Ok(keys) => Some((keys, node.place)),
-            Err(why) => {
-                actions.push("ssh_authorized_keys".into(), node.place, Work::Invalid(why));
-                None
-            }
-        },
-    };
-    let (keys, keys_place) = keys.unwrap_or_default();
-    let mut listed = false;
-    if let Some(node) = users {
-        match actions.reader.attempt(|reader| reader.list(node, "`users`")) {
-            Ok(items) => {
-                for item in items {
-                    listed |= one(actions, item, &keys);
-                }
-            }
-            Err(why) => actions.push("users".into(), node.place, Work::Invalid(why)),
-        }
-    }
-    if !listed && !keys.is_empty() {
-        actions.push(
-            "keys of root".into(),
-            keys_place,
-            Work::Accounts(AccountWork::AuthorizedKeys { user: "root".into(), keys }),
-        );
-    }
-}
-
-/// Reads one item of the list; says whether it is a user of ours.
-fn one(actions: &mut Actions<'_, '_>, item: &Node, keys: &[SshKey]) -> bool {
-    if let Some(scalar) = item.scalar() {
-        // cloud-init's `default` is the user of the distribution's image; others are names of users that exist.
-        let name = &scalar.text;
-        let message = format!("the user `{name}` without keys of its own is not supported yet");
-        actions.reader.say(Severity::Warning, Code::NotSupported, item.place, message.clone());
-        actions.reader.hint("write it as a mapping: `- name: …`");
-        if let Some(said) = actions.reader.diagnostics.last_mut() {
-            said.key = Some("users[text]".into());
-        }
-        actions.push(format!("user {name}"), item.place, Work::NotSupported(message));
-        return false;
-    }
-    let mut label = "user".to_owned();
-    let read = actions.reader.attempt(|reader| {
-        let entries = reader.map(item, "a user");
-        let Some(node) = field(entries, "name").filter(|node| !node.is_null()) else {
-            if item.entries().is_some() || item.is_null() {
-                reader.error(Code::BadValue, item.place, "a user needs a `name`");
-            }
-            return None;
-        };
-        let name = reader.text(node, "`name`")?;
-        label = format!("user {name}");
-        let mut user: User = user::read(reader, &name, node.place, entries);
-        user.keys.extend(keys.iter().cloned());
-        Some(user)
-    });
-    match read {
-        Ok(Some(user)) => {
-            actions.push(label, item.place, Work::Accounts(AccountWork::User(user)));
-            true
-        }
-        Ok(None) => false,
-        Err(why) => {
-            actions.push(label, item.place, Work::Invalid(why));
-            false
-        }
     }
 }

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod action;
+mod calendar;
 mod classify;
 mod cloud_init;
 mod cmdline;
@@ -37,8 +38,9 @@ mod validate;
 pub mod yaml;
 
 pub use action::{
-    AccountWork, Action, CommandWork, DEFAULT_ENVIRONMENT_FILE, Directory, Environment, File, FileWork, Group, Mode,
-    Owner, SshKey, SystemWork, UnitVerb, UnitWork, User, Work, hostname_fault,
+    AccountWork, Action, CommandWork, Credential, DEFAULT_ENVIRONMENT_FILE, Day, Directory, Entity, EntityError,
+    EntityFields, EntityVerb, Environment, File, FileWork, Group, KeySource, Lock, Mode, Number, Owner, Password,
+    SshDaemon, SshKey, SystemWork, UnitVerb, UnitWork, User, Work, hostname_fault,
 };
 pub use cmdline::{CommandLine, cmdline};
 pub use condition::{Condition, FileCheck, Pattern, ServiceManager};

@@ -1,7 +1,7 @@
 //! Whether anybody could log in to a machine with this configuration.
 
 use crate::validate::stage_names;
-use crate::{AccountWork, Document, SshKey, Work, plan};
+use crate::{AccountWork, Document, Work, plan};
 use std::collections::BTreeMap;
 
 /// How one user can log in.
@@ -34,12 +34,11 @@ impl Login {
 
 /// Looks through all stages of all documents, whatever their conditions, and their top-level keys.
 ///
-/// A user counts with a password that can be typed or a key. Membership of `admin` alone opens no door; keys that would have to
-/// be fetched count once fetching is supported.
+/// A user counts with a password that can be typed or a key, one that has to be fetched included. Membership of `admin` alone
+/// opens no door.
 #[must_use]
 pub fn login(documents: &[Document]) -> Login {
     let mut users: BTreeMap<String, Means> = BTreeMap::new();
-    let mut remote = false;
     for stage in stage_names(documents) {
         for action in plan(documents, &stage).steps.iter().flat_map(|step| &step.actions) {
             let (name, keys) = match &action.work {
@@ -51,9 +50,14 @@ pub fn login(documents: &[Document]) -> Login {
                     (&user.name, &user.keys)
                 }
                 Work::Accounts(AccountWork::AuthorizedKeys { user, keys }) => (user, keys),
+                Work::Accounts(AccountWork::Password(password)) => {
+                    let means = users.entry(password.user.clone()).or_default();
+                    means.password |= password.password.is_usable();
+                    means.admin |= password.user == "root";
+                    continue;
+                }
                 _ => continue,
             };
-            remote |= keys.iter().any(|key| matches!(key, SshKey::Remote(_)));
             let means = users.entry(name.clone()).or_default();
             means.keys += keys.iter().filter(|key| key.is_plausible()).count();
             means.admin |= name == "root";
@@ -69,8 +73,7 @@ pub fn login(documents: &[Document]) -> Login {
     } else {
         format!("{} has neither a password nor a key", names.join(", "))
     };
-    let fetched = if remote { "; keys from github:, gitlab: or a URL are not fetched yet" } else { "" };
-    Login::Nobody(format!("{found}{fetched}"))
+    Login::Nobody(found)
 }
 
 #[cfg(test)]
@@ -86,6 +89,11 @@ mod tests {
         for text in [
             "users: [{name: u, passwd: p}]",
             "users: [{name: u, ssh_authorized_keys: [ssh-ed25519 AAAA]}]",
+            "users: [{name: u, ssh_authorized_keys: ['github:u']}]",
+            "users: [{name: u, ssh_import_id: 'gh:u'}]",
+            "users: [{name: u, plain_text_passwd: p}]",
+            "users: [default]\npassword: p",
+            "chpasswd: {list: 'root:p'}",
             "ssh_authorized_keys: [ssh-ed25519 AAAA]",
             "stages: {initramfs: [{users: {u: {passwd: $6$x$y, groups: [admin]}}}]}",
             "stages: {after-install.before: [{authorized_keys: {root: [ssh-rsa A]}}]}",
@@ -101,10 +109,7 @@ mod tests {
             ("users: [{name: u, groups: [admin]}]", "`u` has neither a password nor a key"),
             ("users: [{name: u, passwd: '!'}]", "`u` has neither a password nor a key"),
             ("users: [{name: u, passwd: p, lock_passwd: true}]", "`u` has neither a password nor a key"),
-            (
-                "users: [{name: u, ssh_authorized_keys: ['github:u']}]",
-                "`u` has neither a password nor a key; keys from github:, gitlab: or a URL are not fetched yet",
-            ),
+            ("users: [default]", "`kairos` has neither a password nor a key"),
         ] {
             assert_eq!(answer(text), Login::Nobody(why.into()), "{text}");
         }

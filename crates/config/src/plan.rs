@@ -180,7 +180,7 @@ mod tests {
         let with = [Document::parse("t", &format!("#cloud-config\n{body}"))];
         assert_eq!(labels(&plan(&with, "initramfs")), [("top-level hostname", vec!["hostname"])]);
         let boot = plan(&with, "boot");
-        let expected = vec!["file /a", "command 1", "command 2", "user default", "user kairos"];
+        let expected = vec!["file /a", "command 1", "command 2", "user kairos", "user kairos"];
         assert_eq!(labels(&boot), [("top-level keys", expected)]);
         let [file, _, _, _, user] = boot.steps[0].actions.as_slice() else { panic!() };
         assert!(matches!(&file.work, Work::Files(FileWork::File(file)) if file.mode == Some(crate::Mode(0o644))));

@@ -10,7 +10,7 @@ mod units;
 use crate::keys::{CONDITIONS, STEP, STEP_SETTINGS, Standing};
 
 use crate::reading::{Reader, field};
-use crate::{Action, Code, Condition, Entry, Frequency, Node, PlannedStep, Settings, Work};
+use crate::{Action, Code, Condition, EntityVerb, Entry, Frequency, Node, PlannedStep, Settings, Work};
 use kairn_report::Place;
 
 /// Reads a step; `stage` includes `.before` or `.after`, `index` counts from 0 within the file and stage.
@@ -62,7 +62,7 @@ impl Actions<'_, '_> {
     }
 
     /// Adds what a reading made of a node, or that it failed.
-    fn add(&mut self, label: String, place: Place, work: Result<Option<Work>, String>) {
+    pub fn add(&mut self, label: String, place: Place, work: Result<Option<Work>, String>) {
         match work {
             Ok(Some(work)) => self.push(label, place, work),
             Ok(None) => {}
@@ -71,7 +71,7 @@ impl Actions<'_, '_> {
     }
 
     /// Reads the items of a list one by one, so that a bad one leaves its neighbours alone.
-    fn each(&mut self, node: &Node, what: &str, mut read: impl FnMut(&mut Self, usize, &Node)) {
+    pub fn each(&mut self, node: &Node, what: &str, mut read: impl FnMut(&mut Self, usize, &Node)) {
         match self.reader.attempt(|reader| reader.list(node, what)) {
             Ok(items) => items.iter().enumerate().for_each(|(index, item)| read(self, index, item)),
             Err(why) => self.push(what.to_owned(), node.place, Work::Invalid(why)),
@@ -79,7 +79,7 @@ impl Actions<'_, '_> {
     }
 
     /// Reads the entries of a mapping from names; a fault of the mapping itself is an action that fails.
-    fn entries<'n>(&mut self, node: &'n Node, what: &str) -> &'n [Entry] {
+    pub fn entries<'n>(&mut self, node: &'n Node, what: &str) -> &'n [Entry] {
         self.reader.attempt(|reader| reader.map(node, what)).unwrap_or_else(|why| {
             self.push(what.trim_matches('`').to_owned(), node.place, Work::Invalid(why));
             &[]
@@ -90,7 +90,7 @@ impl Actions<'_, '_> {
     fn modules(&mut self, entries: &[Entry]) {
         let get = |name: &str| field(entries, name).filter(|node| !node.is_null());
         if let Some(node) = get("ensure_entities") {
-            self.each(node, "`ensure_entities`", |actions, _, item| actions.entity(item));
+            self.each(node, "`ensure_entities`", |actions, _, item| actions.entity(item, EntityVerb::Ensure));
         }
         if let Some(node) = get("directories") {
             self.each(node, "`directories`", |actions, _, item| actions.directory(item));
@@ -100,6 +100,9 @@ impl Actions<'_, '_> {
         }
         if let Some(node) = get("commands") {
             self.commands(node, "`commands`");
+        }
+        if let Some(node) = get("delete_entities") {
+            self.each(node, "`delete_entities`", |actions, _, item| actions.entity(item, EntityVerb::Delete));
         }
         if let Some(node) = get("hostname") {
             self.hostname(node);

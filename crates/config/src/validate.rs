@@ -66,7 +66,7 @@ pub fn readable(documents: &[Document]) -> Result<(), Error> {
 
 /// Returns the stages that documents name, and those of the top-level keys, without `.before` and `.after`.
 pub(crate) fn stage_names(documents: &[Document]) -> Vec<String> {
-    let mut names = vec!["initramfs".to_owned(), "boot".to_owned()];
+    let mut names = vec!["initramfs".to_owned(), "boot".to_owned(), "network".to_owned()];
     for entry in documents.iter().filter_map(|document| document.get("stages")?.entries()).flatten() {
         let base = entry.key.strip_suffix(".before").or_else(|| entry.key.strip_suffix(".after")).unwrap_or(&entry.key);
         if !names.iter().any(|name| name == base) {
@@ -97,8 +97,7 @@ mod tests {
 
     #[test]
     fn one_list_holds_all_that_is_to_be_said_in_order_of_place() {
-        let text =
-            "#cloud-config\nhostname: -x\nusrs: []\nk3s: {}\nstages: {boot: [{commands: 1}]}\nusers: 3\ninstall: []\n";
+        let text = "#cloud-config\nhostname: -x\nusrs: []\nk3s: {}\nstages: {boot: [{commands: 1}]}\nusers: {a: b}\ninstall: []\n";
         let documents = [Document::parse("t", text)];
         let said: Vec<_> = validate(&documents).iter().map(|d| (d.span.place.line, d.severity, d.code)).collect();
         assert_eq!(

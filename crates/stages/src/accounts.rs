@@ -3,26 +3,17 @@
 //! `/etc` starts afresh at each boot while homes persist: a user without a number takes that of its home's owner, so that it is the
 //! same one after a reboot.
 
+use crate::defaults::Defaults;
+use crate::password::{LOCKED, hashed, today};
 use crate::table::Table;
-use crate::{Context, Error, keys};
-use kairn_config::{Group, User};
+use crate::{Context, Error, keys, sudoers};
+use kairn_config::{Group, Lock, Password, User};
 use kairn_host::files as host_files;
 use kairn_report::{Event, Sink};
 use rustix::fs::{FlockOperation, fcntl_lock};
-use sha_crypt::{PasswordHasher, PasswordVerifier, ShaCrypt};
 use std::fs::{self, OpenOptions};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown, lchown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown, lchown};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
-
-/// Numbers of people's accounts and of the system's (Debian Policy 9.2.2).
-const PEOPLE: (u32, u32) = (1000, 59999);
-const SYSTEM: (u32, u32) = (100, 999);
-const LOCKED: &str = "!";
-
-/// Random bytes of a salt: 16 characters, the most that crypt(5) reads. With a longer salt, which `sha-crypt` makes by itself,
-/// crypt(3) gives back a string with the salt cut off, which never equals the one in `/etc/shadow`: nobody could log in.
-const SALT_BYTES: usize = 12;
 
 /// The four files, locked against other programs that edit them.
 struct Accounts {
@@ -30,6 +21,7 @@ struct Accounts {
     shadow: Table,
     group: Table,
     gshadow: Table,
+    defaults: Defaults,
     /// Holds the lock until dropped.
     _lock: fs::File,
 }
@@ -38,10 +30,11 @@ impl Accounts {
     fn open(context: &Context) -> Result<Self, Error> {
         Ok(Self {
             _lock: lock(context)?,
-            passwd: Table::read(context, "/etc/passwd", 0o644)?,
-            shadow: Table::read(context, "/etc/shadow", 0o640)?,
-            group: Table::read(context, "/etc/group", 0o644)?,
-            gshadow: Table::read(context, "/etc/gshadow", 0o640)?,
+            defaults: Defaults::read(context)?,
+            passwd: Table::read(context, Path::new("/etc/passwd"), 0o644)?,
+            shadow: Table::read(context, Path::new("/etc/shadow"), 0o640)?,
+            group: Table::read(context, Path::new("/etc/group"), 0o644)?,
+            gshadow: Table::read(context, Path::new("/etc/gshadow"), 0o640)?,
         })
     }
 
@@ -66,15 +59,42 @@ impl Accounts {
         self.gshadow.join(group, 3, member);
     }
 
-    fn free_number(&self, table: &Table, kind: &'static str, name: &str, system: bool) -> Result<u32, Error> {
-        let (low, high) = if system { SYSTEM } else { PEOPLE };
-        let free = (low..=high).find(|number| !table.has_number(2, *number));
-        free.ok_or_else(|| Error::NoNumber { kind, name: name.to_owned(), low, high })
+    /// The next free number of a user, or of a group.
+    fn free_number(&self, kind: &'static str, name: &str, system: bool) -> Result<u32, Error> {
+        let (table, range) = match (kind, system) {
+            ("user", false) => (&self.passwd, self.defaults.uids),
+            ("user", true) => (&self.passwd, self.defaults.system_uids),
+            (_, false) => (&self.group, self.defaults.gids),
+            (_, true) => (&self.group, self.defaults.system_gids),
+        };
+        let free = if system { table.free_from_above(2, range) } else { table.free(2, range) };
+        free.ok_or_else(|| Error::NoNumber { kind, name: name.to_owned(), low: range.0, high: range.1 })
+    }
+
+    /// Makes a group that does not exist.
+    fn ensure_group(&mut self, name: &str, system: bool) -> Result<(), Error> {
+        if self.group.find(name).is_none() {
+            let gid = self.free_number("group", name, system)?;
+            self.add_group(name, gid);
+        }
+        Ok(())
+    }
+
+    /// Sets a password, locked or not.
+    fn set_password(&mut self, name: &str, password: &kairn_config::Credential, locked: bool) -> Result<(), Error> {
+        let old = self.shadow.field(name, 1).unwrap_or_default().to_owned();
+        let new = hashed(name, password, &old)?;
+        let new = if locked && !new.starts_with(LOCKED) { format!("{LOCKED}{new}") } else { new };
+        if new != old {
+            self.shadow.set(name, 2, &today());
+        }
+        self.shadow.set(name, 1, &new);
+        Ok(())
     }
 }
 
 /// Takes the lock of lckpwdf(3).
-fn lock(context: &Context) -> Result<fs::File, Error> {
+pub(crate) fn lock(context: &Context) -> Result<fs::File, Error> {
     let path = context.at(Path::new("/etc/.pwd.lock"));
     if let Some(parent) = path.parent() {
         host_files::make_dir(parent, 0o755)?;
@@ -86,7 +106,7 @@ fn lock(context: &Context) -> Result<fs::File, Error> {
 }
 
 /// Refuses what would make two fields, or two lines, of one.
-fn clean(what: &'static str, name: &str, value: &str) -> Result<(), Error> {
+pub(crate) fn clean(what: &'static str, name: &str, value: &str) -> Result<(), Error> {
     if value.contains([':', '\n', '\r', '\0']) {
         return Err(Error::Separator { what, name: name.to_owned() });
     }
@@ -97,13 +117,7 @@ fn clean(what: &'static str, name: &str, value: &str) -> Result<(), Error> {
 pub fn ensure_group(context: &Context, group: &Group) -> Result<bool, Error> {
     clean("the name", &group.name, &group.name)?;
     let mut accounts = Accounts::open(context)?;
-    if accounts.group.find(&group.name).is_none() {
-        let gid = match group.gid {
-            Some(gid) => gid,
-            None => accounts.free_number(&accounts.group, "group", &group.name, false)?,
-        };
-        accounts.add_group(&group.name, gid);
-    }
+    accounts.ensure_group(&group.name, false)?;
     for member in &group.members {
         clean("a member", &group.name, member)?;
         accounts.join(&group.name, member);
@@ -111,101 +125,141 @@ pub fn ensure_group(context: &Context, group: &Group) -> Result<bool, Error> {
     accounts.write()
 }
 
-/// Makes a user; an existing one gets password, groups and keys only. Says whether anything changed.
+/// Makes a user; an existing one keeps number, primary group, home, shell and name. Says whether anything changed.
 pub fn ensure_user(context: &Context, user: &User, sink: &mut dyn Sink) -> Result<bool, Error> {
     let name = &user.name;
     clean("the name", name, name)?;
     clean("`gecos`", name, user.gecos.as_deref().unwrap_or_default())?;
     clean("`shell`", name, user.shell.as_deref().unwrap_or_default())?;
     let mut accounts = Accounts::open(context)?;
+    if user.create_groups {
+        for group in user.primary_group.iter().chain(&user.groups) {
+            accounts.ensure_group(group, user.system)?;
+        }
+    }
     let is_new = accounts.passwd.find(name).is_none();
     if is_new {
         add_user(context, &mut accounts, user)?;
     }
-    if let Some(password) = &user.password {
-        let old = accounts.shadow.field(name, 1).unwrap_or_default().to_owned();
-        let new = hashed(name, password.reveal(), &old)?;
-        let new = if is_new && user.lock_password { format!("{LOCKED}{new}") } else { new };
-        accounts.shadow.set(name, 1, &new);
-    }
+    accounts.settle_shadow(user, is_new)?;
     for group in &user.groups {
         if accounts.group.find(group).is_none() {
             sink.event(Event::warning(format!("there is no group `{group}`; `{name}` is not in it")));
         }
         accounts.join(group, name);
     }
+    let skeleton = accounts.defaults.skeleton.clone();
+    let home_mode = accounts.defaults.home_mode;
     let mut changed = accounts.write()?;
     drop(accounts);
-    if is_new && !user.no_create_home {
-        changed |= make_home(context, name)?;
+    if is_new && !user.no_create_home && !user.system {
+        changed |= make_home(context, name, Path::new(&skeleton), home_mode)?;
     }
+    changed |= sudoers::ensure(context, name, &user.sudo, sink)?;
     if !user.keys.is_empty() {
         changed |= keys::ensure(context, name, &user.keys, sink)?;
     }
     Ok(changed)
 }
 
+/// Sets the password of a user that exists; says whether anything changed.
+pub fn ensure_password(context: &Context, password: &Password) -> Result<bool, Error> {
+    let name = &password.user;
+    let mut accounts = Accounts::open(context)?;
+    if accounts.passwd.find(name).is_none() {
+        return Err(Error::NoAccount { kind: "user", name: name.clone() });
+    }
+    accounts.add_shadow(name, false);
+    let before = accounts.shadow.field(name, 1).unwrap_or_default().to_owned();
+    accounts.set_password(name, &password.password, false)?;
+    // Day 0 asks for another one (shadow(5)). One that the user has chosen since is another hash and is set back above.
+    if password.expired && accounts.shadow.field(name, 1) != Some(before.as_str()) {
+        accounts.shadow.set(name, 2, "0");
+    }
+    accounts.write()
+}
+
+impl Accounts {
+    /// Gives a user its line in shadow(5).
+    fn add_shadow(&mut self, name: &str, system: bool) {
+        if self.shadow.find(name).is_some() {
+            return;
+        }
+        let [minimum, maximum, warning] = self.defaults.ageing.clone();
+        let today = today();
+        // As useradd(8): the passwords of services do not age.
+        let line = if system {
+            [name, LOCKED, &today, "", "", "", "", "", ""]
+        } else {
+            [name, LOCKED, &today, &minimum, &maximum, &warning, "", "", ""]
+        };
+        self.shadow.add(&line);
+    }
+
+    /// Password, lock and ageing of a user.
+    fn settle_shadow(&mut self, user: &User, is_new: bool) -> Result<(), Error> {
+        let name = &user.name;
+        let locked = match user.lock {
+            Lock::Never => false,
+            Lock::WhenMade => is_new,
+            Lock::Always => true,
+        };
+        match (&user.password, self.shadow.field(name, 1)) {
+            (Some(password), _) => {
+                self.add_shadow(name, user.system);
+                self.set_password(name, password, locked)?;
+            }
+            (None, Some(old)) if locked && !old.starts_with(LOCKED) => {
+                let new = format!("{LOCKED}{old}");
+                self.shadow.set(name, 1, &new);
+            }
+            _ => {}
+        }
+        for (index, days) in [(6, user.inactive), (7, user.expires)] {
+            if let Some(days) = days {
+                self.add_shadow(name, user.system);
+                self.shadow.set(name, index, &days.to_string());
+            }
+        }
+        Ok(())
+    }
+}
+
 fn add_user(context: &Context, accounts: &mut Accounts, user: &User) -> Result<(), Error> {
     let name = &user.name;
-    let home = user.homedir.clone().unwrap_or_else(|| Path::new("/home").join(name));
+    let home = user.homedir.clone().unwrap_or_else(|| Path::new(&accounts.defaults.home).join(name));
     clean("`homedir`", name, &home.to_string_lossy())?;
     let uid = match (user.uid, fs::metadata(context.at(&home))) {
         (Some(uid), _) => uid,
         (None, Ok(metadata)) if metadata.uid() != 0 && !accounts.passwd.has_number(2, metadata.uid()) => metadata.uid(),
-        _ => accounts.free_number(&accounts.passwd, "user", name, user.system)?,
+        _ => accounts.free_number("user", name, user.system)?,
     };
-    let group = user.primary_group.as_ref().unwrap_or(name);
-    let gid = match accounts.group.field(group, 2).and_then(|gid| gid.parse().ok()) {
-        Some(gid) => gid,
-        None if user.primary_group.is_some() => {
-            return Err(Error::NoAccount { kind: "group", name: group.clone() });
-        }
-        None => {
-            let gid = if accounts.group.has_number(2, uid) {
-                accounts.free_number(&accounts.group, "group", group, user.system)?
-            } else {
-                uid
-            };
-            accounts.add_group(group, gid);
-            gid
-        }
-    };
-    let shell = match &user.shell {
-        Some(shell) => shell.clone(),
-        None => default_shell(context)?,
-    };
-    let (uid, gid) = (uid.to_string(), gid.to_string());
+    let gid = primary_group(accounts, user, uid)?;
+    let shell = user.shell.clone().unwrap_or_else(|| accounts.defaults.shell.clone());
     let gecos = user.gecos.as_deref().unwrap_or_default();
-    accounts.passwd.add(&[name, "x", &uid, &gid, gecos, &home.to_string_lossy(), &shell]);
-    if accounts.shadow.find(name).is_none() {
-        let today = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 86_400);
-        accounts.shadow.add(&[name, LOCKED, &today.to_string(), "0", "99999", "7", "", "", ""]);
-    }
+    accounts.passwd.add(&[name, "x", &uid.to_string(), &gid.to_string(), gecos, &home.to_string_lossy(), &shell]);
+    accounts.add_shadow(name, user.system);
     Ok(())
 }
 
-/// Reads `SHELL` of `/etc/default/useradd`, as useradd(8) does.
-fn default_shell(context: &Context) -> Result<String, Error> {
-    let text = host_files::read_text_if_any(&context.at(Path::new("/etc/default/useradd")))?.unwrap_or_default();
-    let shell = text.lines().find_map(|line| line.trim().strip_prefix("SHELL=")).map(str::trim);
-    Ok(shell.filter(|shell| !shell.is_empty()).unwrap_or("/bin/sh").to_owned())
-}
-
-/// Takes a hash as it is and hashes a plain password, unless the old hash is already one of it: a new salt is no change.
-fn hashed(name: &str, password: &str, old: &str) -> Result<String, Error> {
-    if password.is_empty() || password.starts_with(['$', '!', '*']) {
-        clean("the password", name, password)?;
-        return Ok(password.to_owned());
+/// The group that is named, the one that new users share, or one of the user's own, made with the user's number where that is free.
+fn primary_group(accounts: &mut Accounts, user: &User, uid: u32) -> Result<u32, Error> {
+    let number = |accounts: &Accounts, name: &str| accounts.group.field(name, 2).and_then(|gid| gid.parse().ok());
+    let unknown = |name: &str| Error::NoAccount { kind: "group", name: name.to_owned() };
+    if let Some(group) = &user.primary_group {
+        return number(accounts, group).ok_or_else(|| unknown(group));
     }
-    let crypt = ShaCrypt::default();
-    if old.starts_with("$6$") && crypt.verify_password(password.as_bytes(), old).is_ok() {
-        return Ok(old.to_owned());
+    if user.no_user_group {
+        let group = accounts.defaults.group.clone();
+        return number(accounts, &group).or_else(|| group.parse().ok()).ok_or_else(|| unknown(&group));
     }
-    let mut salt = [0; SALT_BYTES];
-    rustix::rand::getrandom(&mut salt, rustix::rand::GetRandomFlags::empty())
-        .map_err(|errno| Error::path("read", "/dev/urandom")(errno.into()))?;
-    let hash = crypt.hash_password_with_salt(password.as_bytes(), &salt);
-    Ok(hash.map_err(|_| Error::Hash(name.to_owned()))?.as_str().to_owned())
+    if let Some(gid) = number(accounts, &user.name) {
+        return Ok(gid);
+    }
+    let gid =
+        if accounts.group.has_number(2, uid) { accounts.free_number("group", &user.name, user.system)? } else { uid };
+    accounts.add_group(&user.name, gid);
+    Ok(gid)
 }
 
 /// Where a user lives and as whom.
@@ -221,15 +275,16 @@ pub(crate) fn home(context: &Context, name: &str) -> Result<Home, Error> {
     Ok(Home { path: user.home, uid: user.uid, gid: user.gid })
 }
 
-/// Makes a home from `/etc/skel`; an existing one keeps its content.
-fn make_home(context: &Context, name: &str) -> Result<bool, Error> {
+/// Makes a home from a skeleton; an existing one keeps its content.
+fn make_home(context: &Context, name: &str, skeleton: &Path, mode: u32) -> Result<bool, Error> {
     let home = home(context, name)?;
     let path = context.at(&home.path);
     if path.exists() {
         return Ok(false);
     }
     host_files::make_dir(&path, 0o755)?;
-    let skeleton = context.at(Path::new("/etc/skel"));
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(Error::path("change the mode of", &path))?;
+    let skeleton = context.at(skeleton);
     if skeleton.is_dir() {
         copy_tree(&skeleton, &path, &home)?;
     }
@@ -259,8 +314,9 @@ fn copy_tree(from: &Path, to: &Path, home: &Home) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kairn_config::{SshKey, TemplateValues};
+    use kairn_config::{Credential, SshKey, TemplateValues};
     use kairn_report::Secret;
+    use sha_crypt::{PasswordVerifier, ShaCrypt};
 
     fn root() -> (tempfile::TempDir, Context) {
         let dir = tempfile::tempdir().unwrap();
@@ -278,17 +334,12 @@ mod tests {
     fn user(name: &str) -> User {
         User {
             name: name.into(),
-            password: Some(Secret::new("kairos".into())),
+            password: Some(Credential::Plain(Secret::new("kairos".into()))),
             keys: vec![SshKey::Line("ssh-ed25519 AAAA me".into())],
-            gecos: None,
-            homedir: None,
-            no_create_home: false,
-            primary_group: None,
             groups: vec!["admin".into(), "nobody-made-it".into()],
             shell: Some("/bin/bash".into()),
-            lock_password: false,
             uid: Some(rustix::process::getuid().as_raw()),
-            system: false,
+            ..User::default()
         }
     }
 
@@ -309,16 +360,57 @@ mod tests {
     }
 
     #[test]
-    fn the_c_library_takes_the_hash_of_a_plain_password() {
-        let script = "exit(crypt($ARGV[0], $ARGV[1]) eq $ARGV[1] ? 0 : 1)";
-        for password in ["kairos", "co:lon", "with blanks and ü", &"x".repeat(200)] {
-            let hash = hashed("ann", password, "").unwrap();
-            match std::process::Command::new("perl").args(["-e", script, "--", password, &hash]).status() {
-                Ok(status) => assert!(status.success(), "{hash}"),
-                Err(error) => return eprintln!("skipped: perl, which asks crypt(3), does not run: {error}"),
-            }
-            assert_eq!(hashed("ann", password, &hash).unwrap(), hash);
+    fn a_lock_is_put_on_when_the_user_is_made_or_always() {
+        for (lock, first, second) in
+            [(Lock::Never, false, false), (Lock::WhenMade, true, false), (Lock::Always, true, true)]
+        {
+            let (dir, context) = root();
+            let user = User { lock, ..user("ann") };
+            let locked = || fs::read_to_string(dir.path().join("etc/shadow")).unwrap().contains("\nann:!$6$");
+            ensure_user(&context, &user, &mut Vec::new()).unwrap();
+            assert_eq!(locked(), first, "{lock:?}");
+            ensure_user(&context, &user, &mut Vec::new()).unwrap();
+            assert_eq!(locked(), second, "{lock:?}");
         }
+        let (dir, context) = root();
+        let unlocked = User { password: None, lock: Lock::Always, ..user("root") };
+        ensure_user(&context, &unlocked, &mut Vec::new()).unwrap();
+        assert!(fs::read_to_string(dir.path().join("etc/shadow")).unwrap().starts_with("root:!*:19000:"));
+    }
+
+    #[test]
+    fn a_user_has_what_its_description_says_of_groups_ageing_and_sudo() {
+        let (dir, context) = root();
+        let user = User {
+            create_groups: true,
+            no_user_group: true,
+            expires: Some(22_889),
+            inactive: Some(5),
+            sudo: vec!["ALL=(ALL) NOPASSWD:ALL".into()],
+            ..user("ann")
+        };
+        ensure_user(&context, &user, &mut Vec::new()).unwrap();
+        let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+        assert!(read("etc/passwd").contains(":100::/home/ann:"), "{}", read("etc/passwd"));
+        assert!(read("etc/group").ends_with("nobody-made-it:x:1000:ann\n") && !read("etc/group").contains("\nann:"));
+        assert!(read("etc/shadow").contains(":0:99999:7:5:22889:\n"));
+        assert!(read("etc/sudoers.d/90-kairn-ann").contains("\nann ALL=(ALL) NOPASSWD:ALL\n"));
+        assert!(!ensure_user(&context, &user, &mut Vec::new()).unwrap());
+    }
+
+    #[test]
+    fn a_password_is_set_on_who_exists_and_expires_when_asked() {
+        let (dir, context) = root();
+        let of = |user: &str, expired| Password {
+            user: user.into(),
+            password: Credential::Plain(Secret::new("hunter2".into())),
+            expired,
+        };
+        assert!(ensure_password(&context, &of("root", true)).unwrap());
+        let shadow = fs::read_to_string(dir.path().join("etc/shadow")).unwrap();
+        assert!(shadow.starts_with("root:$6$") && shadow.contains(":0:0:99999:7:::"), "{shadow}");
+        assert!(!ensure_password(&context, &of("root", true)).unwrap());
+        assert!(matches!(ensure_password(&context, &of("nobody", false)), Err(Error::NoAccount { .. })));
     }
 
     #[test]
@@ -360,7 +452,7 @@ mod tests {
     #[test]
     fn a_group_keeps_its_number_and_gains_members() {
         let (dir, context) = root();
-        let group = Group { name: "admin".into(), gid: Some(1234), members: vec!["ann".into()] };
+        let group = Group { name: "admin".into(), members: vec!["ann".into()] };
         assert!(ensure_group(&context, &group).unwrap());
         assert!(!ensure_group(&context, &group).unwrap());
         assert!(fs::read_to_string(dir.path().join("etc/group")).unwrap().contains("admin:x:900:ann\n"));

@@ -1,8 +1,10 @@
 //! Where a stage runs and what it may ask about the machine.
 
 use crate::Identity;
+use crate::fetch::{Fetch, Http, Patience};
 use kairn_config::{Strictness, TemplateValues};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Where a stage runs. Tests give a temporary directory.
@@ -16,6 +18,12 @@ pub struct Context {
     pub command_deadline: Duration,
     /// How often a command that runs on is spoken of.
     pub notice: Duration,
+    /// By what files and keys are fetched.
+    pub fetch: Arc<dyn Fetch>,
+    /// How long one thing that is fetched may take, all tries together.
+    pub fetch_deadline: Duration,
+    /// How often that is tried.
+    pub patience: Patience,
     /// Whether the running system's own name is set, and units are started.
     pub live: bool,
     /// What the machine is to steps that run once for each of something.
@@ -33,6 +41,9 @@ impl Context {
             values,
             command_deadline: Duration::from_secs(3600),
             notice: Duration::from_secs(10),
+            fetch: Arc::new(Http::default()),
+            fetch_deadline: Duration::from_secs(60),
+            patience: Patience::USUAL,
             live: true,
             identity: Identity::default(),
             strictness: None,
@@ -50,11 +61,13 @@ impl Context {
 pub(crate) mod tests {
     use super::*;
 
-    /// A root that is not the running system, without facts.
+    /// A root that is not the running system, without facts and with nothing to fetch.
     pub fn context(root: &Path) -> Context {
         Context {
             root: root.to_owned(),
             command_deadline: Duration::from_secs(20),
+            fetch: Arc::new(crate::fetch::tests::Pages::new(&[])),
+            patience: Patience { tries: 1, pause: Duration::ZERO },
             live: false,
             ..Context::this(TemplateValues::default())
         }

@@ -68,6 +68,20 @@ pub enum Error {
         /// What is wrong with it.
         fault: &'static str,
     },
+    /// Keys that could not be fetched.
+    #[error("keys of `{name}` cannot be fetched: {why}")]
+    Keys {
+        /// The user.
+        name: String,
+        /// Why, for each source.
+        why: String,
+    },
+    /// Something else that could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] crate::fetch::FetchError),
+    /// A description of an account that is none, once its template was expanded.
+    #[error(transparent)]
+    Entity(#[from] kairn_config::EntityError),
     /// A password that could not be hashed.
     #[error("cannot hash the password of `{0}`")]
     Hash(String),
@@ -95,7 +109,8 @@ impl Diagnostic for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Host(error) => error.kind(),
-            Self::Separator { .. } | Self::HostName { .. } | Self::NoAccount { .. } => Kind::Config,
+            Self::Fetch(error) => error.kind(),
+            Self::Separator { .. } | Self::Entity(_) | Self::HostName { .. } | Self::NoAccount { .. } => Kind::Config,
             _ => Kind::Environment,
         }
     }
@@ -103,6 +118,7 @@ impl Diagnostic for Error {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::Host(error) => error.hints(),
+            Self::Entity(error) => error.hint.iter().cloned().collect(),
             Self::NoAccount { kind, .. } => vec![format!("make the {kind} in an earlier step")],
             _ => Vec::new(),
         }

@@ -7,16 +7,22 @@
 mod accounts;
 mod conditions;
 mod context;
+mod defaults;
+mod entity;
 mod environment;
 mod error;
+pub mod fetch;
 mod files;
 mod frequency;
 mod hostname;
 mod keys;
 mod load;
+mod password;
 mod result;
 mod run;
 mod shell;
+mod ssh_daemon;
+mod sudoers;
 mod table;
 
 pub use context::Context;

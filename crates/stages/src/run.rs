@@ -2,11 +2,11 @@
 
 use crate::conditions::unmet;
 use crate::{
-    ActionResult, Context, Effect, Error, StageResult, StepResult, accounts, environment, files, frequency, hostname,
-    keys, shell,
+    ActionResult, Context, Effect, Error, StageResult, StepResult, accounts, entity, environment, files, frequency,
+    hostname, keys, shell, ssh_daemon,
 };
 use kairn_config::{
-    AccountWork, Action, CommandWork, Document, FileWork, PlannedStep, Severity, SystemWork, TemplateData,
+    AccountWork, Action, CommandWork, Document, Entity, FileWork, PlannedStep, Severity, SystemWork, TemplateData,
     TemplateWarning, Text, UnitVerb, UnitWork, Work, merge, plan, validate,
 };
 use kairn_report::{Event, Report, Sink};
@@ -105,7 +105,7 @@ fn run_step(step: &PlannedStep, context: &Context, sink: &mut dyn Sink) -> StepR
         }
     }
     let context = match step.settings.timeout {
-        Some(timeout) => Context { command_deadline: timeout, ..context.clone() },
+        Some(timeout) => Context { command_deadline: timeout, fetch_deadline: timeout, ..context.clone() },
         None => context.clone(),
     };
     let mut run = Run { context, data: &data, sink };
@@ -154,11 +154,7 @@ impl Run<'_> {
     fn perform(&mut self, action: &Action) -> Result<Effect, Error> {
         let changed = match &action.work {
             Work::Files(work) => self.files(work, action)?,
-            Work::Accounts(work) => match work {
-                AccountWork::Group(group) => accounts::ensure_group(&self.context, group)?,
-                AccountWork::User(user) => accounts::ensure_user(&self.context, user, self.sink)?,
-                AccountWork::AuthorizedKeys { user, keys } => keys::ensure(&self.context, user, keys, self.sink)?,
-            },
+            Work::Accounts(work) => self.accounts(work, action)?,
             Work::Command(CommandWork::Shell(line)) => {
                 let line = self.expand(line.reveal(), action);
                 shell::run_line(&line, &self.context, self.sink)?
@@ -179,6 +175,21 @@ impl Run<'_> {
             Work::Invalid(why) => return Ok(Effect::Failed(why.clone())),
         };
         Ok(if changed { Effect::Changed } else { Effect::Unchanged })
+    }
+
+    fn accounts(&mut self, work: &AccountWork, action: &Action) -> Result<bool, Error> {
+        match work {
+            AccountWork::Entity { entity, verb } => entity::apply(&self.context, entity, *verb, self.sink),
+            AccountWork::EntityText { text, path, verb } => {
+                let entity = Entity::parse(&self.expand(text.reveal(), action), path.clone())?;
+                entity::apply(&self.context, &entity, *verb, self.sink)
+            }
+            AccountWork::Group(group) => accounts::ensure_group(&self.context, group),
+            AccountWork::User(user) => accounts::ensure_user(&self.context, user, self.sink),
+            AccountWork::AuthorizedKeys { user, keys } => keys::ensure(&self.context, user, keys, self.sink),
+            AccountWork::Password(password) => accounts::ensure_password(&self.context, password),
+            AccountWork::SshDaemon(settings) => ssh_daemon::ensure(&self.context, *settings, self.sink),
+        }
     }
 
     fn files(&mut self, work: &FileWork, action: &Action) -> Result<bool, Error> {

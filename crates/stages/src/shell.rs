@@ -40,6 +40,17 @@ pub fn unit(verb: UnitVerb, unit: &str, context: &Context, sink: &mut dyn Sink) 
     finish(&invocation(offline.iter().copied().chain(words), "/usr/bin/systemctl", deadline), context, sink)
 }
 
+/// Has services that run read their settings anew. One that is not there, or does not run, is no fault.
+pub fn reload(units: &[&str], context: &Context, sink: &mut dyn Sink) -> Result<(), Error> {
+    for unit in units {
+        let words = ["--no-block", "try-reload-or-restart", "--", unit];
+        let invocation = invocation(words, "/usr/bin/systemctl", Duration::from_secs(60));
+        let status = execute(&invocation, context, &mut |_| {}, sink)?;
+        tracing::debug!(unit, %status, "asked to read its settings anew");
+    }
+    Ok(())
+}
+
 /// Says whether systemd runs in the root (sd_booted(3)).
 pub fn systemd_runs(context: &Context) -> bool {
     context.at("/run/systemd/system".as_ref()).is_dir()

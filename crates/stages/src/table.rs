@@ -3,7 +3,7 @@
 //! Lines that are not understood stay as they are. A table is written whole and atomically, with mode and owner of the file that
 //! it replaces, and only when it changed.
 
-use crate::files::write_if_other;
+use crate::files::{follow, write_if_other};
 use crate::{Context, Error};
 use kairn_host::files;
 use std::fs;
@@ -20,8 +20,8 @@ pub struct Table {
 
 impl Table {
     /// Reads a file below the root; an absent one is empty and gets this mode when written.
-    pub fn read(context: &Context, path: &str, mode: u32) -> Result<Self, Error> {
-        let path = context.at(Path::new(path));
+    pub fn read(context: &Context, path: &Path, mode: u32) -> Result<Self, Error> {
+        let path = follow(context, context.at(path))?;
         let text = files::read_text_if_any(&path)?;
         let split = |line: &str| line.split(':').map(str::to_owned).collect();
         let lines = text.as_deref().unwrap_or_default().lines().map(split).collect();
@@ -55,9 +55,42 @@ impl Table {
         self.lines.push(fields.iter().map(|field| (*field).to_owned()).collect());
     }
 
+    /// Replaces the first fields of the line with this first field, or adds the line.
+    pub fn put(&mut self, fields: &[String]) {
+        let Some(name) = fields.first() else { return };
+        match self.lines.iter_mut().find(|line| line.first() == Some(name)) {
+            Some(line) => {
+                let count = line.len().min(fields.len());
+                line.splice(..count, fields.iter().cloned());
+            }
+            None => self.lines.push(fields.to_vec()),
+        }
+    }
+
+    /// Removes every line whose first field is this name.
+    pub fn remove(&mut self, name: &str) {
+        self.lines.retain(|line| line.first().is_none_or(|first| first != name));
+    }
+
+    /// Names the first line that has this number in a field.
+    pub fn holder(&self, index: usize, number: u32) -> Option<&str> {
+        let has = |line: &&Vec<String>| line.get(index).and_then(|field| field.parse().ok()) == Some(number);
+        self.lines.iter().find(has)?.first().map(String::as_str)
+    }
+
     /// Says whether any line has this number in a field.
     pub fn has_number(&self, index: usize, number: u32) -> bool {
-        self.lines.iter().any(|line| line.get(index).and_then(|field| field.parse().ok()) == Some(number))
+        self.holder(index, number).is_some()
+    }
+
+    /// Returns the lowest number of a range that no line has in a field.
+    pub fn free(&self, index: usize, (low, high): (u32, u32)) -> Option<u32> {
+        (low..=high).find(|number| !self.has_number(index, *number))
+    }
+
+    /// Returns the highest number of a range that no line has in a field: where useradd(8) looks for those of the system.
+    pub fn free_from_above(&self, index: usize, (low, high): (u32, u32)) -> Option<u32> {
+        (low..=high).rev().find(|number| !self.has_number(index, *number))
     }
 
     /// Adds a name to a list between commas in a field; says whether it was missing.
@@ -75,6 +108,9 @@ impl Table {
 
     /// Writes the file when it changed; says whether it did.
     pub fn write(&self) -> Result<bool, Error> {
+        if !self.present && self.lines.is_empty() {
+            return Ok(false);
+        }
         let text: String = self.lines.iter().map(|line| line.join(":") + "\n").collect();
         let before = fs::metadata(&self.path).ok();
         let mode = before.as_ref().map_or(self.mode, |before| std::os::unix::fs::MetadataExt::mode(before) & 0o7777);

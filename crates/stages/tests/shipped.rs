@@ -23,9 +23,7 @@ fn the_initramfs_stage_of_the_shipped_files_makes_the_group_admin() {
     let root = tempfile::tempdir().unwrap();
     let context = Context {
         root: root.path().to_owned(),
-        values: TemplateValues::default(),
         command_deadline: Duration::from_secs(10),
-        notice: Duration::from_secs(10),
         live: false,
         ..Context::this(TemplateValues::default())
     };

@@ -11,9 +11,9 @@ pub(crate) static CLOUD_INIT: Block = block(
         not_yet("bootcmd", COMMANDS, "Runs commands early in every boot.").example("\n- echo early"),
         not_yet("ca_certs", Shape::Block(&CA_CERTS), "Adds certificates that the machine trusts.")
             .example("\n  trusted: ['-----BEGIN CERTIFICATE-----']"),
-        not_yet("chpasswd", Shape::Block(&CHPASSWD), "Sets passwords of users.")
+        done("chpasswd", Shape::Block(&CHPASSWD), "Sets passwords of users.")
             .example("\n  expire: false\n  users:\n  - {name: ada, password: secret, type: text}"),
-        not_yet("disable_root", Bool, "Keeps root from logging in over the network."),
+        done("disable_root", Bool, "Keeps root from logging in by ssh."),
         not_yet("disable_root_opts", Text, "Sets options of root's keys.").example("no-port-forwarding"),
         not_yet("disk_setup", Shape::Map(&Shape::Block(&DISK_SETUP)), "Partitions disks, by device.")
             .example("\n  /dev/vdb: {table_type: gpt, layout: true, overwrite: false}"),
@@ -21,7 +21,12 @@ pub(crate) static CLOUD_INIT: Block = block(
         not_yet("fqdn", Text, "Names the machine with its domain.").example("node.example.org"),
         not_yet("fs_setup", List(&Shape::Block(&FS_SETUP)), "Makes file systems.")
             .example("\n- {label: data, filesystem: ext4, device: /dev/vdb, partition: auto}"),
-        not_yet("groups", Any, "Makes groups.").example("\n- admins: [ada]\n- guests"),
+        done(
+            "groups",
+            OneOf(&[Text, List(&OneOf(&[Text, Shape::Map(&Words)])), Shape::Map(&Words)]),
+            "Makes groups, with members.",
+        )
+        .example("\n- admins: [ada]\n- guests"),
         not_yet("growpart", Shape::Block(&GROWPART), "Makes partitions as large as their disks allow.")
             .example("\n  devices: [/]"),
         not_yet("keyboard", Shape::Block(&KEYBOARD), "Sets the layout of the keyboard.").example("{layout: de}"),
@@ -40,7 +45,7 @@ pub(crate) static CLOUD_INIT: Block = block(
         not_yet("package_update", Bool, "Fetches the lists of packages."),
         not_yet("package_upgrade", Bool, "Upgrades all packages."),
         not_yet("packages", List(&OneOf(&[Text, TEXTS, NAMED])), "Installs packages.").example("[curl]"),
-        not_yet("password", Text, "Sets the password of the default user.").example("secret"),
+        done("password", Text, "Sets the password of the default user.").example("secret"),
         not_yet("power_state", Shape::Block(&POWER_STATE), "Powers the machine off, or reboots it, after boot.")
             .example("\n  mode: reboot\n  delay: now"),
         not_yet("prefer_fqdn_over_hostname", Bool, "Names the machine by `fqdn` rather than by `hostname`."),
@@ -52,13 +57,14 @@ pub(crate) static CLOUD_INIT: Block = block(
         not_yet("ssh_deletekeys", Bool, "Makes new keys for the machine."),
         not_yet("ssh_fp_console_blacklist", TEXTS, "Leaves kinds of keys out of the console.").example("[ssh-rsa]"),
         not_yet("ssh_genkeytypes", TEXTS, "Lists the kinds of keys that are made.").example("[ed25519]"),
-        not_yet("ssh_import_id", TEXTS, "Fetches keys of the default user.").example("['gh:ada']"),
-        not_yet("ssh_keys", NAMED, "Sets the machine's own keys.").example("{ed25519_public: ssh-ed25519 AAAA}"),
+        done("ssh_import_id", Words, "Fetches keys of the default user.").example("['gh:ada']"),
+        done("ssh_keys", Shape::Block(&SSH_KEYS), "Sets the machine's own keys.")
+            .example("{ed25519_public: ssh-ed25519 AAAA}"),
         not_yet("ssh_publish_hostkeys", NAMED, "Sends the machine's keys to the platform.").example("{enabled: false}"),
-        not_yet("ssh_pwauth", OneOf(&[Bool, Enum(&["unchanged"])]), "Lets users in by password.").example("false"),
+        done("ssh_pwauth", OneOf(&[Bool, Enum(&["unchanged"])]), "Lets users in by password.").example("false"),
         not_yet("swap", Shape::Block(&SWAP), "Makes a swap file.").example("\n  filename: /swapfile\n  size: 2G"),
         not_yet("timezone", Text, "Sets the time zone.").example("Europe/Berlin"),
-        not_yet("user", OneOf(&[Text, Shape::Block(&LISTED_USER)]), "Describes the default user.").example("ada"),
+        done("user", OneOf(&[Text, Shape::Block(&USER)]), "Describes the default user.").example("ada"),
     ],
 );
 
@@ -132,8 +138,8 @@ static WRITE_FILE_SOURCE: Block = block(
     ],
 );
 
-/// A user in the top-level list, where its name is a value.
-pub(crate) static LISTED_USER: Block = block(
+/// A user: in the top-level list, where its name is a value, and in a step, where its name is the key.
+pub(crate) static USER: Block = block(
     "a user",
     &[
         done("name", Text, "Is the user's name.").example("ada"),
@@ -150,18 +156,19 @@ pub(crate) static LISTED_USER: Block = block(
         done("lock_passwd", Bool, "Lets nobody in by password."),
         done("uid", ID, "Is the user's number."),
         done("system", Bool, "Makes a user for a service, with a low number."),
-        not_yet("no_user_group", Bool, "Makes no group of the user's name."),
-        not_yet("no_log_init", Bool, "Leaves the user out of lastlog."),
-        not_yet("sudo", OneOf(&[Bool, Words]), "Lets the user run commands as others.")
-            .example("ALL=(ALL) NOPASSWD:ALL"),
+        done("no_user_group", Bool, "Puts the user into the group that new users share instead of one of its own."),
+        done("no_log_init", Bool, "Is so anyway: nothing is written to lastlog for a user that is made."),
+        done("sudo", OneOf(&[Bool, Words]), "Lets the user run commands as others.").example("ALL=(ALL) NOPASSWD:ALL"),
         not_yet("doas", Words, "Lets the user run commands as others, by doas.").example("[permit nopass ada]"),
-        not_yet("plain_text_passwd", Text, "Is the password in clear.").example("secret"),
-        not_yet("hashed_passwd", Text, "Is the password as a hash.").example("$6$salt$hash"),
-        not_yet("ssh_import_id", TEXTS, "Fetches keys of the user.").example("['gh:ada']"),
+        done("plain_text_passwd", Text, "Is the password in clear.").example("secret"),
+        done("hashed_passwd", Text, "Is the password as a hash.").example("$6$salt$hash"),
+        done("ssh_import_id", Words, "Fetches keys of the user: `gh:` is GitHub, `lp:` Launchpad.")
+            .example("['gh:ada']"),
         not_yet("ssh_redirect_user", Bool, "Tells who logs in to use the default user instead."),
-        not_yet("create_groups", Bool, "Makes groups that are missing."),
-        not_yet("expiredate", Text, "Is the day from which the user is locked out.").example("'2032-09-01'"),
-        not_yet("inactive", Text, "Is how many days an expired password still counts.").example("'5'"),
+        done("create_groups", Bool, "Makes groups that are missing; without it they are warned of."),
+        done("expiredate", Text, "Is the day from which the user is locked out.").example("'2032-09-01'"),
+        done("inactive", OneOf(&[Bool, Shape::Int(-1, 99_999)]), "Is how many days an expired password still counts.")
+            .example("'5'"),
         not_yet("selinux_user", Text, "Is the user's SELinux name.").example("staff_u"),
         not_yet("snapuser", Text, "Is the user's address in the snap store.").example("ada@example.org"),
         not_yet("coreos_ssh_import_github", Text, "Fetches the keys of a GitHub user.").example("ada"),
@@ -191,9 +198,27 @@ static CA_CERTS: Block = block(
 static CHPASSWD: Block = block(
     "`chpasswd`",
     &[
-        done("expire", Bool, "Has users set a new password when they log in."),
+        done("expire", Bool, "Has users set a new password when they log in; not without it."),
         done("users", List(&Shape::Block(&CHPASSWD_USER)), "Lists users and their passwords."),
         done("list", Words, "Lists `name:password`, one on each line.").example("['ada:secret']"),
+    ],
+);
+
+static SSH_KEYS: Block = block(
+    "`ssh_keys`",
+    &[
+        done("rsa_private", Text, "Is the private RSA key.").example("'-----BEGIN OPENSSH PRIVATE KEY-----'"),
+        done("rsa_public", Text, "Is the public RSA key.").example("ssh-rsa AAAA"),
+        done("rsa_certificate", Text, "Is the certificate of the RSA key.")
+            .example("ssh-rsa-cert-v01@openssh.com AAAA"),
+        done("ecdsa_private", Text, "Is the private ECDSA key.").example("'-----BEGIN OPENSSH PRIVATE KEY-----'"),
+        done("ecdsa_public", Text, "Is the public ECDSA key.").example("ecdsa-sha2-nistp256 AAAA"),
+        done("ecdsa_certificate", Text, "Is the certificate of the ECDSA key.")
+            .example("ecdsa-sha2-nistp256-cert-v01@openssh.com AAAA"),
+        done("ed25519_private", Text, "Is the private Ed25519 key.").example("'-----BEGIN OPENSSH PRIVATE KEY-----'"),
+        done("ed25519_public", Text, "Is the public Ed25519 key.").example("ssh-ed25519 AAAA"),
+        done("ed25519_certificate", Text, "Is the certificate of the Ed25519 key.")
+            .example("ssh-ed25519-cert-v01@openssh.com AAAA"),
     ],
 );
 

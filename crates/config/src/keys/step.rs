@@ -1,6 +1,7 @@
 //! A step of a stage, and the modules that it may have.
 
-use super::{Block, COMMANDS, COUNT, ID, MEBIBYTES, NAMED_TEXTS, Shape, TEXTS, block, done, not_yet};
+use super::cloud_init::USER;
+use super::{Block, COMMANDS, COUNT, MEBIBYTES, NAMED_TEXTS, Shape, TEXTS, block, done, not_yet};
 use Shape::{Bool, Enum, List, Map, Mode, OneOf, Path, Text, Words};
 
 /// Keys of a step that decide whether it runs, in the order in which they are evaluated: what costs a process comes last.
@@ -51,7 +52,7 @@ pub(crate) static STEP: Block = block(
             .example("\n- path: /etc/motd\n  content: Welcome.\n  permissions: 0644"),
         done("commands", COMMANDS, "Runs lines of the shell; a list among them is a program with its arguments.")
             .example("\n- echo hello\n- [ls, -l]"),
-        not_yet("delete_entities", List(&Shape::Block(&ENTITY)), "Removes lines of /etc/passwd and its kin."),
+        done("delete_entities", List(&Shape::Block(&ENTITY)), "Removes lines of /etc/passwd and its kin."),
         done("hostname", Text, "Names the machine.").example("node-{{ trunc 4 .MachineID }}"),
         not_yet("sysctl", NAMED_TEXTS, "Sets parameters of the kernel.").example("\n  vm.swappiness: 10"),
         done("users", Map(&Shape::Block(&USER)), "Makes users, by name.")
@@ -174,30 +175,6 @@ static FILE: Block = block(
 
 /// The names of encodings.
 pub(super) const ENCODING: Shape = Enum(crate::decode::ENCODINGS);
-
-/// A user below `stages.*.users`, where its name is the key.
-static USER: Block = block(
-    "a user",
-    &[
-        done("name", Text, "Repeats the user's name.").example("ada"),
-        done("passwd", Text, "Is the password, as a hash of crypt(5) or in clear.").example("$6$salt$hash"),
-        done("ssh_authorized_keys", Words, "Lets the user in by these keys.").example("[ssh-ed25519 AAAA]"),
-        done("gecos", Text, "Is the user's full name.").example("Ada Lovelace"),
-        done("homedir", Path, "Is the user's home; below /home without it.").example("/home/ada"),
-        done("no_create_home", Bool, "Makes no home."),
-        done("primary_group", Text, "Names the user's first group; a group of the user's name without it.")
-            .example("ada"),
-        done("groups", Words, "Lists further groups; one text may name several, parted by commas.")
-            .example("[admin, video]"),
-        done("shell", Text, "Is the user's shell.").example("/bin/bash"),
-        done("lock_passwd", Bool, "Lets nobody in by password."),
-        done("uid", ID, "Is the user's number."),
-        done("system", Bool, "Makes a user for a service, with a low number."),
-        not_yet("no_user_group", Bool, "Makes no group of the user's name."),
-        not_yet("no_log_init", Bool, "Leaves the user out of lastlog."),
-    ],
-)
-.aliases(&[("lockPasswd", "lock_passwd")]);
 
 static TIMESYNCD: Block = block(
     "`timesyncd`",

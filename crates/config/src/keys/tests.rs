@@ -102,6 +102,7 @@ fn every_example_is_what_it_shows() {
             said.code == Code::BadReference
                 || said.message.ends_with("is missing")
                 || said.message.contains(" needs a `")
+                || said.message.contains(" needs the `")
         };
         let mut wrong = said.iter().filter(|said| said.severity == Severity::Error && !lacking(said));
         assert!(wrong.next().is_none(), "{text}: {said:?}");

@@ -4,7 +4,7 @@ use super::lifecycle::{BUNDLE, GRUB_OPTIONS, INSTALL, LOGS, RESET, UPGRADE};
 use super::providers::{CLUSTER, K0S, K0S_WORKER, K3S, K3S_AGENT, KCRYPT, KUBEVIP, P2P, PHONEHOME, PROVIDERS};
 use super::step::STEP;
 use super::{Block, COMMANDS, COUNT, NAMED, Shape, TEXTS, block, done, not_yet};
-use crate::keys::cloud_init::{LISTED_USER, WRITE_FILE};
+use crate::keys::cloud_init::{USER, WRITE_FILE};
 use Shape::{Bool, Enum, List, OneOf, Text, Words};
 
 /// Top-level keys.
@@ -14,8 +14,8 @@ pub(crate) static TOP: Block = block(
         done("name", Text, "Names the file; nothing depends on it.").example("first configuration"),
         done(
             "users",
-            List(&OneOf(&[Text, Shape::Block(&LISTED_USER)])),
-            "Lists the users of the machine, made in `boot`.",
+            OneOf(&[Text, List(&OneOf(&[Text, Shape::Block(&USER)]))]),
+            "Lists the users of the machine, made in `boot`; `default` is `kairos` in group `admin`.",
         )
         .example("\n- name: ada\n  groups: [admin]\n  ssh_authorized_keys: [ssh-ed25519 AAAA]"),
         done("ssh_authorized_keys", Words, "Gives these keys to every listed user, or to root when none is listed.")

@@ -180,7 +180,14 @@ fn references(reader: &mut Reader<'_>, drafts: &mut Vec<Draft>, lost: &mut Vec<P
         let missing = |reader: &mut Reader<'_>, to: &Placed<Id>, then: String| {
             if let Some(lost) = lost.iter().find(|lost| lost.value == to.value) {
                 let message = format!("`{}` was left out; {then}", to.value);
-                say(reader, Severity::Error, Code::BadReference, to.place, (lost.place, "it is described here"), message);
+                say(
+                    reader,
+                    Severity::Error,
+                    Code::BadReference,
+                    to.place,
+                    (lost.place, "it is described here"),
+                    message,
+                );
                 return;
             }
             reader.error(Code::BadReference, to.place, format!("nothing describes `{}`; {then}", to.value));
