@@ -20,6 +20,7 @@ mod login;
 mod merge;
 mod node;
 mod order;
+mod packages;
 mod plan;
 mod reading;
 mod scalar;
@@ -33,8 +34,9 @@ mod validate;
 pub mod yaml;
 
 pub use action::{
-    AccountWork, Action, CommandWork, DEFAULT_ENVIRONMENT_FILE, Directory, Environment, File, FileWork, Group, Mode,
-    Owner, SshKey, SystemWork, UnitVerb, UnitWork, User, Work, hostname_fault,
+    AccountWork, Action, CommandWork, DEFAULT_ENVIRONMENT_FILE, DEFAULT_RESOLVER_FILE, Directory, DropIn, Environment,
+    File, FileWork, FirstBootOption, Git, GitLogin, Group, KernelModule, Mode, Owner, Packages, Parameter, Resolver,
+    SoftwareWork, SshKey, SystemWork, UnitVerb, UnitWork, User, Work, hostname_fault, unit_name,
 };
 pub use condition::{Condition, FileCheck, Pattern, ServiceManager};
 pub use diagnostic::{Code, Diagnostic, Error, Severity};
@@ -43,6 +45,7 @@ pub use install::{InstallOptions, install};
 pub use login::{Login, Means, login};
 pub use merge::{Configuration, Merged, MergedValue, merge};
 pub use node::{Entry, Node, Scalar, Style, Value};
+pub use packages::{PackageManager, PackageWishes, Pinning, merge_world, package_fault};
 pub use plan::{PlannedStep, StagePlan, plan};
 pub use scalar::Resolved;
 pub use settings::{Frequency, Reference, Settings};

@@ -74,6 +74,33 @@ pub enum Error {
     /// A command that ended with an error.
     #[error("it ended with {0}")]
     Command(String),
+    /// A program that a module needs ended with an error.
+    #[error("`{program}` ended with {ended}")]
+    Tool {
+        /// Its name.
+        program: String,
+        /// Its status, and the last that it said.
+        ended: String,
+    },
+    /// A repository without the branch that is wanted.
+    #[error("`{url}` has no branch `{branch}`")]
+    NoBranch {
+        /// The repository.
+        url: String,
+        /// The branch.
+        branch: String,
+    },
+    /// A package whose name the manager would take for something else, once its template was expanded.
+    #[error("`{name}` cannot name a package: {fault}")]
+    Package {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+    /// A distribution of which no package manager is known, by its `ID`.
+    #[error("no package manager is known for the distribution `{0}`")]
+    NoManager(String),
     /// A template that has no value here.
     #[error(transparent)]
     Template(#[from] kairn_config::TemplateError),
@@ -89,7 +116,11 @@ impl Diagnostic for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Host(error) => error.kind(),
-            Self::Separator { .. } | Self::HostName { .. } | Self::NoAccount { .. } => Kind::Config,
+            Self::Separator { .. }
+            | Self::HostName { .. }
+            | Self::NoAccount { .. }
+            | Self::NoBranch { .. }
+            | Self::Package { .. } => Kind::Config,
             _ => Kind::Environment,
         }
     }
@@ -97,6 +128,7 @@ impl Diagnostic for Error {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::Host(error) => error.hints(),
+            Self::NoBranch { .. } => vec!["name it with `branch`; `master` is meant without".into()],
             Self::NoAccount { kind, .. } => vec![format!("make the {kind} in an earlier step")],
             _ => Vec::new(),
         }

@@ -10,12 +10,18 @@ mod context;
 mod environment;
 mod error;
 mod files;
+mod firstboot;
+mod git;
 mod hostname;
 mod keys;
 mod load;
+mod packages;
 mod run;
 mod shell;
+mod system;
 mod table;
+mod tool;
+mod units;
 
 pub use context::Context;
 pub use error::Error;

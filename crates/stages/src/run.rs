@@ -1,10 +1,10 @@
 //! Runs the steps of a plan in their order and keeps what became of each.
 
 use crate::conditions::unmet;
-use crate::{Context, Error, accounts, environment, files, hostname, keys, shell};
+use crate::{Context, Error, accounts, environment, files, git, keys, packages, shell, system, units};
 use kairn_config::{
-    AccountWork, Action, CommandWork, Diagnostic, Document, FileWork, PlannedStep, Severity, SystemWork, TemplateError,
-    Text, UnitVerb, UnitWork, Work, plan, validate,
+    AccountWork, Action, CommandWork, Diagnostic, Document, FileWork, PackageWishes, PlannedStep, Severity,
+    SoftwareWork, TemplateError, Text, Work, plan, validate,
 };
 use kairn_report::{Event, Report, Sink};
 use serde::Serialize;
@@ -152,17 +152,33 @@ impl Run<'_> {
                     words.reveal().iter().map(|word| self.expand(word, action).into_owned()).collect();
                 shell::run_words(&words, &self.context, self.sink)?
             }
-            Work::System(SystemWork::Hostname(template)) => {
-                hostname::set(&self.context, &template.render(&self.context.values.data())?.whole()?)?
-            }
-            Work::Units(UnitWork::State { verb: UnitVerb::Start, .. }) if !shell::systemd_runs(&self.context) => {
-                return Ok(Effect::Skipped("systemd does not run yet".into()));
-            }
-            Work::Units(UnitWork::State { verb, unit }) => shell::unit(*verb, unit, &self.context, self.sink)?,
+            Work::System(work) => return system::perform(work, &self.context, self.sink),
+            Work::Units(work) => return units::perform(work, &self.context, self.sink),
+            Work::Software(work) => return self.software(work, action),
             Work::NotSupported(why) => return Ok(Effect::Skipped(why.clone())),
             Work::Invalid(why) => return Ok(Effect::Failed(why.clone())),
         };
         Ok(if changed { Effect::Changed } else { Effect::Unchanged })
+    }
+
+    fn software(&mut self, work: &SoftwareWork, action: &Action) -> Result<Effect, Error> {
+        match work {
+            SoftwareWork::Git(repository) => {
+                let changed = git::ensure(&self.context, repository, self.sink)?;
+                Ok(if changed { Effect::Changed } else { Effect::Unchanged })
+            }
+            SoftwareWork::Pins(pins) => packages::pin(&self.context, pins, self.sink),
+            SoftwareWork::Packages(wanted) => {
+                let mut words = |texts: &[Text]| {
+                    let expanded = texts.iter().map(|text| self.expand(text, action).into_owned());
+                    let words = expanded.collect::<Vec<_>>().join(" ");
+                    words.split_whitespace().map(str::to_owned).collect()
+                };
+                let (install, remove) = (words(&wanted.install), words(&wanted.remove));
+                let wishes = PackageWishes { refresh: wanted.refresh, upgrade: wanted.upgrade, install, remove };
+                packages::ensure(&self.context, &wishes, self.sink)
+            }
+        }
     }
 
     fn files(&mut self, work: &FileWork, action: &Action) -> Result<bool, Error> {

@@ -34,11 +34,10 @@ pub(crate) static STEP: Block = block(
         done("timeout", Text, "Says how long each action of the step may take: seconds, or a time such as `5m`.")
             .example("timeout: 5m\n"),
         done("parallel", Bool, "Lets the step run beside its neighbours that may too.").example("parallel: true\n"),
-        not_yet("dns", Shape::Block(&DNS), "Writes how names are resolved.")
-            .example("dns:\n  nameservers: [9.9.9.9]\n"),
+        done("dns", Shape::Block(&DNS), "Writes how names are resolved.").example("dns:\n  nameservers: [9.9.9.9]\n"),
         not_yet("downloads", List(&Shape::Block(&DOWNLOAD)), "Fetches files.")
             .example("downloads:\n- url: https://example.org/tool\n  path: /usr/local/bin/tool\n  permissions: 0755\n"),
-        not_yet("git", Shape::Block(&GIT), "Clones a repository, or brings its clone up to date.")
+        done("git", Shape::Block(&GIT), "Clones a repository, or brings its clone up to date.")
             .example("git:\n  url: https://example.org/a.git\n  path: /usr/local/a\n"),
         done("ensure_entities", List(&Shape::Block(&ENTITY)), "Makes or changes lines of /etc/passwd and its kin.")
             .example("ensure_entities:\n- entity: |\n    kind: group\n    group_name: wheel\n    gid: 800\n"),
@@ -50,26 +49,26 @@ pub(crate) static STEP: Block = block(
             .example("commands:\n- echo hello\n- [ls, -l]\n"),
         not_yet("delete_entities", List(&Shape::Block(&ENTITY)), "Removes lines of /etc/passwd and its kin."),
         done("hostname", Text, "Names the machine.").example("hostname: node-{{ trunc 4 .MachineID }}\n"),
-        not_yet("sysctl", NAMED_TEXTS, "Sets parameters of the kernel.").example("sysctl:\n  vm.swappiness: 10\n"),
+        done("sysctl", NAMED_TEXTS, "Sets parameters of the kernel.").example("sysctl:\n  vm.swappiness: 10\n"),
         done("users", Map(&Shape::Block(&USER)), "Makes users, by name.")
             .example("users:\n  ada:\n    groups: [admin]\n    shell: /bin/bash\n"),
         done("authorized_keys", Map(&Words), "Lets users in by these keys.")
             .example("authorized_keys:\n  ada: [ssh-ed25519 AAAA]\n"),
-        not_yet("modules", Words, "Loads modules of the kernel.").example("modules: [nbd]\n"),
-        not_yet("timesyncd", Shape::Block(&TIMESYNCD), "Says where the time comes from.")
+        done("modules", TEXTS, "Loads modules of the kernel.").example("modules: [nbd]\n"),
+        done("timesyncd", Shape::Block(&TIMESYNCD), "Says where the time comes from.")
             .example("timesyncd:\n  NTP: pool.ntp.org\n"),
         done("systemctl", Shape::Block(&SYSTEMCTL), "Enables, disables, masks and starts units.")
             .example("systemctl:\n  enable: [sshd]\n"),
         done("environment", NAMED_TEXTS, "Sets variables in a file of them.").example("environment:\n  EDITOR: vi\n"),
         done("environment_file", Path, "Names that file; /etc/environment without it."),
-        not_yet("systemd_firstboot", Shape::Block(&FIRSTBOOT), "Sets what systemd-firstboot knows of.")
+        done("systemd_firstboot", Shape::Block(&FIRSTBOOT), "Sets what systemd-firstboot knows of.")
             .example("systemd_firstboot:\n  keymap: de\n"),
         not_yet("datasource", Shape::Block(&DATASOURCE), "Fetches configuration from the platform.")
             .example("datasource:\n  providers: [aws, cdrom]\n  path: /oem\n"),
         not_yet("layout", Shape::Block(&LAYOUT), "Adds partitions to a disk, or makes its last one larger.")
             .example("layout:\n  device: {label: COS_PERSISTENT}\n  expand_partition: {size: 0}\n"),
-        not_yet("package_pins", NAMED_TEXTS, "Keeps packages at a version.").example("package_pins:\n  curl: 8.1.0\n"),
-        not_yet("packages", Shape::Block(&PACKAGES), "Installs and removes packages.")
+        done("package_pins", NAMED_TEXTS, "Keeps packages at a version.").example("package_pins:\n  curl: 8.1.0\n"),
+        done("packages", Shape::Block(&PACKAGES), "Installs and removes packages.")
             .example("packages:\n  install: [curl]\n"),
         not_yet("unpack_images", List(&Shape::Block(&UNPACK_IMAGE)), "Unpacks container images.")
             .example("unpack_images:\n- source: registry.example.org/tool:1\n  target: /opt/tool\n"),
@@ -108,7 +107,7 @@ static DOWNLOAD: Block = block(
         done("permissions", Mode, "Sets its permissions; 0644 without it."),
         done("owner", Text, "Names its owner, or is the owner's number."),
         done("group", Text, "Names its group, or is the group's number."),
-        done("timeout", COUNT, "Bounds the seconds that fetching may take; 0 is no bound."),
+        done("timeout", COUNT, "Bounds the seconds that fetching may take; 0 leaves that to Kairn."),
         done("ownerstring", Text, "Names owner and group at once.").example("ownerstring: root:root\n"),
     ],
 )
@@ -217,7 +216,7 @@ static SYSTEMCTL: Block = block(
         done("disable", TEXTS, "Lists units that do not start at boot."),
         done("mask", TEXTS, "Lists units that nothing may start."),
         done("start", TEXTS, "Lists units that start now."),
-        not_yet("overrides", List(&Shape::Block(&SYSTEMCTL_OVERRIDE)), "Writes drop-ins of units.")
+        done("overrides", List(&Shape::Block(&SYSTEMCTL_OVERRIDE)), "Writes drop-ins of units.")
             .example("overrides:\n- service: sshd.service\n  content: |\n    [Service]\n    Nice=5\n"),
     ],
 );
