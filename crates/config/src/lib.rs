@@ -10,6 +10,7 @@
 mod action;
 mod classify;
 mod cloud_init;
+mod cmdline;
 mod condition;
 mod decode;
 mod diagnostic;
@@ -23,7 +24,9 @@ mod order;
 mod packages;
 mod plan;
 mod reading;
+mod reference;
 mod scalar;
+mod schema;
 mod settings;
 mod step;
 mod suggest;
@@ -38,17 +41,22 @@ pub use action::{
     File, FileWork, FirstBootOption, Git, GitLogin, Group, KernelModule, Mode, Owner, Packages, Parameter, Resolver,
     SoftwareWork, SshKey, SystemWork, UnitVerb, UnitWork, User, Work, hostname_fault, unit_name,
 };
+pub use cmdline::{CommandLine, cmdline};
 pub use condition::{Condition, FileCheck, Pattern, ServiceManager};
 pub use diagnostic::{Code, Diagnostic, Error, Severity};
 pub use document::{Document, Header};
 pub use install::{InstallOptions, install};
 pub use login::{Login, Means, login};
-pub use merge::{Configuration, Merged, MergedValue, merge};
+pub use merge::{Configuration, DIRECTORIES, Merged, MergedValue, merge};
 pub use node::{Entry, Node, Scalar, Style, Value};
 pub use packages::{PackageManager, PackageWishes, Pinning, merge_world, package_fault};
 pub use plan::{PlannedStep, StagePlan, plan};
+pub use reference::reference;
 pub use scalar::Resolved;
+pub use schema::schema;
 pub use settings::{Frequency, Reference, Settings};
-pub use template::{Rendered, Template, TemplateError, TemplateFault, TemplateValues};
+pub use template::{
+    Chance, Expanded, Rendered, Template, TemplateData, TemplateError, TemplateFault, TemplateValues, TemplateWarning,
+};
 pub use text::{Content, Text};
 pub use validate::{readable, strict, validate};

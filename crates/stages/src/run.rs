@@ -4,11 +4,10 @@ use crate::conditions::unmet;
 use crate::{Context, Error, accounts, environment, files, git, keys, packages, shell, system, units};
 use kairn_config::{
     AccountWork, Action, CommandWork, Diagnostic, Document, FileWork, PackageWishes, PlannedStep, Severity,
-    SoftwareWork, TemplateError, Text, Work, plan, validate,
+    SoftwareWork, TemplateData, TemplateWarning, Text, Work, plan, validate,
 };
 use kairn_report::{Event, Report, Sink};
 use serde::Serialize;
-use serde_json::Value;
 use std::borrow::Cow;
 
 /// What an action did.
@@ -84,7 +83,7 @@ pub fn run(documents: &[Document], stage: &str, context: &Context, sink: &mut dy
     for diagnostic in &diagnostics {
         sink.event(Event::warning(diagnostic.to_string()));
     }
-    let data = context.values.data();
+    let data = context.values.step();
     let steps = plan.steps.iter().map(|step| run_step(step, context, &data, sink)).collect();
     StageResult { format: 1, stage: stage.to_owned(), diagnostics, steps }
 }
@@ -92,11 +91,11 @@ pub fn run(documents: &[Document], stage: &str, context: &Context, sink: &mut dy
 /// What one step runs with.
 struct Run<'a> {
     context: Context,
-    data: &'a Value,
+    data: &'a TemplateData,
     sink: &'a mut dyn Sink,
 }
 
-fn run_step(step: &PlannedStep, context: &Context, data: &Value, sink: &mut dyn Sink) -> StepResult {
+fn run_step(step: &PlannedStep, context: &Context, data: &TemplateData, sink: &mut dyn Sink) -> StepResult {
     let mut result = StepResult {
         name: step.name.clone(),
         stage: step.stage.clone(),
@@ -185,8 +184,8 @@ impl Run<'_> {
         match work {
             FileWork::Directory(directory) => files::ensure_directory(&self.context, directory),
             FileWork::File(file) => {
-                let (content, fault) = file.content.reveal().expand(self.data);
-                self.warn(fault, action);
+                let (content, said) = file.content.reveal().expand(self.data);
+                self.warn(said, action);
                 files::ensure_file(&self.context, file, &content)
             }
             FileWork::Environment(environment) => {
@@ -200,15 +199,14 @@ impl Run<'_> {
 
     /// Expands a text; one that cannot be expanded stays as it was written, and that is told.
     fn expand<'t>(&mut self, text: &'t Text, action: &Action) -> Cow<'t, str> {
-        let (expanded, fault) = text.expand(self.data);
-        self.warn(fault, action);
-        expanded
+        let expanded = text.expand(self.data);
+        self.warn(expanded.said, action);
+        expanded.text
     }
 
-    fn warn(&mut self, fault: Option<TemplateError>, action: &Action) {
-        if let Some(fault) = fault {
-            let what = format!("{}: {}: its template stays as it is written: {fault}", action.span, action.label);
-            self.sink.event(Event::warning(what));
+    fn warn(&mut self, said: Option<TemplateWarning>, action: &Action) {
+        if let Some(said) = said {
+            self.sink.event(Event::warning(format!("{}: {}: {}", action.span, action.label, said.message)));
         }
     }
 }

@@ -16,7 +16,9 @@ const TIMESYNCD: &str = "/etc/systemd/timesyncd.conf.d/10-yip.conf";
 /// Brings a setting about.
 pub fn perform(work: &SystemWork, context: &Context, sink: &mut dyn Sink) -> Result<Effect, Error> {
     let changed = match work {
-        SystemWork::Hostname(template) => hostname::set(context, &template.render(&context.values.data())?.whole()?)?,
+        SystemWork::Hostname(template) => {
+            hostname::set(context, &template.render(&context.values.hostname())?.whole()?)?
+        }
         SystemWork::Resolver(resolver) => write(context, &resolver.path, &resolver.content())?,
         SystemWork::Parameter(parameter) => set_parameter(context, parameter)?,
         SystemWork::Module(module) => load(context, module, sink)?,
