@@ -8,7 +8,7 @@ mod units;
 
 pub use accounts::{AccountWork, Group, SshKey, User};
 pub use files::{DEFAULT_ENVIRONMENT_FILE, Directory, Environment, File, FileWork, Mode, Owner};
-pub use software::{Git, GitLogin, Packages, SoftwareWork};
+pub use software::{Git, GitLogin, Packages, SoftwareWork, UnpackedImage};
 pub use system::{
     DEFAULT_RESOLVER_FILE, FirstBootOption, KernelModule, Parameter, Resolver, SystemWork, hostname_fault,
 };

@@ -39,7 +39,7 @@ pub mod yaml;
 pub use action::{
     AccountWork, Action, CommandWork, DEFAULT_ENVIRONMENT_FILE, DEFAULT_RESOLVER_FILE, Directory, DropIn, Environment,
     File, FileWork, FirstBootOption, Git, GitLogin, Group, KernelModule, Mode, Owner, Packages, Parameter, Resolver,
-    SoftwareWork, SshKey, SystemWork, UnitVerb, UnitWork, User, Work, hostname_fault, unit_name,
+    SoftwareWork, SshKey, SystemWork, UnitVerb, UnitWork, UnpackedImage, User, Work, hostname_fault, unit_name,
 };
 pub use cmdline::{CommandLine, cmdline};
 pub use condition::{Condition, FileCheck, Pattern, ServiceManager};

@@ -134,5 +134,8 @@ impl Actions<'_, '_> {
         if let Some(node) = get("packages") {
             self.packages(node);
         }
+        if let Some(node) = get("unpack_images") {
+            self.each(node, "`unpack_images`", |actions, _, item| actions.unpack_image(item));
+        }
     }
 }

@@ -101,6 +101,12 @@ pub enum Error {
     /// A distribution of which no package manager is known, by its `ID`.
     #[error("no package manager is known for the distribution `{0}`")]
     NoManager(String),
+    /// An image cannot be had or unpacked.
+    #[error(transparent)]
+    Image(#[from] kairn_oci::Error),
+    /// No image is for the architecture of this machine.
+    #[error("images for the architecture of this machine are not known")]
+    Architecture,
     /// A template that has no value here.
     #[error(transparent)]
     Template(#[from] kairn_config::TemplateError),
@@ -116,6 +122,7 @@ impl Diagnostic for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Host(error) => error.kind(),
+            Self::Image(error) => error.kind(),
             Self::Separator { .. }
             | Self::HostName { .. }
             | Self::NoAccount { .. }
@@ -128,6 +135,7 @@ impl Diagnostic for Error {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::Host(error) => error.hints(),
+            Self::Image(error) => error.hints(),
             Self::NoBranch { .. } => vec!["name it with `branch`; `master` is meant without".into()],
             Self::NoAccount { kind, .. } => vec![format!("make the {kind} in an earlier step")],
             _ => Vec::new(),

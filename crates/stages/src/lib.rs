@@ -13,6 +13,7 @@ mod files;
 mod firstboot;
 mod git;
 mod hostname;
+mod images;
 mod keys;
 mod load;
 mod packages;

@@ -1,7 +1,7 @@
 //! Runs the steps of a plan in their order and keeps what became of each.
 
 use crate::conditions::unmet;
-use crate::{Context, Error, accounts, environment, files, git, keys, packages, shell, system, units};
+use crate::{Context, Error, accounts, environment, files, git, images, keys, packages, shell, system, units};
 use kairn_config::{
     AccountWork, Action, CommandWork, Diagnostic, Document, FileWork, PackageWishes, PlannedStep, Severity,
     SoftwareWork, TemplateData, TemplateWarning, Text, Work, plan, validate,
@@ -177,6 +177,7 @@ impl Run<'_> {
                 let wishes = PackageWishes { refresh: wanted.refresh, upgrade: wanted.upgrade, install, remove };
                 packages::ensure(&self.context, &wishes, self.sink)
             }
+            SoftwareWork::Image(image) => images::ensure(&self.context, image, self.sink),
         }
     }
 

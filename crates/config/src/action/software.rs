@@ -16,6 +16,8 @@ pub enum SoftwareWork {
     Pins(BTreeMap<String, String>),
     /// Packages are there or are not.
     Packages(Packages),
+    /// A container image is unpacked.
+    Image(UnpackedImage),
 }
 
 /// A clone of a repository.
@@ -59,4 +61,15 @@ pub struct Packages {
     pub install: Vec<Text>,
     /// These are not.
     pub remove: Vec<Text>,
+}
+
+/// A container image whose files lie in a directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UnpackedImage {
+    /// The image: a reference, or `oci:`, `ocifile:` or `dir:` before where it is.
+    pub source: String,
+    /// The directory; absolute.
+    pub target: PathBuf,
+    /// Its architecture, in OCI's spelling; the machine's when absent.
+    pub architecture: Option<String>,
 }

@@ -71,7 +71,7 @@ pub(crate) static STEP: Block = block(
             .example("\n  device: {label: COS_PERSISTENT}\n  expand_partition: {size: 0}"),
         done("package_pins", NAMED_TEXTS, "Keeps packages at a version.").example("\n  curl: 8.1.0"),
         done("packages", Shape::Block(&PACKAGES), "Installs and removes packages.").example("\n  install: [curl]"),
-        not_yet("unpack_images", List(&Shape::Block(&UNPACK_IMAGE)), "Unpacks container images.")
+        done("unpack_images", List(&Shape::Block(&UNPACK_IMAGE)), "Unpacks container images.")
             .example("\n- source: registry.example.org/tool:1\n  target: /opt/tool"),
     ],
 );

@@ -3,7 +3,7 @@
 use super::Actions;
 use crate::packages::package_fault;
 use crate::reading::{Reader, field};
-use crate::{Code, Entry, Git, GitLogin, Node, Packages, SoftwareWork, Text, Work};
+use crate::{Code, Entry, Git, GitLogin, Node, Packages, SoftwareWork, Text, UnpackedImage, Work};
 use kairn_report::{Place, Secret};
 use std::collections::BTreeMap;
 
@@ -80,6 +80,34 @@ impl Actions<'_, '_> {
             (packages != Packages::default()).then_some(Work::Software(SoftwareWork::Packages(packages)))
         });
         self.add("packages".into(), node.place, work);
+    }
+
+    pub(super) fn unpack_image(&mut self, item: &Node) {
+        let mut label = "image".to_owned();
+        let work = self.reader.attempt(|reader| {
+            let entries = reader.map(item, "an image");
+            let source = value(reader, entries, "source").filter(|(source, _)| !source.trim().is_empty());
+            let target = field(entries, "target").filter(|node| !node.is_null());
+            let target = target.and_then(|node| reader.path(node, "`target`"));
+            if let (None, Ok(_)) = (&source, reader.attempt(|_| ())) {
+                reader.error(Code::BadValue, item.place, "`source` is missing");
+            }
+            let (source, _) = source?;
+            label = format!("image {source}");
+            let Some(target) = target else {
+                if field(entries, "target").is_none_or(Node::is_null) {
+                    reader.error(Code::BadValue, item.place, "`target` is missing");
+                }
+                return None;
+            };
+            let architecture = match value(reader, entries, "platform") {
+                Some((platform, place)) => architecture(reader, &platform, place),
+                None => None,
+            };
+            let source = source.trim().to_owned();
+            Some(Work::Software(SoftwareWork::Image(UnpackedImage { source, target, architecture })))
+        });
+        self.add(label, item.place, work);
     }
 }
 
@@ -174,6 +202,18 @@ fn package_names(reader: &mut Reader<'_>, entries: &[Entry], name: &str) -> Vec<
     names
 }
 
+/// The architecture of `linux/arm64` or `arm64`.
+fn architecture(reader: &mut Reader<'_>, platform: &str, place: Place) -> Option<String> {
+    let (system, rest) = platform.split_once('/').unwrap_or(("linux", platform));
+    let known = |name: &&str| system == "linux" && rest.split('/').next() == Some(name);
+    let found = ["amd64", "arm64"].into_iter().find(known);
+    if found.is_none() {
+        reader.error(Code::BadValue, place, format!("`{platform}` is no platform that is known here"));
+        reader.hint("there are `linux/amd64` and `linux/arm64`");
+    }
+    found.map(str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use crate::{Document, GitLogin, SoftwareWork, Work, plan};
@@ -214,12 +254,19 @@ mod tests {
                 "`-y` in `packages.install` cannot name a package: it begins with `-`, as options do",
             ),
             ("{package_pins: {curl: ''}}", "`` in `package_pins` cannot be used: it is empty"),
+            ("{unpack_images: [{target: /a}]}", "`source` is missing"),
+            ("{unpack_images: [{source: a}]}", "`target` is missing"),
+            ("{unpack_images: [{source: a, target: b}]}", "`target` is an absolute path, not `b`"),
+            (
+                "{unpack_images: [{source: a, target: /b, platform: linux/s390x}]}",
+                "`linux/s390x` is no platform that is known here",
+            ),
         ] {
             let (works, said) = read(step);
             assert_eq!(said, [message], "{step}");
             assert!(matches!(&works[..], [Work::Invalid(_)]), "{step}");
         }
-        assert!(read("{git: {path: /a}, packages: {}, package_pins: {}}").0.is_empty());
+        assert!(read("{git: {path: /a}, packages: {}, unpack_images: [], package_pins: {}}").0.is_empty());
     }
 
     #[test]
