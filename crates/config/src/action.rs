@@ -3,14 +3,18 @@
 mod accounts;
 mod entity;
 mod files;
+mod software;
 mod system;
 mod units;
 
 pub use accounts::{AccountWork, Credential, EntityVerb, Group, KeySource, Lock, Password, SshDaemon, SshKey, User};
 pub use entity::{Day, Entity, EntityError, EntityFields, Number};
 pub use files::{DEFAULT_ENVIRONMENT_FILE, Directory, Environment, File, FileWork, Mode, Owner};
-pub use system::{SystemWork, hostname_fault};
-pub use units::{UnitVerb, UnitWork};
+pub use software::{Git, GitLogin, Packages, SoftwareWork, UnpackedImage};
+pub use system::{
+    DEFAULT_RESOLVER_FILE, FirstBootOption, KernelModule, Parameter, Resolver, SystemWork, hostname_fault,
+};
+pub use units::{DropIn, UnitVerb, UnitWork, unit_name};
 
 use crate::Text;
 use kairn_report::{Secret, Span};
@@ -41,6 +45,8 @@ pub enum Work {
     System(SystemWork),
     /// Something about units of systemd.
     Units(UnitWork),
+    /// Something about software.
+    Software(SoftwareWork),
     /// Known and not done yet: to be reported as skipped, with this reason.
     NotSupported(String),
     /// Wrong in itself: to be reported as failed, with this reason.

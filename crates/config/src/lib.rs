@@ -23,6 +23,7 @@ mod merge;
 pub mod network;
 mod node;
 mod order;
+mod packages;
 mod plan;
 mod reading;
 mod reference;
@@ -38,9 +39,10 @@ mod validate;
 pub mod yaml;
 
 pub use action::{
-    AccountWork, Action, CommandWork, Credential, DEFAULT_ENVIRONMENT_FILE, Day, Directory, Entity, EntityError,
-    EntityFields, EntityVerb, Environment, File, FileWork, Group, KeySource, Lock, Mode, Number, Owner, Password,
-    SshDaemon, SshKey, SystemWork, UnitVerb, UnitWork, User, Work, hostname_fault,
+    AccountWork, Action, CommandWork, Credential, DEFAULT_ENVIRONMENT_FILE, DEFAULT_RESOLVER_FILE, Day, Directory,
+    DropIn, Entity, EntityError, EntityFields, EntityVerb, Environment, File, FileWork, FirstBootOption, Git, GitLogin,
+    Group, KernelModule, KeySource, Lock, Mode, Number, Owner, Packages, Parameter, Password, Resolver, SoftwareWork,
+    SshDaemon, SshKey, SystemWork, UnitVerb, UnitWork, UnpackedImage, User, Work, hostname_fault, unit_name,
 };
 pub use cmdline::{CommandLine, cmdline};
 pub use condition::{Condition, FileCheck, Pattern, ServiceManager};
@@ -50,6 +52,7 @@ pub use install::{InstallOptions, install};
 pub use login::{Login, Means, login};
 pub use merge::{Configuration, DIRECTORIES, Merged, MergedValue, Strictness, merge};
 pub use node::{Entry, Node, Scalar, Style, Value};
+pub use packages::{PackageManager, PackageWishes, Pinning, merge_world, package_fault};
 pub use plan::{PlannedStep, StagePlan, plan};
 pub use reference::reference;
 pub use scalar::Resolved;

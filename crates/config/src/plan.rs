@@ -95,7 +95,9 @@ mod tests {
     #[test]
     fn actions_come_in_the_order_of_the_modules() {
         let text = "stages: {s: [{users: {u: {}}, commands: [a, [b, c]], files: [{path: /f}], hostname: h, directories: \
-                    [{path: /d}], environment: {A: 1}, sysctl: {}, systemctl: {start: [x], enable: [y]}, \
+                    [{path: /d}], environment: {A: 1}, sysctl: {a.b: 1}, \
+                    systemctl: {start: [x], enable: [y], overrides: [{service: z}]}, dns: {nameservers: [::1]}, \
+                    modules: [m], timesyncd: {NTP: a}, systemd_firstboot: {locale: C}, \
                     authorized_keys: {u: [ssh-rsa A]}, ensure_entities: [{entity: '{kind: group, group_name: g}'}]}]}\n";
         let plan = plan(&[Document::parse("t", text)], "s");
         assert_eq!(plan.diagnostics, []);
@@ -104,18 +106,23 @@ mod tests {
             [(
                 "step 1",
                 vec![
-                    "sysctl",
+                    "dns",
                     "group g",
                     "directory /d",
                     "file /f",
                     "command 1",
                     "command 2",
                     "hostname",
+                    "sysctl a.b",
                     "user u",
                     "keys of u",
+                    "module m",
+                    "timesyncd",
+                    "drop-in of z.service",
                     "systemctl enable y",
                     "systemctl start x",
                     "environment",
+                    "systemd_firstboot",
                 ]
             )]
         );

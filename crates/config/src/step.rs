@@ -4,6 +4,7 @@ mod accounts;
 mod commands;
 mod condition;
 mod files;
+mod software;
 mod system;
 mod units;
 
@@ -89,6 +90,12 @@ impl Actions<'_, '_> {
     /// The modules in their order.
     fn modules(&mut self, entries: &[Entry]) {
         let get = |name: &str| field(entries, name).filter(|node| !node.is_null());
+        if let Some(node) = get("dns") {
+            self.dns(node);
+        }
+        if let Some(node) = get("git") {
+            self.git(node);
+        }
         if let Some(node) = get("ensure_entities") {
             self.each(node, "`ensure_entities`", |actions, _, item| actions.entity(item, EntityVerb::Ensure));
         }
@@ -107,17 +114,38 @@ impl Actions<'_, '_> {
         if let Some(node) = get("hostname") {
             self.hostname(node);
         }
+        if let Some(node) = get("sysctl") {
+            self.sysctl(node);
+        }
         if let Some(node) = get("users") {
             self.users(node);
         }
         if let Some(node) = get("authorized_keys") {
             self.authorized_keys(node);
         }
+        if let Some(node) = get("modules") {
+            self.modules_of_kernel(node);
+        }
+        if let Some(node) = get("timesyncd") {
+            self.timesyncd(node);
+        }
         if let Some(node) = get("systemctl") {
             self.systemctl(node);
         }
         if let Some(node) = get("environment") {
             self.environment(node, get("environment_file"));
+        }
+        if let Some(node) = get("systemd_firstboot") {
+            self.systemd_firstboot(node);
+        }
+        if let Some(node) = get("package_pins") {
+            self.package_pins(node);
+        }
+        if let Some(node) = get("packages") {
+            self.packages(node);
+        }
+        if let Some(node) = get("unpack_images") {
+            self.each(node, "`unpack_images`", |actions, _, item| actions.unpack_image(item));
         }
     }
 }

@@ -94,6 +94,39 @@ pub enum Error {
     /// The record of steps that ran cannot be used.
     #[error("the record of the steps that ran: {0}")]
     Record(String),
+    /// A program that a module needs ended with an error.
+    #[error("`{program}` ended with {ended}")]
+    Tool {
+        /// Its name.
+        program: String,
+        /// Its status, and the last that it said.
+        ended: String,
+    },
+    /// A repository without the branch that is wanted.
+    #[error("`{url}` has no branch `{branch}`")]
+    NoBranch {
+        /// The repository.
+        url: String,
+        /// The branch.
+        branch: String,
+    },
+    /// A package whose name the manager would take for something else, once its template was expanded.
+    #[error("`{name}` cannot name a package: {fault}")]
+    Package {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+    /// A distribution of which no package manager is known, by its `ID`.
+    #[error("no package manager is known for the distribution `{0}`")]
+    NoManager(String),
+    /// An image cannot be had or unpacked.
+    #[error(transparent)]
+    Image(#[from] kairn_oci::Error),
+    /// No image is for the architecture of this machine.
+    #[error("images for the architecture of this machine are not known")]
+    Architecture,
     /// A template that has no value here.
     #[error(transparent)]
     Template(#[from] kairn_config::TemplateError),
@@ -110,7 +143,13 @@ impl Diagnostic for Error {
         match self {
             Self::Host(error) => error.kind(),
             Self::Fetch(error) => error.kind(),
-            Self::Separator { .. } | Self::Entity(_) | Self::HostName { .. } | Self::NoAccount { .. } => Kind::Config,
+            Self::Image(error) => error.kind(),
+            Self::Separator { .. }
+            | Self::Entity(_)
+            | Self::HostName { .. }
+            | Self::NoAccount { .. }
+            | Self::NoBranch { .. }
+            | Self::Package { .. } => Kind::Config,
             _ => Kind::Environment,
         }
     }
@@ -119,6 +158,8 @@ impl Diagnostic for Error {
         match self {
             Self::Host(error) => error.hints(),
             Self::Entity(error) => error.hint.iter().cloned().collect(),
+            Self::Image(error) => error.hints(),
+            Self::NoBranch { .. } => vec!["name it with `branch`; `master` is meant without".into()],
             Self::NoAccount { kind, .. } => vec![format!("make the {kind} in an earlier step")],
             _ => Vec::new(),
         }

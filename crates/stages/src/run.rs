@@ -3,11 +3,11 @@
 use crate::conditions::unmet;
 use crate::{
     ActionResult, Context, Effect, Error, StageResult, StepResult, accounts, entity, environment, files, frequency,
-    hostname, keys, shell, ssh_daemon,
+    git, images, keys, packages, shell, ssh_daemon, system, units,
 };
 use kairn_config::{
-    AccountWork, Action, CommandWork, Document, Entity, FileWork, PlannedStep, Severity, SystemWork, TemplateData,
-    TemplateWarning, Text, UnitVerb, UnitWork, Work, merge, plan, validate,
+    AccountWork, Action, CommandWork, Document, Entity, FileWork, PackageWishes, PlannedStep, Severity, SoftwareWork,
+    TemplateData, TemplateWarning, Text, Work, merge, plan, validate,
 };
 use kairn_report::{Event, Report, Sink};
 use std::borrow::Cow;
@@ -164,13 +164,9 @@ impl Run<'_> {
                     words.reveal().iter().map(|word| self.expand(word, action).into_owned()).collect();
                 shell::run_words(&words, &self.context, self.sink)?
             }
-            Work::System(SystemWork::Hostname(template)) => {
-                hostname::set(&self.context, &template.render(&self.context.values.hostname())?.whole()?)?
-            }
-            Work::Units(UnitWork::State { verb: UnitVerb::Start, .. }) if !shell::systemd_runs(&self.context) => {
-                return Ok(Effect::Skipped("systemd does not run yet".into()));
-            }
-            Work::Units(UnitWork::State { verb, unit }) => shell::unit(*verb, unit, &self.context, self.sink)?,
+            Work::System(work) => return system::perform(work, &self.context, self.sink),
+            Work::Units(work) => return units::perform(work, &self.context, self.sink),
+            Work::Software(work) => return self.software(work, action),
             Work::NotSupported(why) => return Ok(Effect::Skipped(why.clone())),
             Work::Invalid(why) => return Ok(Effect::Failed(why.clone())),
         };
@@ -189,6 +185,27 @@ impl Run<'_> {
             AccountWork::AuthorizedKeys { user, keys } => keys::ensure(&self.context, user, keys, self.sink),
             AccountWork::Password(password) => accounts::ensure_password(&self.context, password),
             AccountWork::SshDaemon(settings) => ssh_daemon::ensure(&self.context, *settings, self.sink),
+        }
+    }
+
+    fn software(&mut self, work: &SoftwareWork, action: &Action) -> Result<Effect, Error> {
+        match work {
+            SoftwareWork::Git(repository) => {
+                let changed = git::ensure(&self.context, repository, self.sink)?;
+                Ok(if changed { Effect::Changed } else { Effect::Unchanged })
+            }
+            SoftwareWork::Pins(pins) => packages::pin(&self.context, pins, self.sink),
+            SoftwareWork::Packages(wanted) => {
+                let mut words = |texts: &[Text]| {
+                    let expanded = texts.iter().map(|text| self.expand(text, action).into_owned());
+                    let words = expanded.collect::<Vec<_>>().join(" ");
+                    words.split_whitespace().map(str::to_owned).collect()
+                };
+                let (install, remove) = (words(&wanted.install), words(&wanted.remove));
+                let wishes = PackageWishes { refresh: wanted.refresh, upgrade: wanted.upgrade, install, remove };
+                packages::ensure(&self.context, &wishes, self.sink)
+            }
+            SoftwareWork::Image(image) => images::ensure(&self.context, image, self.sink),
         }
     }
 

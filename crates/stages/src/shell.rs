@@ -12,7 +12,8 @@ const LINES_SHOWN: usize = 3;
 
 /// How long a condition may take.
 const CONDITION_DEADLINE: Duration = Duration::from_secs(60);
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where programs are looked for.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Runs a line by the shell. Always a change: nobody knows what it did.
 pub fn run_line(line: &str, context: &Context, sink: &mut dyn Sink) -> Result<bool, Error> {
@@ -84,7 +85,7 @@ fn finish(invocation: &Invocation, context: &Context, sink: &mut dyn Sink) -> Re
 }
 
 /// Runs to the end of the process. The error of a missed deadline names no argument: a command may hold secrets.
-fn execute(
+pub fn execute(
     invocation: &Invocation,
     context: &Context,
     line: &mut dyn FnMut(&str),

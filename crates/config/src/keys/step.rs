@@ -39,10 +39,10 @@ pub(crate) static STEP: Block = block(
         done("timeout", Text, "Says how long each action of the step may take: seconds, or a time such as `5m`.")
             .example("5m"),
         done("parallel", Bool, "Lets the step run beside its neighbours that may too."),
-        not_yet("dns", Shape::Block(&DNS), "Writes how names are resolved.").example("\n  nameservers: [9.9.9.9]"),
+        done("dns", Shape::Block(&DNS), "Writes how names are resolved.").example("\n  nameservers: [9.9.9.9]"),
         not_yet("downloads", List(&Shape::Block(&DOWNLOAD)), "Fetches files.")
             .example("\n- url: https://example.org/tool\n  path: /usr/local/bin/tool\n  permissions: 0755"),
-        not_yet("git", Shape::Block(&GIT), "Clones a repository, or brings its clone up to date.")
+        done("git", Shape::Block(&GIT), "Clones a repository, or brings its clone up to date.")
             .example("\n  url: https://example.org/a.git\n  path: /usr/local/a"),
         done("ensure_entities", List(&Shape::Block(&ENTITY)), "Makes or changes lines of /etc/passwd and its kin.")
             .example("\n- entity: |\n    kind: group\n    group_name: wheel\n    gid: 800"),
@@ -54,26 +54,25 @@ pub(crate) static STEP: Block = block(
             .example("\n- echo hello\n- [ls, -l]"),
         done("delete_entities", List(&Shape::Block(&ENTITY)), "Removes lines of /etc/passwd and its kin."),
         done("hostname", Text, "Names the machine.").example("node-{{ trunc 4 .MachineID }}"),
-        not_yet("sysctl", NAMED_TEXTS, "Sets parameters of the kernel.").example("\n  vm.swappiness: 10"),
+        done("sysctl", NAMED_TEXTS, "Sets parameters of the kernel.").example("\n  vm.swappiness: 10"),
         done("users", Map(&Shape::Block(&USER)), "Makes users, by name.")
             .example("\n  ada:\n    groups: [admin]\n    shell: /bin/bash"),
         done("authorized_keys", Map(&Words), "Lets users in by these keys.").example("\n  ada: [ssh-ed25519 AAAA]"),
-        not_yet("modules", Words, "Loads modules of the kernel.").example("[nbd]"),
-        not_yet("timesyncd", Shape::Block(&TIMESYNCD), "Says where the time comes from.")
-            .example("\n  NTP: pool.ntp.org"),
+        done("modules", TEXTS, "Loads modules of the kernel.").example("[nbd]"),
+        done("timesyncd", Shape::Block(&TIMESYNCD), "Says where the time comes from.").example("\n  NTP: pool.ntp.org"),
         done("systemctl", Shape::Block(&SYSTEMCTL), "Enables, disables, masks and starts units.")
             .example("\n  enable: [sshd]"),
         done("environment", NAMED_TEXTS, "Sets variables in a file of them.").example("\n  EDITOR: vi"),
         done("environment_file", Path, "Names that file; /etc/environment without it.").example("/etc/default/thing"),
-        not_yet("systemd_firstboot", Shape::Block(&FIRSTBOOT), "Sets what systemd-firstboot knows of.")
+        done("systemd_firstboot", Shape::Block(&FIRSTBOOT), "Sets what systemd-firstboot knows of.")
             .example("\n  keymap: de"),
         not_yet("datasource", Shape::Block(&DATASOURCE), "Fetches configuration from the platform.")
             .example("\n  providers: [aws, cdrom]\n  path: /oem"),
         not_yet("layout", Shape::Block(&LAYOUT), "Adds partitions to a disk, or makes its last one larger.")
             .example("\n  device: {label: COS_PERSISTENT}\n  expand_partition: {size: 0}"),
-        not_yet("package_pins", NAMED_TEXTS, "Keeps packages at a version.").example("\n  curl: 8.1.0"),
-        not_yet("packages", Shape::Block(&PACKAGES), "Installs and removes packages.").example("\n  install: [curl]"),
-        not_yet("unpack_images", List(&Shape::Block(&UNPACK_IMAGE)), "Unpacks container images.")
+        done("package_pins", NAMED_TEXTS, "Keeps packages at a version.").example("\n  curl: 8.1.0"),
+        done("packages", Shape::Block(&PACKAGES), "Installs and removes packages.").example("\n  install: [curl]"),
+        done("unpack_images", List(&Shape::Block(&UNPACK_IMAGE)), "Unpacks container images.")
             .example("\n- source: registry.example.org/tool:1\n  target: /opt/tool"),
     ],
 );
@@ -197,7 +196,7 @@ static SYSTEMCTL: Block = block(
         done("disable", TEXTS, "Lists units that do not start at boot.").example("[bluetooth]"),
         done("mask", TEXTS, "Lists units that nothing may start.").example("[ctrl-alt-del.target]"),
         done("start", TEXTS, "Lists units that start now.").example("[sshd]"),
-        not_yet("overrides", List(&Shape::Block(&SYSTEMCTL_OVERRIDE)), "Writes drop-ins of units.")
+        done("overrides", List(&Shape::Block(&SYSTEMCTL_OVERRIDE)), "Writes drop-ins of units.")
             .example("\n- service: sshd.service\n  content: |\n    [Service]\n    Nice=5"),
     ],
 );

@@ -89,7 +89,7 @@ impl Actions<'_, '_> {
     }
 }
 
-fn required_path(reader: &mut Reader<'_>, item: &Node, entries: &[Entry]) -> Option<std::path::PathBuf> {
+pub(super) fn required_path(reader: &mut Reader<'_>, item: &Node, entries: &[Entry]) -> Option<std::path::PathBuf> {
     match field(entries, "path").filter(|node| !node.is_null()) {
         Some(node) => reader.path(node, "`path`"),
         None => {
@@ -103,7 +103,7 @@ fn required_path(reader: &mut Reader<'_>, item: &Node, entries: &[Entry]) -> Opt
 }
 
 /// `owner` and `group`, then `ownerstring`, which wins where it says something.
-fn owners(reader: &mut Reader<'_>, entries: &[Entry]) -> (Option<Owner>, Option<Owner>) {
+pub(super) fn owners(reader: &mut Reader<'_>, entries: &[Entry]) -> (Option<Owner>, Option<Owner>) {
     let mut owner = field(entries, "owner").and_then(|node| reader.owner(node, "`owner`"));
     let mut group = field(entries, "group").and_then(|node| reader.owner(node, "`group`"));
     let both = field(entries, "ownerstring").or_else(|| field(entries, "owner_string"));

@@ -1,0 +1,200 @@
+//! Packages, by the manager that the distribution has. What is there already is asked for first, so that a boot without network is none
+//! with a failure.
+
+use crate::system::write;
+use crate::{Context, Effect, Error, tool};
+use kairn_config::{PackageManager, PackageWishes, Pinning, merge_world, package_fault};
+use kairn_host::files;
+use kairn_report::Sink;
+use std::collections::BTreeMap;
+
+/// Where a distribution names itself, by preference (os-release(5)).
+const OS_RELEASE: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
+/// Largest of such files that is read, in bytes.
+const LIMIT: u64 = 64 << 10;
+
+/// Installs and removes what is missing and what is too much.
+pub fn ensure(context: &Context, wishes: &PackageWishes, sink: &mut dyn Sink) -> Result<Effect, Error> {
+    for name in wishes.install.iter().chain(&wishes.remove) {
+        if let Some(fault) = package_fault(name) {
+            return Err(Error::Package { name: name.clone(), fault });
+        }
+    }
+    let manager = manager(context)?;
+    let mut left = wishes.clone();
+    left.install.clear();
+    left.remove.clear();
+    for name in &wishes.install {
+        if !is_installed(context, manager, name, sink)?.unwrap_or(false) {
+            left.install.push(name.clone());
+        }
+    }
+    for name in &wishes.remove {
+        if is_installed(context, manager, name, sink)?.unwrap_or(true) {
+            left.remove.push(name.clone());
+        }
+    }
+    let names_any = !wishes.install.is_empty() || !wishes.remove.is_empty();
+    if names_any && left.install.is_empty() && left.remove.is_empty() && !left.upgrade {
+        // Fresh lists would be of use to nobody.
+        return Ok(Effect::Unchanged);
+    }
+    run_all(context, manager, manager.commands(&left), sink)?;
+    Ok(Effect::Changed)
+}
+
+/// Keeps packages at their versions.
+pub fn pin(context: &Context, pins: &BTreeMap<String, String>, sink: &mut dyn Sink) -> Result<Effect, Error> {
+    let manager = manager(context)?;
+    let mut changed = false;
+    match manager.pinning(pins) {
+        Pinning::Impossible(why) => return Ok(Effect::Skipped(why.to_owned())),
+        Pinning::Files(files) => {
+            for (path, content) in files {
+                changed |= write(context, path.as_ref(), &content)?;
+            }
+        }
+        Pinning::World { path, lines } => {
+            let before = files::read_text_if_any(&context.at(path.as_ref()))?.unwrap_or_default();
+            changed = write(context, path.as_ref(), &merge_world(&before, &lines))?;
+        }
+        Pinning::Commands(commands) => {
+            run_all(context, manager, commands, sink)?;
+            changed = true;
+        }
+    }
+    Ok(if changed { Effect::Changed } else { Effect::Unchanged })
+}
+
+fn manager(context: &Context) -> Result<PackageManager, Error> {
+    let mut values = BTreeMap::new();
+    for path in OS_RELEASE {
+        if let Some(bytes) = files::read_in_tree(&context.root, path.as_ref(), LIMIT)? {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let pairs = text.lines().filter_map(|line| line.split_once('='));
+            values.extend(pairs.map(|(name, value)| (name.to_owned(), value.trim_matches(['"', '\'']).to_owned())));
+            break;
+        }
+    }
+    let get = |name: &str| values.get(name).map(String::as_str).unwrap_or_default();
+    PackageManager::of(get("ID"), get("ID_LIKE")).ok_or_else(|| Error::NoManager(get("ID").to_owned()))
+}
+
+/// Says whether a package is there; `None` for what is more than a name, of which only the manager knows.
+fn is_installed(
+    context: &Context,
+    manager: PackageManager,
+    name: &str,
+    sink: &mut dyn Sink,
+) -> Result<Option<bool>, Error> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+-._:".contains(&byte);
+    if !name.bytes().all(plain) || name.contains("::") {
+        return Ok(None);
+    }
+    let query = manager.query(name);
+    let [program, args @ ..] = query.as_slice() else { return Ok(None) };
+    let answer = tool::ask(&tool::program(context, program)?.args(args), context, sink)?;
+    // dpkg knows packages that are gone but for their settings, too.
+    let told = manager != PackageManager::Apt || answer.lines == ["installed"];
+    Ok(Some(answer.status.success() && told))
+}
+
+fn run_all(
+    context: &Context,
+    manager: PackageManager,
+    commands: Vec<Vec<String>>,
+    sink: &mut dyn Sink,
+) -> Result<(), Error> {
+    for command in commands {
+        let [program, args @ ..] = command.as_slice() else { continue };
+        let mut invocation = tool::program(context, program)?.args(args);
+        if let Some((name, value)) = manager.environment() {
+            invocation = invocation.env(name, value);
+        }
+        tool::run(&invocation, context, sink)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::context::tests::context;
+    use crate::tool::tests::{calls, root_with_shell, stand_in};
+    use crate::{Effect, run};
+    use kairn_config::Document;
+    use std::fs;
+    use std::path::Path;
+
+    fn boot(root: &Path, step: &str) -> Vec<Effect> {
+        let result = run(
+            &[Document::parse("t", &format!("stages: {{boot: [{step}]}}\n"))],
+            "boot",
+            &context(root),
+            &mut Vec::new(),
+        );
+        assert_eq!(result.diagnostics, []);
+        result.steps[0].actions.iter().map(|action| action.effect.clone()).collect()
+    }
+
+    #[test]
+    fn only_what_is_missing_is_installed_and_only_what_is_there_removed() {
+        let Some(root) = root_with_shell() else { return };
+        let root = root.path();
+        fs::write(root.join("etc/os-release"), "NAME=\"X\"\nID=mine\nID_LIKE=\"ubuntu debian\"\n").unwrap();
+        stand_in(
+            root,
+            "dpkg-query",
+            "case \"$3\" in here) printf installed;; rest) printf config-files;; *) exit 1;; esac",
+        );
+        stand_in(root, "apt-get", "echo $DEBIAN_FRONTEND > /frontend");
+        let step = "{packages: {refresh: true, install: [here, curl, jq=1.7, 'a-{{ .Values.x }}'], remove: [here, rest, gone]}}";
+        assert_eq!(boot(root, step.replace(", 'a-{{ .Values.x }}'", "").as_str()), [Effect::Changed]);
+        let said = calls(root);
+        let changes: Vec<&str> = said.iter().map(String::as_str).filter(|call| call.starts_with("apt-get")).collect();
+        let expected =
+            ["apt-get -y update", "apt-get -y --no-install-recommends install curl jq=1.7", "apt-get -y remove here"];
+        assert_eq!(changes, expected);
+        assert_eq!(fs::read_to_string(root.join("frontend")).unwrap(), "noninteractive\n");
+        assert_eq!(boot(root, "{packages: {refresh: true, install: [here], remove: gone}}"), [Effect::Unchanged]);
+        assert!(calls(root).iter().all(|call| call.starts_with("dpkg-query")));
+        assert_eq!(boot(root, "{packages: {upgrade: true}}"), [Effect::Changed]);
+        assert_eq!(calls(root), ["apt-get -y upgrade"]);
+        // What a template makes of a name is looked at like a name.
+        let bad = boot(root, "{packages: {install: ['{{ printf \"-%s\" \"y\" }}']}}");
+        assert!(matches!(&bad[..], [Effect::Failed(why)] if why.contains("`-y`")), "{bad:?}");
+        assert_eq!(calls(root), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_failing_manager_is_quoted_and_an_unknown_one_named() {
+        let Some(root) = root_with_shell() else { return };
+        fs::write(root.path().join("etc/os-release"), "ID=alpine\n").unwrap();
+        stand_in(root.path(), "apk", "[ $1 = info ] && exit 1; echo no such package; exit 2");
+        let failed = boot(root.path(), "{packages: {install: [curl]}}");
+        let why = "`apk` ended with exit status: 2; it said: no such package";
+        assert_eq!(failed, [Effect::Failed(why.into())]);
+        fs::write(root.path().join("etc/os-release"), "ID=hadron\n").unwrap();
+        let failed = boot(root.path(), "{packages: {install: [curl]}}");
+        assert!(matches!(&failed[..], [Effect::Failed(why)] if why.contains("`hadron`")), "{failed:?}");
+    }
+
+    #[test]
+    fn pins_are_kept_by_the_means_of_the_manager() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        fs::create_dir_all(root.join("etc/apk")).unwrap();
+        let step = "{package_pins: {curl: 8.1}}";
+        fs::write(root.join("etc/os-release"), "ID=debian\n").unwrap();
+        assert_eq!(boot(root, step), [Effect::Changed]);
+        let file = fs::read_to_string(root.join("etc/apt/preferences.d/99-yip-pins")).unwrap();
+        assert_eq!(file, "Package: curl\nPin: version 8.1\nPin-Priority: 1001\n");
+        assert_eq!(boot(root, step), [Effect::Unchanged]);
+        fs::write(root.join("etc/os-release"), "ID=alpine\n").unwrap();
+        fs::write(root.join("etc/apk/world"), "alpine-base\ncurl\n").unwrap();
+        assert_eq!(boot(root, step), [Effect::Changed]);
+        assert_eq!(fs::read_to_string(root.join("etc/apk/world")).unwrap(), "alpine-base\ncurl=8.1\n");
+        assert_eq!(boot(root, step), [Effect::Unchanged]);
+        fs::write(root.join("etc/os-release"), "ID=arch\n").unwrap();
+        assert!(matches!(&boot(root, step)[..], [Effect::Skipped(_)]));
+    }
+}
