@@ -2,11 +2,18 @@
 
 mod accounts;
 mod files;
+mod setting;
+mod storage;
 mod system;
 mod units;
 
 pub use accounts::{AccountWork, Group, SshKey, User};
 pub use files::{DEFAULT_ENVIRONMENT_FILE, Directory, Environment, File, FileWork, Mode, Owner};
+pub use setting::{
+    HostsFile, Keyboard, Locale, MachineName, NameServers, PowerCondition, PowerMode, PowerState, SettingWork,
+    TimeClient, TimeSync, Trust,
+};
+pub use storage::{Mount, StorageWork, SwapFile, SwapSize, mount_point_fault, mount_source_fault};
 pub use system::{SystemWork, hostname_fault};
 pub use units::{UnitVerb, UnitWork};
 
@@ -39,6 +46,10 @@ pub enum Work {
     System(SystemWork),
     /// Something about units of systemd.
     Units(UnitWork),
+    /// A setting that a top-level key of cloud-init makes.
+    Setting(SettingWork),
+    /// Something about file systems and swap space.
+    Storage(StorageWork),
     /// Known and not done yet: to be reported as skipped, with this reason.
     NotSupported(String),
     /// Wrong in itself: to be reported as failed, with this reason.

@@ -36,6 +36,10 @@ pub use action::{
     AccountWork, Action, CommandWork, DEFAULT_ENVIRONMENT_FILE, Directory, Environment, File, FileWork, Group, Mode,
     Owner, SshKey, SystemWork, UnitVerb, UnitWork, User, Work, hostname_fault,
 };
+pub use action::{
+    HostsFile, Keyboard, Locale, MachineName, Mount, NameServers, PowerCondition, PowerMode, PowerState, SettingWork,
+    StorageWork, SwapFile, SwapSize, TimeClient, TimeSync, Trust, mount_point_fault, mount_source_fault,
+};
 pub use condition::{Condition, FileCheck, Pattern, ServiceManager};
 pub use diagnostic::{Code, Diagnostic, Error, Severity};
 pub use document::{Document, Header};

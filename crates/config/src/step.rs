@@ -55,7 +55,7 @@ impl Actions<'_, '_> {
     }
 
     /// Adds what a reading made of a node, or that it failed.
-    fn add(&mut self, label: String, place: Place, work: Result<Option<Work>, String>) {
+    pub fn add(&mut self, label: String, place: Place, work: Result<Option<Work>, String>) {
         match work {
             Ok(Some(work)) => self.push(label, place, work),
             Ok(None) => {}
@@ -64,7 +64,7 @@ impl Actions<'_, '_> {
     }
 
     /// Reads the items of a list one by one, so that a bad one leaves its neighbours alone.
-    fn each(&mut self, node: &Node, what: &str, mut read: impl FnMut(&mut Self, usize, &Node)) {
+    pub fn each(&mut self, node: &Node, what: &str, mut read: impl FnMut(&mut Self, usize, &Node)) {
         match self.reader.attempt(|reader| reader.list(node, what)) {
             Ok(items) => items.iter().enumerate().for_each(|(index, item)| read(self, index, item)),
             Err(why) => self.push(what.to_owned(), node.place, Work::Invalid(why)),

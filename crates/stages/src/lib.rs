@@ -5,17 +5,27 @@
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod clock;
 mod conditions;
 mod context;
 mod environment;
 mod error;
 mod files;
+mod fstab;
 mod hostname;
+mod instance;
 mod keys;
+mod language;
 mod load;
+mod mounts;
+mod power;
+mod resolver;
 mod run;
+mod setting;
 mod shell;
+mod swap;
 mod table;
+mod trust;
 
 pub use context::Context;
 pub use error::Error;

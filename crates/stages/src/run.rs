@@ -1,10 +1,10 @@
 //! Runs the steps of a plan in their order and keeps what became of each.
 
 use crate::conditions::unmet;
-use crate::{Context, Error, accounts, environment, files, hostname, keys, shell};
+use crate::{Context, Error, accounts, environment, files, hostname, keys, mounts, shell, swap};
 use kairn_config::{
-    AccountWork, Action, CommandWork, Diagnostic, Document, FileWork, PlannedStep, Severity, SystemWork, TemplateError,
-    Text, UnitVerb, UnitWork, Work, plan, validate,
+    AccountWork, Action, CommandWork, Diagnostic, Document, FileWork, PlannedStep, Severity, StorageWork, SystemWork,
+    TemplateError, Text, UnitVerb, UnitWork, Work, plan, validate,
 };
 use kairn_report::{Event, Report, Sink};
 use serde::Serialize;
@@ -23,6 +23,12 @@ pub enum Effect {
     Skipped(String),
     /// It failed, for this reason.
     Failed(String),
+}
+
+impl Effect {
+    pub(crate) const fn of(changed: bool) -> Self {
+        if changed { Self::Changed } else { Self::Unchanged }
+    }
 }
 
 /// What became of an action.
@@ -90,10 +96,10 @@ pub fn run(documents: &[Document], stage: &str, context: &Context, sink: &mut dy
 }
 
 /// What one step runs with.
-struct Run<'a> {
-    context: Context,
-    data: &'a Value,
-    sink: &'a mut dyn Sink,
+pub(crate) struct Run<'a> {
+    pub(crate) context: Context,
+    pub(crate) data: &'a Value,
+    pub(crate) sink: &'a mut dyn Sink,
 }
 
 fn run_step(step: &PlannedStep, context: &Context, data: &Value, sink: &mut dyn Sink) -> StepResult {
@@ -159,10 +165,13 @@ impl Run<'_> {
                 return Ok(Effect::Skipped("systemd does not run yet".into()));
             }
             Work::Units(UnitWork::State { verb, unit }) => shell::unit(*verb, unit, &self.context, self.sink)?,
+            Work::Setting(work) => return self.setting(work, action),
+            Work::Storage(StorageWork::Mount(mount)) => return mounts::ensure(&self.context, mount, self.sink),
+            Work::Storage(StorageWork::SwapFile(file)) => return swap::ensure(&self.context, file, self.sink),
             Work::NotSupported(why) => return Ok(Effect::Skipped(why.clone())),
             Work::Invalid(why) => return Ok(Effect::Failed(why.clone())),
         };
-        Ok(if changed { Effect::Changed } else { Effect::Unchanged })
+        Ok(Effect::of(changed))
     }
 
     fn files(&mut self, work: &FileWork, action: &Action) -> Result<bool, Error> {
@@ -172,6 +181,11 @@ impl Run<'_> {
                 let (content, fault) = file.content.reveal().expand(self.data);
                 self.warn(fault, action);
                 files::ensure_file(&self.context, file, &content)
+            }
+            FileWork::Append(file) => {
+                let (content, fault) = file.content.reveal().expand(self.data);
+                self.warn(fault, action);
+                files::ensure_appended(&self.context, file, &content)
             }
             FileWork::Environment(environment) => {
                 let values = environment.values.reveal().iter();
@@ -183,7 +197,7 @@ impl Run<'_> {
     }
 
     /// Expands a text; one that cannot be expanded stays as it was written, and that is told.
-    fn expand<'t>(&mut self, text: &'t Text, action: &Action) -> Cow<'t, str> {
+    pub(crate) fn expand<'t>(&mut self, text: &'t Text, action: &Action) -> Cow<'t, str> {
         let (expanded, fault) = text.expand(self.data);
         self.warn(fault, action);
         expanded

@@ -4,49 +4,74 @@ use super::step::ENCODING;
 use super::{Block, COMMANDS, COUNT, ID, NAMED, Shape, TEXTS, block, done, not_yet};
 use Shape::{Any, Bool, Enum, List, OctalMode, OneOf, Path, Size, Text, Words};
 
+static RESOLV_CONF: Block = block(
+    "`resolv_conf`",
+    &[
+        done("nameservers", OneOf(&[Text, TEXTS]), "Lists addresses of servers."),
+        done("searchdomains", OneOf(&[Text, TEXTS]), "Lists domains in which a bare name is looked for."),
+        done("domain", Text, "Names the local domain."),
+        done("sortlist", OneOf(&[Text, TEXTS]), "Lists networks by which addresses are sorted."),
+        done("options", Shape::Map(&Text), "Sets options; `true` for those without a value."),
+    ],
+);
+
 /// Keys of cloud-init that Kairos does not read.
 pub(crate) static CLOUD_INIT: Block = block(
     "a configuration",
     &[
-        not_yet("bootcmd", COMMANDS, "Runs commands early in every boot.").example("bootcmd:\n- echo early\n"),
-        not_yet("ca_certs", Shape::Block(&CA_CERTS), "Adds certificates that the machine trusts.")
-            .example("ca_certs:\n  trusted: ['-----BEGIN CERTIFICATE-----']\n"),
+        done("bootcmd", COMMANDS, "Runs commands early in every boot, in `fs`.").example("bootcmd:\n- echo early\n"),
+        done("ca_certs", Shape::Block(&CA_CERTS), "Adds certificates that the machine trusts.").example(
+            "ca_certs:\n  trusted:\n  - |\n    -----BEGIN CERTIFICATE-----\n    MAA=\n    -----END CERTIFICATE-----\n",
+        ),
         not_yet("chpasswd", Shape::Block(&CHPASSWD), "Sets passwords of users.")
             .example("chpasswd:\n  expire: false\n  users:\n  - {name: ada, password: secret, type: text}\n"),
         not_yet("disable_root", Bool, "Keeps root from logging in over the network."),
         not_yet("disable_root_opts", Text, "Sets options of root's keys."),
         not_yet("disk_setup", Shape::Map(&Shape::Block(&DISK_SETUP)), "Partitions disks, by device.")
             .example("disk_setup:\n  /dev/vdb: {table_type: gpt, layout: true, overwrite: false}\n"),
-        not_yet("final_message", Text, "Is printed at the end of boot."),
-        not_yet("fqdn", Text, "Names the machine with its domain.").example("fqdn: node.example.org\n"),
+        done("final_message", Text, "Is shown on the console at the end of boot."),
+        done("fqdn", Text, "Names the machine with its domain.").example("fqdn: node.example.org\n"),
         not_yet("fs_setup", List(&Shape::Block(&FS_SETUP)), "Makes file systems.")
             .example("fs_setup:\n- {label: data, filesystem: ext4, device: /dev/vdb, partition: auto}\n"),
         not_yet("groups", Any, "Makes groups.").example("groups:\n- admins: [ada]\n- guests\n"),
         not_yet("growpart", Shape::Block(&GROWPART), "Makes partitions as large as their disks allow.")
             .example("growpart:\n  devices: [/]\n"),
-        not_yet("keyboard", Shape::Block(&KEYBOARD), "Sets the layout of the keyboard.")
+        done("keyboard", Shape::Block(&KEYBOARD), "Sets the layout of the keyboard.")
             .example("keyboard: {layout: de}\n"),
-        not_yet("locale", OneOf(&[Text, Bool]), "Sets the language.").example("locale: de_DE.UTF-8\n"),
-        not_yet("locale_configfile", Path, "Names the file that the language is written to."),
-        not_yet("manage_etc_hosts", OneOf(&[Bool, Text]), "Writes /etc/hosts."),
-        not_yet("manage_resolv_conf", Bool, "Writes /etc/resolv.conf."),
-        not_yet("mount_default_fields", TEXTS, "Sets the fields that `mounts` leaves out."),
-        not_yet("mounts", List(&TEXTS), "Mounts file systems, each as the fields of fstab(5).")
-            .example("mounts:\n- [/dev/vdb, /data, ext4, 'defaults,nofail']\n"),
+        done("locale", OneOf(&[Text, Bool]), "Sets the language.").example("locale: de_DE.UTF-8\n"),
+        done("locale_configfile", Path, "Names the file that the language is written to."),
+        done(
+            "manage_etc_hosts",
+            OneOf(&[Bool, Enum(&["localhost", "template"])]),
+            "Writes /etc/hosts: whole, or the line of the machine's own name with `localhost`.",
+        ),
+        done("manage_resolv_conf", Bool, "Has `resolv_conf` count."),
+        done("mount_default_fields", TEXTS, "Sets the fields that `mounts` leaves out."),
+        done("mounts", List(&TEXTS), "Mounts file systems, each as the fields of fstab(5), in `fs`.")
+            .example("mounts:\n- [/dev/vdb, /mnt/data, ext4, 'defaults,nofail']\n"),
         not_yet("network", Any, "Describes the network."),
-        not_yet("ntp", Shape::Block(&NTP), "Says where the time comes from.")
+        done("ntp", Shape::Block(&NTP), "Says where the time comes from.")
             .example("ntp:\n  servers: [ntp.example.org]\n"),
         not_yet("package_reboot_if_required", Bool, "Reboots when a package wants it."),
         not_yet("package_update", Bool, "Fetches the lists of packages."),
         not_yet("package_upgrade", Bool, "Upgrades all packages."),
         not_yet("packages", List(&OneOf(&[Text, TEXTS, NAMED])), "Installs packages.").example("packages: [curl]\n"),
         not_yet("password", Text, "Sets the password of the default user."),
-        not_yet("power_state", Shape::Block(&POWER_STATE), "Powers the machine off, or reboots it, after boot.")
-            .example("power_state:\n  mode: reboot\n  delay: now\n"),
-        not_yet("prefer_fqdn_over_hostname", Bool, "Names the machine by `fqdn` rather than by `hostname`."),
-        not_yet("preserve_hostname", Bool, "Leaves the machine's name alone."),
+        done(
+            "power_state",
+            Shape::Block(&POWER_STATE),
+            "Powers the machine off, or reboots it, at the end of boot, once for each instance.",
+        )
+        .example("power_state:\n  mode: reboot\n  delay: now\n"),
+        done("prefer_fqdn_over_hostname", Bool, "Names the machine by `fqdn` rather than by `hostname`."),
+        done("preserve_hostname", Bool, "Leaves the machine's name alone."),
         not_yet("resize_rootfs", OneOf(&[Bool, Text]), "Makes the root file system as large as its partition."),
-        not_yet("resolv_conf", NAMED, "Writes how names are resolved."),
+        done(
+            "resolv_conf",
+            Shape::Block(&RESOLV_CONF),
+            "Says how names are resolved; counts beside `manage_resolv_conf: true`.",
+        )
+        .example("manage_resolv_conf: true\nresolv_conf:\n  nameservers: [9.9.9.9]\n"),
         not_yet("ssh", NAMED, "Says what is printed of the machine's keys."),
         not_yet("ssh_deletekeys", Bool, "Makes new keys for the machine."),
         not_yet("ssh_fp_console_blacklist", TEXTS, "Leaves kinds of keys out of the console."),
@@ -56,12 +81,13 @@ pub(crate) static CLOUD_INIT: Block = block(
         not_yet("ssh_publish_hostkeys", NAMED, "Sends the machine's keys to the platform."),
         not_yet("ssh_pwauth", OneOf(&[Bool, Enum(&["unchanged"])]), "Lets users in by password.")
             .example("ssh_pwauth: false\n"),
-        not_yet("swap", Shape::Block(&SWAP), "Makes a swap file.")
+        done("swap", Shape::Block(&SWAP), "Makes a swap file, in `fs`.")
             .example("swap:\n  filename: /swapfile\n  size: 2G\n"),
-        not_yet("timezone", Text, "Sets the time zone.").example("timezone: Europe/Berlin\n"),
+        done("timezone", Text, "Sets the time zone.").example("timezone: Europe/Berlin\n"),
         not_yet("user", OneOf(&[Text, Shape::Block(&LISTED_USER)]), "Describes the default user."),
     ],
-);
+)
+.former(&[("ca-certs", "ca_certs")]);
 
 /// Tools that cloud-init starts, and settings of its own: known, so that they are no slips of other keys.
 pub(crate) static CLOUD_INIT_TOOLS: Block = block(
@@ -120,8 +146,8 @@ pub(crate) static WRITE_FILE: Block = block(
         done("owner", Text, "Names owner and group.").example("owner: root:root\n"),
         done("permissions", OctalMode, "Sets its permissions, in octal; 0644 without it.")
             .example("permissions: '0600'\n"),
-        not_yet("append", Bool, "Adds to the file instead of replacing it."),
-        not_yet("defer", Bool, "Writes the file after users were made."),
+        done("append", Bool, "Adds to the file what it does not hold, instead of replacing it."),
+        done("defer", Bool, "Writes the file after users were made."),
         not_yet("source", Shape::Block(&WRITE_FILE_SOURCE), "Fetches what the file holds."),
     ],
 );
@@ -249,7 +275,7 @@ static NTP: Block = block(
         done("peers", TEXTS, "Lists peers."),
         done("allow", TEXTS, "Lists networks that may ask this machine."),
         done("ntp_client", Text, "Names the program that does it."),
-        done("config", NAMED, "Configures that program."),
+        not_yet("config", NAMED, "Configures that program."),
     ],
 );
 
