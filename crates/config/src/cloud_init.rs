@@ -22,9 +22,6 @@ use kairn_report::Place;
 /// The stages that top-level keys add steps to.
 pub(crate) const STAGES: [&str; 4] = ["initramfs", "fs", "boot", "network"];
 
-/// What the rooms below add to.
-type Early<'r, 'd> = Actions<'r, 'd>;
-
 /// Appends the steps that the top level of a document means for a stage, before those that the document lists.
 pub(crate) fn steps(reader: &mut Reader<'_>, stage: &str, steps: &mut Vec<PlannedStep>) {
     let Some(entries) = top_level(reader.document) else { return };
@@ -126,9 +123,10 @@ fn word(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<String> {
     Some(text)
 }
 
-/// Warns that something known is not done.
-fn not_supported(reader: &mut Reader<'_>, node: &Node, why: &str) {
-    reader.say(Severity::Warning, Code::NotSupported, node.place, why);
+/// Warns that something known is not done, and makes it the work that is skipped.
+fn not_supported(reader: &mut Reader<'_>, node: &Node, why: String) -> Work {
+    reader.say(Severity::Warning, Code::NotSupported, node.place, why.clone());
+    Work::NotSupported(why)
 }
 
 /// The top-level keys go to every listed user, or to root when none is listed.

@@ -1,10 +1,10 @@
 //! Reads what the clock follows: `timezone` and `ntp`.
 
-use super::{Early, get, word};
-use crate::reading::Reader;
-use crate::{Code, Entry, Node, SettingWork, TimeClient, TimeSync, Work};
+use super::{get, not_supported, word};
+use crate::step::Actions;
+use crate::{Code, Entry, SettingWork, TimeClient, TimeSync, Work};
 
-pub(super) fn timezone(actions: &mut Early<'_, '_>, entries: &[Entry]) {
+pub(super) fn timezone(actions: &mut Actions<'_, '_>, entries: &[Entry]) {
     let Some(node) = get(entries, "timezone") else { return };
     let work = actions.reader.attempt(|reader| {
         let zone = reader.text(node, "`timezone`")?;
@@ -19,16 +19,16 @@ pub(super) fn timezone(actions: &mut Early<'_, '_>, entries: &[Entry]) {
     actions.add("timezone".into(), node.place, work);
 }
 
-pub(super) fn ntp(actions: &mut Early<'_, '_>, entries: &[Entry]) {
+pub(super) fn ntp(actions: &mut Actions<'_, '_>, entries: &[Entry]) {
     // An empty `ntp:` turns it on as it is.
     let Some(node) = crate::reading::field(entries, "ntp") else { return };
     let mut wanted = true;
     let work = actions.reader.attempt(|reader| {
         let entries = reader.map(node, "`ntp`");
         wanted = get(entries, "enabled").and_then(|node| reader.bool(node, "`ntp.enabled`")).unwrap_or(true);
-        if let Some(node) = get(entries, "config") {
-            let why = "`ntp.config` is not supported yet: the program's own template is not replaced";
-            return not_supported(reader, node, why);
+        // The tables say so.
+        if get(entries, "config").is_some() {
+            return Some(Work::NotSupported("`ntp.config` is not supported yet".to_owned()));
         }
         let mut words = |key: &str| -> Vec<String> {
             let items = get(entries, key).map(|node| reader.list(node, &format!("`ntp.{key}`"))).unwrap_or_default();
@@ -50,7 +50,7 @@ pub(super) fn ntp(actions: &mut Early<'_, '_>, entries: &[Entry]) {
                 "ntp" | "ntpdate" | "openntpd" | "ntpsec" => {
                     let why =
                         format!("`ntp_client: {text}` is not supported: there are `chrony` and `systemd-timesyncd`");
-                    return not_supported(reader, node, &why);
+                    return Some(not_supported(reader, node, why));
                 }
                 _ => {
                     let message = format!("`{text}` is no program that keeps the time");
@@ -65,10 +65,4 @@ pub(super) fn ntp(actions: &mut Early<'_, '_>, entries: &[Entry]) {
     if wanted {
         actions.add("ntp".into(), node.place, work);
     }
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "the answer of a reading")]
-fn not_supported(reader: &mut Reader<'_>, node: &Node, why: &str) -> Option<Work> {
-    super::not_supported(reader, node, why);
-    Some(Work::NotSupported(why.to_owned()))
 }

@@ -1,10 +1,11 @@
 //! Reads how people talk to the machine: `locale` and `keyboard`.
 
-use super::{Early, get};
+use super::get;
 use crate::reading::Reader;
+use crate::step::Actions;
 use crate::{Code, Entry, Keyboard, Locale, SettingWork, Work};
 
-pub(super) fn locale(actions: &mut Early<'_, '_>, entries: &[Entry]) {
+pub(super) fn locale(actions: &mut Actions<'_, '_>, entries: &[Entry]) {
     let Some(node) = get(entries, "locale") else { return };
     // `false` leaves it to the distribution.
     if node.scalar().is_some_and(|scalar| scalar.as_bool() == Some(false)) {
@@ -24,7 +25,7 @@ pub(super) fn locale(actions: &mut Early<'_, '_>, entries: &[Entry]) {
     actions.add("locale".into(), node.place, work);
 }
 
-pub(super) fn keyboard(actions: &mut Early<'_, '_>, entries: &[Entry]) {
+pub(super) fn keyboard(actions: &mut Actions<'_, '_>, entries: &[Entry]) {
     let Some(node) = get(entries, "keyboard") else { return };
     let work = actions.reader.attempt(|reader| {
         let entries = reader.map(node, "`keyboard`");

@@ -1,12 +1,13 @@
 //! Reads what the machine is called and how it resolves names: `hostname`, `fqdn`, `manage_etc_hosts`, `resolv_conf`.
 
-use super::{Early, flag, get, word};
+use super::{flag, get, word};
 use crate::action::hostname_fault;
 use crate::reading::Reader;
+use crate::step::Actions;
 use crate::{Code, Entry, HostsFile, MachineName, NameServers, Node, SettingWork, Severity, Template, Work};
 
 /// The name of the machine and `/etc/hosts`.
-pub(super) fn machine(actions: &mut Early<'_, '_>, entries: &[Entry]) {
+pub(super) fn machine(actions: &mut Actions<'_, '_>, entries: &[Entry]) {
     let preserve = flag(actions, entries, "preserve_hostname");
     let prefer_fqdn = flag(actions, entries, "prefer_fqdn_over_hostname");
     let hosts = match get(entries, "manage_etc_hosts").map(|node| actions.reader.attempt(|reader| hosts(reader, node)))
@@ -81,7 +82,7 @@ fn hosts(reader: &mut Reader<'_>, node: &Node) -> HostsFile {
 }
 
 /// `resolv_conf`, which counts only beside `manage_resolv_conf: true`.
-pub(super) fn servers(actions: &mut Early<'_, '_>, entries: &[Entry]) {
+pub(super) fn servers(actions: &mut Actions<'_, '_>, entries: &[Entry]) {
     let Some(node) = get(entries, "resolv_conf") else { return };
     if !flag(actions, entries, "manage_resolv_conf") {
         let message = "`resolv_conf` has no effect without `manage_resolv_conf: true`";

@@ -1,10 +1,11 @@
 //! Reads what happens at the end of boot: `final_message` and `power_state`.
 
-use super::{Early, get};
+use super::get;
 use crate::reading::Reader;
+use crate::step::Actions;
 use crate::{Code, Entry, Node, PowerCondition, PowerMode, PowerState, SettingWork, Work};
 
-pub(super) fn message(actions: &mut Early<'_, '_>, entries: &[Entry]) {
+pub(super) fn message(actions: &mut Actions<'_, '_>, entries: &[Entry]) {
     let Some(node) = get(entries, "final_message") else { return };
     let work = actions.reader.attempt(|reader| {
         let text = reader.text(node, "`final_message`")?;
@@ -13,7 +14,7 @@ pub(super) fn message(actions: &mut Early<'_, '_>, entries: &[Entry]) {
     actions.add("final_message".into(), node.place, work);
 }
 
-pub(super) fn state(actions: &mut Early<'_, '_>, entries: &[Entry]) {
+pub(super) fn state(actions: &mut Actions<'_, '_>, entries: &[Entry]) {
     let Some(node) = get(entries, "power_state") else { return };
     let work = actions.reader.attempt(|reader| {
         let entries = reader.map(node, "`power_state`");

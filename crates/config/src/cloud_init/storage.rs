@@ -1,7 +1,8 @@
 //! Reads file systems and swap space: `mounts`, `mount_default_fields`, `swap`.
 
-use super::{Early, get, not_supported};
+use super::{get, not_supported};
 use crate::reading::Reader;
+use crate::step::Actions;
 use crate::{Code, Entry, Mount, Node, StorageWork, SwapFile, SwapSize, Work, mount_point_fault, mount_source_fault};
 use kairn_report::Secret;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ type Fields = [Option<String>; 6];
 /// Where swap space goes when no file is named. The root is read-only, so cloud-init's `/swap.img` cannot be.
 const SWAP_FILE: &str = "/usr/local/swap.img";
 
-pub(super) fn mounts(actions: &mut Early<'_, '_>, entries: &[Entry]) {
+pub(super) fn mounts(actions: &mut Actions<'_, '_>, entries: &[Entry]) {
     let Some(node) = get(entries, "mounts") else { return };
     let mut defaults: Fields = [None, None, Some("auto"), Some("defaults,nofail"), Some("0"), Some("2")]
         .map(|field: Option<&str>| field.map(str::to_owned));
@@ -73,8 +74,7 @@ fn mount(
     }
     if source.starts_with("ephemeral") || source == "swap" {
         let why = format!("`{source}` names a device by the metadata of a platform, which is not supported yet");
-        not_supported(reader, item, &why);
-        return Some(Work::NotSupported(why));
+        return Some(not_supported(reader, item, why));
     }
     // A bare name of a disk is that of its device.
     let disk = ["sd", "vd", "xvd", "hd", "nvme", "mmcblk"].iter().any(|kind| source.starts_with(kind));
@@ -111,7 +111,7 @@ fn mount(
     Some(Work::Storage(StorageWork::Mount(Mount { source, target, fs_type, options, dump, pass })))
 }
 
-pub(super) fn swap(actions: &mut Early<'_, '_>, entries: &[Entry]) {
+pub(super) fn swap(actions: &mut Actions<'_, '_>, entries: &[Entry]) {
     let Some(node) = get(entries, "swap") else { return };
     let mut label = "swap".to_owned();
     let work = actions.reader.attempt(|reader| {

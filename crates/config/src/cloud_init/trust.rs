@@ -1,14 +1,15 @@
 //! Reads which certificates the machine trusts: `ca_certs`.
 
-use super::{Early, get};
+use super::get;
 use crate::reading::Reader;
+use crate::step::Actions;
 use crate::{Code, Entry, Node, SettingWork, Trust, Work};
 use base64::Engine as _;
 
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
-pub(super) fn read(actions: &mut Early<'_, '_>, entries: &[Entry]) {
+pub(super) fn read(actions: &mut Actions<'_, '_>, entries: &[Entry]) {
     let Some(node) = get(entries, "ca_certs") else { return };
     let work = actions.reader.attempt(|reader| {
         let entries = reader.map(node, "`ca_certs`");
