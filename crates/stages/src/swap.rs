@@ -143,7 +143,7 @@ fn fill(path: &Path, size: u64) -> Result<(), Error> {
     let file = file.map_err(Error::path("make the swap file", path))?;
     // Without holes, of which the kernel takes none.
     files::reserve(&file, path, size)?;
-    let written = file.write_all_at(&header(size), 0).and_then(|()| file.sync_all());
+    let written = file.set_len(size).and_then(|()| file.write_all_at(&header(size), 0)).and_then(|()| file.sync_all());
     written.map_err(Error::path("write", path))
 }
 
