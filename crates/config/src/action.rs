@@ -3,14 +3,21 @@
 mod accounts;
 mod entity;
 mod files;
+mod setting;
 mod software;
+mod storage;
 mod system;
 mod units;
 
 pub use accounts::{AccountWork, Credential, EntityVerb, Group, KeySource, Lock, Password, SshDaemon, SshKey, User};
 pub use entity::{Day, Entity, EntityError, EntityFields, Number};
 pub use files::{DEFAULT_ENVIRONMENT_FILE, Directory, Environment, File, FileWork, Mode, Owner};
+pub use setting::{
+    HostsFile, Keyboard, Locale, MachineName, NameServers, PowerCondition, PowerMode, PowerState, SettingWork,
+    TimeClient, TimeSync, Trust,
+};
 pub use software::{Git, GitLogin, Packages, SoftwareWork, UnpackedImage};
+pub use storage::{Mount, StorageWork, SwapFile, SwapSize, mount_point_fault, mount_source_fault};
 pub use system::{
     DEFAULT_RESOLVER_FILE, FirstBootOption, KernelModule, Parameter, Resolver, SystemWork, hostname_fault,
 };
@@ -47,6 +54,10 @@ pub enum Work {
     Units(UnitWork),
     /// Something about software.
     Software(SoftwareWork),
+    /// A setting that a top-level key of cloud-init makes.
+    Setting(SettingWork),
+    /// Something about file systems and swap space.
+    Storage(StorageWork),
     /// Known and not done yet: to be reported as skipped, with this reason.
     NotSupported(String),
     /// Wrong in itself: to be reported as failed, with this reason.

@@ -246,7 +246,7 @@ pub(crate) mod tests {
         for (text, expected) in [
             ("hostname: a\nx-mine: {a: b}\n", vec![]),
             ("hostnam: a\n", vec!["t:1:1: error: unknown key `hostnam`\n  hint: did you mean `hostname`?"]),
-            ("final_message: a\n", vec!["t:1:1: warning: `final_message` is not supported yet and does nothing"]),
+            ("random_seed: a\n", vec!["t:1:1: warning: `random_seed` is not supported yet and does nothing"]),
             (
                 "kairos: {vpn: {vpn: true}}\n",
                 vec![

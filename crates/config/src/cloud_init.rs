@@ -1,4 +1,16 @@
 //! Turns cloud-init's top-level keys into steps of stages, which come before the document's own `stages`.
+//!
+//! What only writes files that services read when they start is done in `initramfs`. What needs file systems or programs is done in
+//! `fs`: all file systems are there and hardly any service runs. Users, their files and commands come in `boot`, as in Kairos; what
+//! cloud-init leaves for its end comes at the end of `boot`, or of `network`, the last stage of a boot.
+
+mod clock;
+mod files;
+mod language;
+mod names;
+mod power;
+mod storage;
+mod trust;
 
 mod accounts;
 #[cfg(test)]
@@ -6,60 +18,121 @@ mod tests;
 
 use crate::reading::{Reader, field};
 use crate::step::Actions;
-use crate::{Node, PlannedStep, Settings, Work};
+use crate::{Code, Document, Entry, Frequency, Node, PlannedStep, Settings, Severity, Work};
 use accounts::Accounts;
 
-/// Appends the steps that the top level of a document means for a stage.
+/// The stages that top-level keys add steps to.
+pub(crate) const STAGES: [&str; 4] = ["initramfs", "fs", "boot", "network"];
+
+/// Appends the steps that the top level of a document means for a stage, before those that the document lists.
 pub(crate) fn steps(reader: &mut Reader<'_>, stage: &str, steps: &mut Vec<PlannedStep>) {
-    let document = reader.document;
-    if document.header.is_none() {
-        return;
-    }
-    let Some(root) = &document.root else { return };
-    let entries = root.entries().unwrap_or_default();
+    let Some(entries) = top_level(reader.document) else { return };
+    let jinja = reader.document.jinja;
     let mut actions = Actions { reader, actions: Vec::new() };
-    let name = match stage {
+    match stage {
         "initramfs" => {
-            if let Some(node) = field(entries, "hostname") {
-                actions.hostname(node);
+            names::machine(&mut actions, entries);
+            names::servers(&mut actions, entries);
+            clock::timezone(&mut actions, entries);
+            clock::ntp(&mut actions, entries);
+            language::locale(&mut actions, entries);
+            language::keyboard(&mut actions, entries);
+        }
+        "fs" => {
+            if let Some(node) = get(entries, "bootcmd") {
+                actions.commands(node, "`bootcmd`");
             }
-            "top-level hostname"
+            storage::mounts(&mut actions, entries);
+            storage::swap(&mut actions, entries);
+            trust::read(&mut actions, entries);
         }
         "boot" => {
-            if let Some(node) = field(entries, "write_files") {
-                write_files(&mut actions, node);
-            }
-            if let Some(node) = field(entries, "runcmd") {
-                actions.commands(node, "`runcmd`");
+            files::write(&mut actions, entries, files::When::WithTheRest);
+            // Kairos runs commands before it makes users, cloud-init after; only cloud-init knows the other header.
+            if !jinja {
+                run_commands(&mut actions, entries);
             }
             Accounts::read(&mut actions, entries).boot(&mut actions, entries);
-            "top-level keys"
+            if jinja {
+                run_commands(&mut actions, entries);
+            }
         }
         // Keys that are fetched have to wait for it.
         "network" => {
             let accounts = Accounts::read(&mut actions, entries);
             actions.actions.clear();
             accounts.network(&mut actions);
-            "top-level keys"
         }
         _ => return,
-    };
+    }
     let actions = actions.actions;
-    let Some(span) = actions.first().map(|action| action.span.clone()) else { return };
-    steps.push(PlannedStep {
-        name: name.to_owned(),
-        stage: stage.to_owned(),
-        span,
-        conditions: Vec::new(),
-        settings: Settings::default(),
-        beside: false,
-        actions,
-    });
+    push(steps, stage, "top-level keys", Settings::default(), actions);
 }
 
-fn write_files(actions: &mut Actions<'_, '_>, node: &Node) {
-    match actions.reader.attempt(|reader| reader.list(node, "`write_files`")) {
-        Ok(items) => items.iter().for_each(|item| actions.write_file(item)),
-        Err(why) => actions.push("write_files".into(), node.place, Work::Invalid(why)),
+/// Appends the steps that the top level of a document means for the end of a stage, after all that any document lists.
+pub(crate) fn last_steps(reader: &mut Reader<'_>, stage: &str, steps: &mut Vec<PlannedStep>) {
+    let Some(entries) = top_level(reader.document) else { return };
+    let mut actions = Actions { reader, actions: Vec::new() };
+    match stage {
+        "boot" => {
+            files::write(&mut actions, entries, files::When::Deferred);
+            let actions = actions.actions;
+            push(steps, stage, "deferred files of the top level", Settings::default(), actions);
+        }
+        "network" => {
+            power::message(&mut actions, entries);
+            let message = std::mem::take(&mut actions.actions);
+            push(&mut *steps, stage, "final message", Settings::default(), message);
+            power::state(&mut actions, entries);
+            // At every boot the machine would never stay up.
+            let settings = Settings { frequency: Frequency::PerInstance, ..Settings::default() };
+            let actions = actions.actions;
+            push(steps, stage, "power state", settings, actions);
+        }
+        _ => {}
     }
+}
+
+/// Top-level keys count only below a header.
+fn top_level(document: &Document) -> Option<&[Entry]> {
+    document.header?;
+    document.root.as_ref()?.entries()
+}
+
+fn push(steps: &mut Vec<PlannedStep>, stage: &str, name: &str, settings: Settings, actions: Vec<crate::Action>) {
+    let Some(span) = actions.first().map(|action| action.span.clone()) else { return };
+    let (name, stage) = (name.to_owned(), stage.to_owned());
+    steps.push(PlannedStep { name, stage, span, conditions: Vec::new(), settings, beside: false, actions });
+}
+
+fn run_commands(actions: &mut Actions<'_, '_>, entries: &[Entry]) {
+    if let Some(node) = get(entries, "runcmd") {
+        actions.commands(node, "`runcmd`");
+    }
+}
+
+/// Finds the value of a key that is not null.
+fn get<'n>(entries: &'n [Entry], key: &str) -> Option<&'n Node> {
+    field(entries, key).filter(|node| !node.is_null())
+}
+
+/// Reads a bool of the top level, false when it is absent; a fault of it is told and makes it false.
+fn flag(actions: &mut Actions<'_, '_>, entries: &[Entry], key: &str) -> bool {
+    get(entries, key).and_then(|node| actions.reader.bool(node, &format!("`{key}`"))).unwrap_or_default()
+}
+
+/// Reads one word, as a line of a settings file can hold it.
+fn word(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<String> {
+    let text = reader.text(node, what)?;
+    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        reader.error(Code::BadValue, node.place, format!("{what} is one word, not `{text}`"));
+        return None;
+    }
+    Some(text)
+}
+
+/// Warns that something known is not done, and makes it the work that is skipped.
+fn not_supported(reader: &mut Reader<'_>, node: &Node, why: String) -> Work {
+    reader.say(Severity::Warning, Code::NotSupported, node.place, why.clone());
+    Work::NotSupported(why)
 }

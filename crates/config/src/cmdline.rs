@@ -35,6 +35,7 @@ pub fn cmdline(text: &str) -> CommandLine {
     let document = Document {
         source: SOURCE.to_owned(),
         header: Some(Header::CloudConfig),
+        jinja: false,
         root,
         templates: true,
         diagnostics: reading.diagnostics,

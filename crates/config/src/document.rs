@@ -42,6 +42,8 @@ pub struct Document {
     pub root: Option<Node>,
     /// Whether texts of this source are templates where the language has them: `template: false` says no.
     pub templates: bool,
+    /// Whether the text says that it is a jinja template, as only those written for cloud-init do.
+    pub jinja: bool,
     /// Faults of the text itself: syntax, limits, duplicate keys, header.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -57,6 +59,7 @@ impl Document {
             place: Place { line: u32::try_from(line + 1).unwrap_or(u32::MAX), column: 1 },
         };
         let mut header = None;
+        let mut jinja = false;
         let mut content = false;
         for (number, line) in text.strip_prefix('\u{feff}').unwrap_or(text).lines().take(HEADER_LINES).enumerate() {
             if header.is_none() {
@@ -67,6 +70,7 @@ impl Document {
                 }
             }
             if line.starts_with("## template:") && line.contains("jinja") {
+                jinja = true;
                 let message = "jinja templates are not rendered; the text is read as it stands";
                 diagnostics.push(Diagnostic::new(Severity::Warning, Code::Template, at(number), message));
             }
@@ -82,7 +86,7 @@ impl Document {
             root => root,
         };
         let templates = root.as_ref().and_then(|root| root.get("template")?.scalar()?.as_bool()).unwrap_or(true);
-        Self { source, header, root, templates, diagnostics }
+        Self { source, header, root, templates, jinja, diagnostics }
     }
 
     /// Makes a document of a source that could not be read, so that its absence is reported like any other fault.
@@ -91,7 +95,7 @@ impl Document {
         let source = source.into();
         let span = Span { source: source.clone(), place: Place { line: 1, column: 1 } };
         let diagnostic = Diagnostic::new(Severity::Error, Code::Syntax, span, format!("cannot be read: {why}"));
-        Self { source, header: None, root: None, templates: true, diagnostics: vec![diagnostic] }
+        Self { source, header: None, root: None, templates: true, jinja: false, diagnostics: vec![diagnostic] }
     }
 
     /// Returns the value of a top-level key.

@@ -60,6 +60,11 @@ pub fn plan(documents: &[Document], stage: &str) -> StagePlan {
         }
         plan.steps.extend(order::sort(candidates, documents, &mut plan.diagnostics));
     }
+    for document in documents {
+        let mut reader = Reader::new(document);
+        cloud_init::last_steps(&mut reader, stage, &mut plan.steps);
+        plan.diagnostics.append(&mut reader.diagnostics);
+    }
     tidy(&mut plan.diagnostics);
     plan
 }
@@ -185,7 +190,7 @@ mod tests {
                     ssh_authorized_keys: [ssh-ed25519 AAAA]\nwrite_files: [{path: /a, permissions: 644, owner: 'x:y'}]\n\
                     runcmd: [[ls, -l], echo]\n";
         let with = [Document::parse("t", &format!("#cloud-config\n{body}"))];
-        assert_eq!(labels(&plan(&with, "initramfs")), [("top-level hostname", vec!["hostname"])]);
+        assert_eq!(labels(&plan(&with, "initramfs")), [("top-level keys", vec!["hostname"])]);
         let boot = plan(&with, "boot");
         let expected = vec!["file /a", "command 1", "command 2", "user kairos", "user kairos"];
         assert_eq!(labels(&boot), [("top-level keys", expected)]);

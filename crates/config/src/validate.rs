@@ -2,7 +2,7 @@
 
 use crate::classify::classify;
 use crate::diagnostic::{refuse_errors, tidy};
-use crate::{Code, Diagnostic, Document, Error, Severity, merge, plan};
+use crate::{Code, Diagnostic, Document, Error, Severity, cloud_init, merge, plan};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Returns everything that is to be said, by document and place: faults of the text, classes of keys, types and values of every
@@ -66,7 +66,7 @@ pub fn readable(documents: &[Document]) -> Result<(), Error> {
 
 /// Returns the stages that documents name, and those of the top-level keys, without `.before` and `.after`.
 pub(crate) fn stage_names(documents: &[Document]) -> Vec<String> {
-    let mut names = vec!["initramfs".to_owned(), "boot".to_owned(), "network".to_owned()];
+    let mut names: Vec<String> = cloud_init::STAGES.iter().map(|stage| (*stage).to_owned()).collect();
     for entry in documents.iter().filter_map(|document| document.get("stages")?.entries()).flatten() {
         let base = entry.key.strip_suffix(".before").or_else(|| entry.key.strip_suffix(".after")).unwrap_or(&entry.key);
         if !names.iter().any(|name| name == base) {

@@ -127,12 +127,24 @@ pub enum Error {
     /// No image is for the architecture of this machine.
     #[error("images for the architecture of this machine are not known")]
     Architecture,
+    /// Something that this machine cannot do, or that nobody should ask of it.
+    #[error("{why}")]
+    Refused {
+        /// What and why.
+        why: String,
+        /// What to do; may be empty.
+        hint: String,
+    },
     /// A template that has no value here.
     #[error(transparent)]
     Template(#[from] kairn_config::TemplateError),
 }
 
 impl Error {
+    pub(crate) fn refused(why: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Refused { why: why.into(), hint: hint.into() }
+    }
+
     pub(crate) fn path(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Path { action, path: path.into(), source }
     }
@@ -161,6 +173,7 @@ impl Diagnostic for Error {
             Self::Image(error) => error.hints(),
             Self::NoBranch { .. } => vec!["name it with `branch`; `master` is meant without".into()],
             Self::NoAccount { kind, .. } => vec![format!("make the {kind} in an earlier step")],
+            Self::Refused { hint, .. } if !hint.is_empty() => vec![hint.clone()],
             _ => Vec::new(),
         }
     }

@@ -41,6 +41,15 @@ pub fn ensure_file(context: &Context, file: &File, content: &[u8]) -> Result<boo
     Ok(settle(&path, file.mode, uid, gid)? || written)
 }
 
+/// Adds to the end of a file what it does not hold anywhere; says whether anything changed.
+pub fn ensure_appended(context: &Context, file: &File, content: &[u8]) -> Result<bool, Error> {
+    let path = follow(context, context.at(&file.path))?;
+    let before = if path.is_file() { files::read(&path)? } else { Vec::new() };
+    let there = content.is_empty() || before.windows(content.len()).any(|window| window == content);
+    let whole = if there { before } else { [before.as_slice(), content].concat() };
+    ensure_file(context, file, &whole)
+}
+
 /// Returns where a chain of links ends, within the root: what is written must land in the file that the link names, such as an
 /// `/etc/hostname` that lies on the persistent partition, and not in place of the link.
 pub fn follow(context: &Context, path: PathBuf) -> Result<PathBuf, Error> {
@@ -122,6 +131,31 @@ mod tests {
     use kairn_config::{Content, TemplateValues};
     use kairn_report::Secret;
     use std::os::unix::fs::symlink;
+
+    #[test]
+    fn what_is_appended_is_there_once_and_what_was_there_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let context = Context { root: dir.path().to_owned(), ..Context::this(TemplateValues::default()) };
+        let file = File {
+            path: "/etc/hosts".into(),
+            content: Secret::new(Content::Bytes(Vec::new())),
+            mode: None,
+            owner: None,
+            group: None,
+        };
+        fs::create_dir_all(dir.path().join("etc")).unwrap();
+        fs::write(dir.path().join("etc/hosts"), "one\n").unwrap();
+        fs::set_permissions(dir.path().join("etc/hosts"), fs::Permissions::from_mode(0o600)).unwrap();
+        for (content, changed) in [("two\n", true), ("two\n", false), ("three\n", true), ("two\n", false), ("", false)]
+        {
+            assert_eq!(ensure_appended(&context, &file, content.as_bytes()).unwrap(), changed, "{content}");
+        }
+        assert_eq!(fs::read_to_string(dir.path().join("etc/hosts")).unwrap(), "one\ntwo\nthree\n");
+        assert_eq!(fs::metadata(dir.path().join("etc/hosts")).unwrap().mode() & 0o7777, 0o600);
+        let new = File { path: "/etc/new".into(), ..file };
+        assert!(ensure_appended(&context, &new, b"x").unwrap());
+        assert_eq!(fs::read(dir.path().join("etc/new")).unwrap(), b"x");
+    }
 
     #[test]
     fn a_file_behind_a_link_is_written_and_the_link_stays() {

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod clock;
 mod conditions;
 mod context;
 mod defaults;
@@ -15,21 +16,30 @@ pub mod fetch;
 mod files;
 mod firstboot;
 mod frequency;
+mod fstab;
 mod git;
 mod hostname;
 mod images;
+mod instance;
 mod keys;
+mod language;
 mod load;
+mod mounts;
 mod packages;
 mod password;
+mod power;
+mod resolver;
 mod result;
 mod run;
+mod setting;
 mod shell;
 mod ssh_daemon;
 mod sudoers;
+mod swap;
 mod system;
 mod table;
 mod tool;
+mod trust;
 mod units;
 
 pub use context::Context;

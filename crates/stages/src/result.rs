@@ -17,6 +17,12 @@ pub enum Effect {
     Failed(String),
 }
 
+impl Effect {
+    pub(crate) const fn of(changed: bool) -> Self {
+        if changed { Self::Changed } else { Self::Unchanged }
+    }
+}
+
 /// What became of an action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ActionResult {

@@ -3,11 +3,11 @@
 use crate::conditions::unmet;
 use crate::{
     ActionResult, Context, Effect, Error, StageResult, StepResult, accounts, entity, environment, files, frequency,
-    git, images, keys, packages, shell, ssh_daemon, system, units,
+    git, images, keys, mounts, packages, shell, ssh_daemon, swap, system, units,
 };
 use kairn_config::{
     AccountWork, Action, CommandWork, Document, Entity, FileWork, PackageWishes, PlannedStep, Severity, SoftwareWork,
-    TemplateData, TemplateWarning, Text, Work, merge, plan, validate,
+    StorageWork, TemplateData, TemplateWarning, Text, Work, merge, plan, validate,
 };
 use kairn_report::{Event, Report, Sink};
 use std::borrow::Cow;
@@ -82,10 +82,10 @@ fn nothing_done(step: &PlannedStep) -> StepResult {
 }
 
 /// What one step runs with.
-struct Run<'a> {
-    context: Context,
-    data: &'a TemplateData,
-    sink: &'a mut dyn Sink,
+pub(crate) struct Run<'a> {
+    pub(crate) context: Context,
+    pub(crate) data: &'a TemplateData,
+    pub(crate) sink: &'a mut dyn Sink,
 }
 
 fn run_step(step: &PlannedStep, context: &Context, sink: &mut dyn Sink) -> StepResult {
@@ -167,10 +167,13 @@ impl Run<'_> {
             Work::System(work) => return system::perform(work, &self.context, self.sink),
             Work::Units(work) => return units::perform(work, &self.context, self.sink),
             Work::Software(work) => return self.software(work, action),
+            Work::Setting(work) => return self.setting(work, action),
+            Work::Storage(StorageWork::Mount(mount)) => return mounts::ensure(&self.context, mount, self.sink),
+            Work::Storage(StorageWork::SwapFile(file)) => return swap::ensure(&self.context, file, self.sink),
             Work::NotSupported(why) => return Ok(Effect::Skipped(why.clone())),
             Work::Invalid(why) => return Ok(Effect::Failed(why.clone())),
         };
-        Ok(if changed { Effect::Changed } else { Effect::Unchanged })
+        Ok(Effect::of(changed))
     }
 
     fn accounts(&mut self, work: &AccountWork, action: &Action) -> Result<bool, Error> {
@@ -217,6 +220,11 @@ impl Run<'_> {
                 self.warn(said, action);
                 files::ensure_file(&self.context, file, &content)
             }
+            FileWork::Append(file) => {
+                let (content, fault) = file.content.reveal().expand(self.data);
+                self.warn(fault, action);
+                files::ensure_appended(&self.context, file, &content)
+            }
             FileWork::Environment(environment) => {
                 let values = environment.values.reveal().iter();
                 let values =
@@ -227,7 +235,7 @@ impl Run<'_> {
     }
 
     /// Expands a text; one that cannot be expanded stays as it was written, and that is told.
-    fn expand<'t>(&mut self, text: &'t Text, action: &Action) -> Cow<'t, str> {
+    pub(crate) fn expand<'t>(&mut self, text: &'t Text, action: &Action) -> Cow<'t, str> {
         let expanded = text.expand(self.data);
         self.warn(expanded.said, action);
         expanded.text

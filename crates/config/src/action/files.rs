@@ -18,6 +18,8 @@ pub enum FileWork {
     Directory(Directory),
     /// A file holds this.
     File(File),
+    /// A file holds this somewhere; where it does not, it gets it at its end.
+    Append(File),
     /// A file of variables holds these.
     Environment(Environment),
 }

@@ -4,21 +4,34 @@ use super::step::ENCODING;
 use super::{Block, COMMANDS, COUNT, ID, NAMED, Shape, TEXTS, block, done, not_yet};
 use Shape::{Any, Bool, Enum, List, OctalMode, OneOf, Path, Size, Text, Words};
 
+static RESOLV_CONF: Block = block(
+    "`resolv_conf`",
+    &[
+        done("nameservers", OneOf(&[Text, TEXTS]), "Lists addresses of servers.").example("[9.9.9.9]"),
+        done("searchdomains", OneOf(&[Text, TEXTS]), "Lists domains in which a bare name is looked for.")
+            .example("[example.org]"),
+        done("domain", Text, "Names the local domain.").example("example.org"),
+        done("sortlist", OneOf(&[Text, TEXTS]), "Lists networks by which addresses are sorted.")
+            .example("[10.0.0.0/8]"),
+        done("options", Shape::Map(&Text), "Sets options; `true` for those without a value.").example("{rotate: true}"),
+    ],
+);
+
 /// Keys of cloud-init that Kairos does not read.
 pub(crate) static CLOUD_INIT: Block = block(
     "a configuration",
     &[
-        not_yet("bootcmd", COMMANDS, "Runs commands early in every boot.").example("\n- echo early"),
-        not_yet("ca_certs", Shape::Block(&CA_CERTS), "Adds certificates that the machine trusts.")
-            .example("\n  trusted: ['-----BEGIN CERTIFICATE-----']"),
+        done("bootcmd", COMMANDS, "Runs commands early in every boot, in `fs`.").example("\n- echo early"),
+        done("ca_certs", Shape::Block(&CA_CERTS), "Adds certificates that the machine trusts.")
+            .example("\n  trusted:\n  - |\n    -----BEGIN CERTIFICATE-----\n    MAA=\n    -----END CERTIFICATE-----"),
         done("chpasswd", Shape::Block(&CHPASSWD), "Sets passwords of users.")
             .example("\n  expire: false\n  users:\n  - {name: ada, password: secret, type: text}"),
         done("disable_root", Bool, "Keeps root from logging in by ssh."),
         not_yet("disable_root_opts", Text, "Sets options of root's keys.").example("no-port-forwarding"),
         not_yet("disk_setup", Shape::Map(&Shape::Block(&DISK_SETUP)), "Partitions disks, by device.")
             .example("\n  /dev/vdb: {table_type: gpt, layout: true, overwrite: false}"),
-        not_yet("final_message", Text, "Is printed at the end of boot.").example("The machine is up."),
-        not_yet("fqdn", Text, "Names the machine with its domain.").example("node.example.org"),
+        done("final_message", Text, "Is shown on the console at the end of boot.").example("The machine is up."),
+        done("fqdn", Text, "Names the machine with its domain.").example("node.example.org"),
         not_yet("fs_setup", List(&Shape::Block(&FS_SETUP)), "Makes file systems.")
             .example("\n- {label: data, filesystem: ext4, device: /dev/vdb, partition: auto}"),
         done(
@@ -29,30 +42,43 @@ pub(crate) static CLOUD_INIT: Block = block(
         .example("\n- admins: [ada]\n- guests"),
         not_yet("growpart", Shape::Block(&GROWPART), "Makes partitions as large as their disks allow.")
             .example("\n  devices: [/]"),
-        not_yet("keyboard", Shape::Block(&KEYBOARD), "Sets the layout of the keyboard.").example("{layout: de}"),
-        not_yet("locale", OneOf(&[Text, Bool]), "Sets the language.").example("de_DE.UTF-8"),
-        not_yet("locale_configfile", Path, "Names the file that the language is written to.")
-            .example("/etc/locale.conf"),
-        not_yet("manage_etc_hosts", OneOf(&[Bool, Text]), "Writes /etc/hosts.").example("localhost"),
-        not_yet("manage_resolv_conf", Bool, "Writes /etc/resolv.conf."),
-        not_yet("mount_default_fields", TEXTS, "Sets the fields that `mounts` leaves out.")
+        done("keyboard", Shape::Block(&KEYBOARD), "Sets the layout of the keyboard.").example("{layout: de}"),
+        done("locale", OneOf(&[Text, Bool]), "Sets the language.").example("de_DE.UTF-8"),
+        done("locale_configfile", Path, "Names the file that the language is written to.").example("/etc/locale.conf"),
+        done(
+            "manage_etc_hosts",
+            OneOf(&[Bool, Enum(&["localhost", "template"])]),
+            "Writes /etc/hosts: whole, or the line of the machine's own name with `localhost`.",
+        )
+        .example("localhost"),
+        done("manage_resolv_conf", Bool, "Has `resolv_conf` count."),
+        done("mount_default_fields", TEXTS, "Sets the fields that `mounts` leaves out.")
             .example("[~, ~, auto, 'defaults,nofail', '0', '2']"),
-        not_yet("mounts", List(&TEXTS), "Mounts file systems, each as the fields of fstab(5).")
-            .example("\n- [/dev/vdb, /data, ext4, 'defaults,nofail']"),
+        done("mounts", List(&TEXTS), "Mounts file systems, each as the fields of fstab(5), in `fs`.")
+            .example("\n- [/dev/vdb, /mnt/data, ext4, 'defaults,nofail']"),
         not_yet("network", Any, "Describes the network."),
-        not_yet("ntp", Shape::Block(&NTP), "Says where the time comes from.").example("\n  servers: [ntp.example.org]"),
+        done("ntp", Shape::Block(&NTP), "Says where the time comes from.").example("\n  servers: [ntp.example.org]"),
         not_yet("package_reboot_if_required", Bool, "Reboots when a package wants it."),
         not_yet("package_update", Bool, "Fetches the lists of packages."),
         not_yet("package_upgrade", Bool, "Upgrades all packages."),
         not_yet("packages", List(&OneOf(&[Text, TEXTS, NAMED])), "Installs packages.").example("[curl]"),
         done("password", Text, "Sets the password of the default user.").example("secret"),
-        not_yet("power_state", Shape::Block(&POWER_STATE), "Powers the machine off, or reboots it, after boot.")
-            .example("\n  mode: reboot\n  delay: now"),
-        not_yet("prefer_fqdn_over_hostname", Bool, "Names the machine by `fqdn` rather than by `hostname`."),
-        not_yet("preserve_hostname", Bool, "Leaves the machine's name alone."),
+        done(
+            "power_state",
+            Shape::Block(&POWER_STATE),
+            "Powers the machine off, or reboots it, at the end of boot, once for each instance.",
+        )
+        .example("\n  mode: reboot\n  delay: now"),
+        done("prefer_fqdn_over_hostname", Bool, "Names the machine by `fqdn` rather than by `hostname`."),
+        done("preserve_hostname", Bool, "Leaves the machine's name alone."),
         not_yet("resize_rootfs", OneOf(&[Bool, Text]), "Makes the root file system as large as its partition.")
             .example("noblock"),
-        not_yet("resolv_conf", NAMED, "Writes how names are resolved.").example("{nameservers: [9.9.9.9]}"),
+        done(
+            "resolv_conf",
+            Shape::Block(&RESOLV_CONF),
+            "Says how names are resolved; counts beside `manage_resolv_conf: true`.",
+        )
+        .example("\n  nameservers: [9.9.9.9]"),
         not_yet("ssh", NAMED, "Says what is printed of the machine's keys.").example("{emit_keys_to_console: false}"),
         not_yet("ssh_deletekeys", Bool, "Makes new keys for the machine."),
         not_yet("ssh_fp_console_blacklist", TEXTS, "Leaves kinds of keys out of the console.").example("[ssh-rsa]"),
@@ -62,11 +88,12 @@ pub(crate) static CLOUD_INIT: Block = block(
             .example("{ed25519_public: ssh-ed25519 AAAA}"),
         not_yet("ssh_publish_hostkeys", NAMED, "Sends the machine's keys to the platform.").example("{enabled: false}"),
         done("ssh_pwauth", OneOf(&[Bool, Enum(&["unchanged"])]), "Lets users in by password.").example("false"),
-        not_yet("swap", Shape::Block(&SWAP), "Makes a swap file.").example("\n  filename: /swapfile\n  size: 2G"),
-        not_yet("timezone", Text, "Sets the time zone.").example("Europe/Berlin"),
+        done("swap", Shape::Block(&SWAP), "Makes a swap file, in `fs`.").example("\n  filename: /swapfile\n  size: 2G"),
+        done("timezone", Text, "Sets the time zone.").example("Europe/Berlin"),
         done("user", OneOf(&[Text, Shape::Block(&USER)]), "Describes the default user.").example("ada"),
     ],
-);
+)
+.former(&[("ca-certs", "ca_certs")]);
 
 /// Tools that cloud-init starts, and settings of its own: known, so that they are no slips of other keys.
 pub(crate) static CLOUD_INIT_TOOLS: Block = block(
@@ -124,8 +151,8 @@ pub(crate) static WRITE_FILE: Block = block(
         done("encoding", ENCODING, "Says how `content` is packed."),
         done("owner", Text, "Names owner and group.").example("root:root"),
         done("permissions", OctalMode, "Sets its permissions, in octal; 0644 without it.").example("'0600'"),
-        not_yet("append", Bool, "Adds to the file instead of replacing it."),
-        not_yet("defer", Bool, "Writes the file after users were made."),
+        done("append", Bool, "Adds to the file what it does not hold, instead of replacing it."),
+        done("defer", Bool, "Writes the file after users were made."),
         not_yet("source", Shape::Block(&WRITE_FILE_SOURCE), "Fetches what the file holds."),
     ],
 );

@@ -35,7 +35,7 @@ pub(crate) static TOP: Block = block(
         not_yet("upgrade", Shape::Block(&UPGRADE), "Says how the machine is upgraded."),
         not_yet("reset", Shape::Block(&RESET), "Says how the machine is reset."),
         not_yet("bundles", List(&Shape::Block(&BUNDLE)), "Unpacks container images at boot."),
-        not_yet("milpa_files", List(&Shape::Block(&WRITE_FILE)), "Writes files: an old name of `write_files`."),
+        done("milpa_files", List(&Shape::Block(&WRITE_FILE)), "Writes files: an old name of `write_files`."),
         not_yet("logs", Shape::Block(&LOGS), "Names what `logs` collects beyond the usual."),
         not_yet("config_url", Text, "Fetches another document, which wins over this one.")
             .example("https://example.org/node.yaml"),

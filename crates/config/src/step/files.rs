@@ -43,21 +43,21 @@ impl Actions<'_, '_> {
             let entries = reader.map(item, "a file");
             let path = required_path(reader, item, entries)?;
             label = format!("file {}", path.display());
-            // Either would make this write destroy what the user wants kept.
-            for key in ["append", "source"] {
-                let wanted = field(entries, key)
-                    .is_some_and(|node| !matches!(node.scalar().and_then(crate::Scalar::as_bool), Some(false)));
-                if wanted {
-                    return Some(Work::NotSupported(format!("`{key}` is not supported yet")));
-                }
+            // Without what it fetches this write would destroy what the user wants kept.
+            if field(entries, "source").is_some_and(|node| !node.is_null()) {
+                return Some(Work::NotSupported("`source` is not supported yet".into()));
             }
+            let append = field(entries, "append").and_then(|node| reader.bool(node, "`append`")).unwrap_or_default();
+            // When it happens is decided by `crate::cloud_init`.
+            field(entries, "defer").map(|node| reader.bool(node, "`defer`"));
             let (mut owner, mut group) = (None, None);
             if let Some(text) = field(entries, "owner").and_then(|node| reader.text(node, "`owner`")) {
                 (owner, group) = split_owner(&text);
             }
             let mode = field(entries, "permissions").and_then(|node| reader.mode(node, ModeStyle::Text));
             let content = content(reader, entries)?;
-            Some(Work::Files(FileWork::File(File { path, content, mode, owner, group })))
+            let file = File { path, content, mode, owner, group };
+            Some(Work::Files(if append { FileWork::Append(file) } else { FileWork::File(file) }))
         });
         self.add(label, item.place, work);
     }
