@@ -26,6 +26,7 @@ mod step;
 mod suggest;
 mod template;
 mod user;
+pub mod user_data;
 mod validate;
 pub mod yaml;
 
