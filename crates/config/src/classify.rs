@@ -1,9 +1,10 @@
-//! Sorts the keys of a document into known, not yet supported, foreign and unknown.
+//! Sorts the keys of a document into known, not yet supported, foreign and unknown, and judges the types of their values.
 //!
 //! Below a key that is not supported yet only unknown keys are reported: one sentence says that the block does nothing.
 
-use crate::key_table::{CLOUD_INIT, STAGES_DONE, STAGES_NOT_YET, TOP};
-use crate::keys::{Block, Found, Key, Shape, Standing};
+use crate::keys::{
+    Block, CLOUD_INIT, Found, Key, Misfit, STAGES_DONE, STAGES_NOT_YET, Shape, Standing, TOP, TOP_BLOCKS,
+};
 use crate::suggest::nearest;
 use crate::{Code, Diagnostic, Document, Entry, Node, Severity};
 use kairn_report::Place;
@@ -32,23 +33,20 @@ impl<'a> Walk<'a> {
             return;
         }
         self.path.push(name);
-        match TOP.find(name) {
-            Found::Exact(key) => self.known(key, entry),
-            Found::Respelled(key) => self.respelled(key, entry),
-            Found::Unknown => {
-                let names = TOP.keys.iter().map(|key| key.name);
-                let near = if CLOUD_INIT.contains(&name) { None } else { nearest(name, names) };
-                match near {
-                    Some(near) => {
-                        let message = format!("unknown key `{name}`");
-                        self.say(Severity::Error, Code::UnknownKey, entry.key_place, message, did_you_mean(near));
-                    }
-                    None => {
-                        let message = format!("`{name}` is not a key of this system and is left to others");
-                        self.say(Severity::Note, Code::ForeignKey, entry.key_place, message, None);
-                    }
+        let found = TOP_BLOCKS.iter().map(|block| (*block, block.find(name)));
+        match found.into_iter().find(|(_, found)| !matches!(found, Found::Unknown)) {
+            Some((_, Found::Exact(key))) => self.known(key, entry),
+            Some((block, Found::Respelled(key))) => self.respelled(block, key, entry),
+            _ => match nearest(name, TOP.keys.iter().chain(CLOUD_INIT.keys).map(|key| key.name)) {
+                Some(near) => {
+                    let message = format!("unknown key `{name}`");
+                    self.say(Severity::Error, Code::UnknownKey, entry.key_place, message, did_you_mean(near));
                 }
-            }
+                None => {
+                    let message = format!("`{name}` is not a key of this system and is left to others");
+                    self.say(Severity::Note, Code::ForeignKey, entry.key_place, message, None);
+                }
+            },
         }
         self.path.pop();
     }
@@ -61,33 +59,53 @@ impl<'a> Walk<'a> {
             }
             self.silent += 1;
         }
-        self.shape(key.shape, &entry.value);
+        self.shape(key.shape, &entry.value, &format!("`{}`", entry.key));
         if key.standing == Standing::NotYet {
             self.silent -= 1;
         }
     }
 
-    fn respelled(&mut self, key: &'static Key, entry: &'a Entry) {
+    fn respelled(&mut self, block: &Block, key: &'static Key, entry: &'a Entry) {
         let message = format!("`{}` is read as `{}`", entry.key, key.name);
-        let hint = Some(format!("write `{}`; other systems leave `{}` out without a word", key.name, entry.key));
-        self.say(Severity::Warning, Code::Spelling, entry.key_place, message, hint);
+        let hint = if block.former.iter().any(|(former, _)| *former == entry.key) {
+            format!("write `{}`: `{}` is an old name of it", key.name, entry.key)
+        } else {
+            format!("write `{}`; other systems leave `{}` out without a word", key.name, entry.key)
+        };
+        self.say(Severity::Warning, Code::Spelling, entry.key_place, message, Some(hint));
         self.known(key, entry);
     }
 
-    fn shape(&mut self, shape: Shape, node: &'a Node) {
+    /// Judges a value and what lies below it; `what` names it in a sentence.
+    fn shape(&mut self, shape: Shape, node: &'a Node, what: &str) {
+        if let Some(Misfit { code, found, hint }) = shape.misfit(node) {
+            let message = format!("{what} is {}, not {found}", shape.expected());
+            return self.say(Severity::Error, code, node.place, message, hint);
+        }
         match shape {
-            Shape::Free => {}
             Shape::Block(block) => self.block(block, node),
-            Shape::List(block) => node.items().unwrap_or_default().iter().for_each(|item| self.block(block, item)),
-            Shape::Named(block) => {
+            Shape::List(item) => self.items(*item, node, what),
+            Shape::Words => self.items(Shape::Text, node, what),
+            Shape::Map(value) => {
                 for entry in node.entries().unwrap_or_default() {
                     self.path.push("*");
-                    self.block(block, &entry.value);
+                    self.shape(*value, &entry.value, &format!("`{}`", entry.key));
                     self.path.pop();
                 }
             }
+            Shape::OneOf(shapes) => {
+                if let Some(shape) = shapes.iter().find(|shape| shape.misfit(node).is_none()) {
+                    self.shape(*shape, node, what);
+                }
+            }
             Shape::Stages(step) => node.entries().unwrap_or_default().iter().for_each(|entry| self.stage(step, entry)),
+            _ => {}
         }
+    }
+
+    fn items(&mut self, item: Shape, node: &'a Node, what: &str) {
+        let what = item.item_name().map_or_else(|| format!("an item of {what}"), str::to_owned);
+        node.items().unwrap_or_default().iter().for_each(|node| self.shape(item, node, &what));
     }
 
     fn stage(&mut self, step: &'static Block, entry: &'a Entry) {
@@ -100,8 +118,9 @@ impl<'a> Walk<'a> {
             self.path.pop();
         } else if !STAGES_DONE.contains(&base) {
             let near = nearest(base, STAGES_DONE.iter().chain(STAGES_NOT_YET).copied());
+            // Stages are an open set: a node may be told to run any.
             let (severity, code) = match near {
-                Some(_) => (Severity::Error, Code::UnknownKey),
+                Some(_) => (Severity::Warning, Code::UnknownKey),
                 None => (Severity::Note, Code::ForeignKey),
             };
             let message = format!("nothing here runs a stage `{}`", entry.key);
@@ -109,7 +128,12 @@ impl<'a> Walk<'a> {
         }
         self.path.push("*");
         self.silent += usize::from(not_yet);
-        entry.value.items().unwrap_or_default().iter().for_each(|node| self.block(step, node));
+        let list = Shape::List(&Shape::Any);
+        if let Some(Misfit { code, found, hint }) = list.misfit(&entry.value) {
+            let message = format!("a stage is {}, not {found}", list.expected());
+            self.say(Severity::Error, code, entry.value.place, message, hint);
+        }
+        self.items(Shape::Block(step), &entry.value, "a stage");
         self.silent -= usize::from(not_yet);
         self.path.pop();
     }
@@ -123,7 +147,7 @@ impl<'a> Walk<'a> {
             self.path.push(name);
             match block.find(name) {
                 Found::Exact(key) => self.known(key, entry),
-                Found::Respelled(key) => self.respelled(key, entry),
+                Found::Respelled(key) => self.respelled(block, key, entry),
                 Found::Unknown if block.dotted && name.contains('.') => self.dotted(block, entry),
                 Found::Unknown => self.unknown(block, name, entry),
             }
@@ -134,6 +158,7 @@ impl<'a> Walk<'a> {
     /// A key that is a path: each part must be known where the one before leads.
     fn dotted(&mut self, block: &'static Block, entry: &'a Entry) {
         let mut block = Some(block);
+        let mut shape = Shape::Any;
         let mut not_yet = false;
         for part in entry.key.split('.') {
             let Some(here) = block else {
@@ -143,6 +168,7 @@ impl<'a> Walk<'a> {
             let (Found::Exact(key) | Found::Respelled(key)) = here.find(part) else {
                 return self.unknown(here, part, entry);
             };
+            shape = key.shape;
             not_yet |= key.standing == Standing::NotYet;
             block = match key.shape {
                 Shape::Block(below) => Some(below),
@@ -155,10 +181,18 @@ impl<'a> Walk<'a> {
             let message = format!("`{}` is not supported yet{what} and does nothing", entry.key);
             self.say(Severity::Warning, Code::NotSupported, entry.key_place, message, None);
         }
+        self.shape(shape, &entry.value, &format!("`{}`", entry.key));
     }
 
     fn unknown(&mut self, block: &'static Block, name: &str, entry: &Entry) {
         let near = nearest(name, block.keys.iter().map(|key| key.name));
+        if block.open {
+            if let Some(near) = near {
+                let message = format!("`{name}` is not a key that {} is known to have", block.what);
+                self.say(Severity::Warning, Code::UnknownKey, entry.key_place, message, did_you_mean(near));
+            }
+            return;
+        }
         let hint = near.and_then(did_you_mean).or_else(|| {
             let names: Vec<_> = block.keys.iter().map(|key| key.name).collect();
             Some(format!("{} may have: {}", block.what, names.join(", ")))
@@ -192,7 +226,23 @@ mod tests {
         for (text, expected) in [
             ("hostname: a\nx-mine: {a: b}\n", vec![]),
             ("hostnam: a\n", vec!["t:1:1: error: unknown key `hostnam`\n  hint: did you mean `hostname`?"]),
-            ("user: {}\n", vec!["t:1:1: note: `user` is not a key of this system and is left to others"]),
+            ("user: {}\n", vec!["t:1:1: warning: `user` is not supported yet and does nothing"]),
+            (
+                "kairos: {vpn: {vpn: true}}\n",
+                vec![
+                    "t:1:1: warning: `kairos` is read as `p2p`\n  hint: write `p2p`: `kairos` is an old name of it",
+                    "t:1:1: warning: `kairos` is not supported yet and does nothing",
+                    "t:1:16: warning: `vpn` is read as `create`\n  hint: write `create`: `vpn` is an old name of it",
+                ],
+            ),
+            ("mine: {}\n", vec!["t:1:1: note: `mine` is not a key of this system and is left to others"]),
+            (
+                "kubevip: {enabl: true, vip_cidr: 32}\n",
+                vec![
+                    "t:1:1: warning: `kubevip` is not supported yet and does nothing",
+                    "t:1:11: warning: `enabl` is not a key that `kubevip` is known to have\n  hint: did you mean `enable`?",
+                ],
+            ),
             ("k3s: {enabled: true}\n", vec!["t:1:1: warning: `k3s` is not supported yet and does nothing"]),
             (
                 "stages: {boot: [{files: [{path: /a, permsisions: 1}]}]}\n",
@@ -200,7 +250,7 @@ mod tests {
             ),
             (
                 "stages: {initramf: []}\n",
-                vec!["t:1:10: error: nothing here runs a stage `initramf`\n  hint: did you mean `initramfs`?"],
+                vec!["t:1:10: warning: nothing here runs a stage `initramf`\n  hint: did you mean `initramfs`?"],
             ),
             ("stages: {mine.before: []}\n", vec!["t:1:10: note: nothing here runs a stage `mine.before`"]),
             (
@@ -228,6 +278,76 @@ mod tests {
         ] {
             assert_eq!(said(text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn values_of_the_wrong_type_are_pointed_at_wherever_they_are() {
+        for (text, expected) in [
+            ("name: [a]\n", "1:7: `name` is text, not a list"),
+            ("users: {ada: {}}\n", "1:8: `users` is a list, not a mapping"),
+            ("users: [[a]]\n", "1:9: a user is text or a mapping, not a list"),
+            ("users: [{name: a, uid: -1}]\n", "1:24: `uid` is a whole number from 0 to 4294967294, not `-1`"),
+            ("users: [{name: a, system: perhaps}]\n", "1:27: `system` is `true` or `false`, not `perhaps`"),
+            ("users: [{name: a, homedir: a}]\n", "1:28: `homedir` is an absolute path without `..`, not `a`"),
+            ("users: [{name: a, groups: {b: c}}]\n", "1:27: `groups` is a list of texts, not a mapping"),
+            ("users: [{name: a, groups: [[b]]}]\n", "1:28: an item of `groups` is text, not a list"),
+            (
+                "write_files: [{path: /a, permissions: rw}]\n",
+                "1:39: `permissions` is an octal number from 0000 to 7777, not `rw`",
+            ),
+            ("write_files: [{path: /a, source: x}]\n", "1:34: `source` is a mapping, not a single value"),
+            ("runcmd: ls\n", "1:9: `runcmd` is a list, not a single value"),
+            ("runcmd: [{a: b}]\n", "1:10: an item of `runcmd` is text or a list, not a mapping"),
+            ("runcmd: [[ls, [a]]]\n", "1:15: an item of an item of `runcmd` is text, not a list"),
+            ("strict: most\n", "1:9: `strict` is `true` or `false` or `all`, not `most`"),
+            ("stages: [boot]\n", "1:9: `stages` is a mapping, not a list"),
+            ("stages: {boot: {commands: [a]}}\n", "1:16: a stage is a list, not a mapping"),
+            ("stages: {boot: [a]}\n", "1:17: a step is a mapping, not a single value"),
+            ("stages: {boot: [{sysctl: {a: [b]}}]}\n", "1:30: `a` is text, not a list"),
+            ("stages: {boot: [{users: [a]}]}\n", "1:25: `users` is a mapping, not a list"),
+            (
+                "stages: {boot: [{layout: {add_partitions: [{size: 1.5}]}}]}\n",
+                "1:51: `size` is a whole number from 0 to 17592186044416, not `1.5`",
+            ),
+            (
+                "stages: {boot: [{files: [{path: /a, encoding: b46}]}]}\n",
+                "1:47: `encoding` is `text/plain`, `b64`, `base64`, `gz`, `gzip`, `gz+b64`, `gz+base64`, `gzip+b64` or `gzip+base64`, not `b46`",
+            ),
+            (
+                "install: {partitions.oem.size: big}\n",
+                "1:32: `partitions.oem.size` is a whole number from 0 to 17592186044416, not `big`",
+            ),
+            ("install: {env: {A: b}}\n", "1:16: `env` is a list, not a mapping"),
+            ("k3s: {enabled: {}}\n", "1:16: `enabled` is `true` or `false`, not a mapping"),
+            ("kubevip: {enable: 7}\n", "1:19: `enable` is `true` or `false`, not `7`"),
+            ("kairos: {vpn: {vpn: 7}}\n", "1:21: `vpn` is `true` or `false`, not `7`"),
+            ("cluster: {role: boss}\n", "1:17: `role` is `init`, `controlplane` or `worker`, not `boss`"),
+            ("bundles: [{targets: a}]\n", "1:21: `targets` is a list, not a single value"),
+            ("power_state: {mode: of}\n", "1:21: `mode` is `poweroff`, `reboot` or `halt`, not `of`"),
+            (
+                "swap: {size: much}\n",
+                "1:14: `size` is `auto` or a number of bytes, or a number with a unit such as `512M`, not `much`",
+            ),
+        ] {
+            let document = Document::parse("t", text);
+            let errors = classify(&document).into_iter().filter(|said| said.severity == Severity::Error);
+            let said: Vec<_> =
+                errors.map(|said| format!("{}: {}", &said.span.to_string()[2..], said.message)).collect();
+            assert_eq!(said, [expected], "{text}");
+        }
+    }
+
+    #[test]
+    fn null_is_the_empty_value_of_every_key() {
+        fn empty(block: &Block) -> String {
+            block.keys.iter().map(|key| format!("{}: ~, ", key.name)).collect()
+        }
+        for block in TOP_BLOCKS {
+            let document = Document::parse("t", &format!("{{{}}}\n", empty(block)));
+            assert!(classify(&document).iter().all(|said| said.severity == Severity::Warning));
+        }
+        let document = Document::parse("t", &format!("stages: {{boot: [{{{}}}, ~]}}\n", empty(&crate::keys::STEP)));
+        assert!(classify(&document).iter().all(|said| said.severity == Severity::Warning));
     }
 
     #[test]

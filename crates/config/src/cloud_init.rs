@@ -2,7 +2,7 @@
 
 use crate::reading::{Reader, field};
 use crate::step::Actions;
-use crate::{Code, Node, PlannedStep, Severity, SshKey, User, Work, user};
+use crate::{AccountWork, Code, Node, PlannedStep, Settings, Severity, SshKey, User, Work, user};
 use kairn_report::Place;
 
 /// Appends the steps that the top level of a document means for a stage.
@@ -35,7 +35,14 @@ pub(crate) fn steps(reader: &mut Reader<'_>, stage: &str, steps: &mut Vec<Planne
     };
     let actions = actions.actions;
     let Some(span) = actions.first().map(|action| action.span.clone()) else { return };
-    steps.push(PlannedStep { name: name.to_owned(), stage: stage.to_owned(), span, conditions: Vec::new(), actions });
+    steps.push(PlannedStep {
+        name: name.to_owned(),
+        stage: stage.to_owned(),
+        span,
+        conditions: Vec::new(),
+        settings: Settings::default(),
+        actions,
+    });
 }
 
 fn write_files(actions: &mut Actions<'_, '_>, node: &Node) {
@@ -70,7 +77,11 @@ fn users(actions: &mut Actions<'_, '_>, users: Option<&Node>, keys: Option<&Node
         }
     }
     if !listed && !keys.is_empty() {
-        actions.push("keys of root".into(), keys_place, Work::AuthorizedKeys { user: "root".into(), keys });
+        actions.push(
+            "keys of root".into(),
+            keys_place,
+            Work::Accounts(AccountWork::AuthorizedKeys { user: "root".into(), keys }),
+        );
     }
 }
 
@@ -105,7 +116,7 @@ fn one(actions: &mut Actions<'_, '_>, item: &Node, keys: &[SshKey]) -> bool {
     });
     match read {
         Ok(Some(user)) => {
-            actions.push(label, item.place, Work::User(user));
+            actions.push(label, item.place, Work::Accounts(AccountWork::User(user)));
             true
         }
         Ok(None) => false,

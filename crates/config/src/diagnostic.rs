@@ -50,9 +50,15 @@ pub enum Code {
     WrongType,
     /// A value that cannot be.
     BadValue,
+    /// What should be a regular expression is none.
+    BadPattern,
+    /// A name of another step that names none, or several.
+    BadReference,
+    /// Steps that each wait for another.
+    Cycle,
     /// Permissions in decimal.
     DecimalMode,
-    /// A template that is not evaluated.
+    /// A template that cannot be evaluated.
     Template,
     /// The header line is absent or misplaced.
     Header,

@@ -40,6 +40,8 @@ pub struct Document {
     pub header: Option<Header>,
     /// The tree, always a mapping; `None` when the source is empty or unreadable.
     pub root: Option<Node>,
+    /// Whether texts of this source are templates where the language has them: `template: false` says no.
+    pub templates: bool,
     /// Faults of the text itself: syntax, limits, duplicate keys, header.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -79,7 +81,8 @@ impl Document {
             }
             root => root,
         };
-        Self { source, header, root, diagnostics }
+        let templates = root.as_ref().and_then(|root| root.get("template")?.scalar()?.as_bool()).unwrap_or(true);
+        Self { source, header, root, templates, diagnostics }
     }
 
     /// Makes a document of a source that could not be read, so that its absence is reported like any other fault.
@@ -88,7 +91,7 @@ impl Document {
         let source = source.into();
         let span = Span { source: source.clone(), place: Place { line: 1, column: 1 } };
         let diagnostic = Diagnostic::new(Severity::Error, Code::Syntax, span, format!("cannot be read: {why}"));
-        Self { source, header: None, root: None, diagnostics: vec![diagnostic] }
+        Self { source, header: None, root: None, templates: true, diagnostics: vec![diagnostic] }
     }
 
     /// Returns the value of a top-level key.

@@ -10,37 +10,43 @@
 mod action;
 mod classify;
 mod cloud_init;
+mod condition;
 mod decode;
 mod diagnostic;
 mod document;
 mod install;
-mod key_table;
 mod keys;
 mod login;
 mod merge;
 mod node;
+mod order;
 mod plan;
 mod reading;
 mod scalar;
+mod settings;
 mod step;
 mod suggest;
 mod template;
+mod text;
 mod user;
 pub mod user_data;
 mod validate;
 pub mod yaml;
 
 pub use action::{
-    Action, DEFAULT_ENVIRONMENT_FILE, Directory, Environment, File, Group, Mode, Owner, SshKey, UnitVerb, User, Work,
-    hostname_fault,
+    AccountWork, Action, CommandWork, DEFAULT_ENVIRONMENT_FILE, Directory, Environment, File, FileWork, Group, Mode,
+    Owner, SshKey, SystemWork, UnitVerb, UnitWork, User, Work, hostname_fault,
 };
+pub use condition::{Condition, FileCheck, Pattern, ServiceManager};
 pub use diagnostic::{Code, Diagnostic, Error, Severity};
 pub use document::{Document, Header};
 pub use install::{InstallOptions, install};
 pub use login::{Login, Means, login};
 pub use merge::{Configuration, Merged, MergedValue, merge};
 pub use node::{Entry, Node, Scalar, Style, Value};
-pub use plan::{Condition, PlannedStep, StagePlan, plan};
+pub use plan::{PlannedStep, StagePlan, plan};
 pub use scalar::Resolved;
+pub use settings::{Frequency, Reference, Settings};
 pub use template::{Rendered, Template, TemplateError, TemplateFault, TemplateValues};
+pub use text::{Content, Text};
 pub use validate::{readable, strict, validate};

@@ -1,7 +1,7 @@
 //! Whether anybody could log in to a machine with this configuration.
 
 use crate::validate::stage_names;
-use crate::{Document, SshKey, Work, plan};
+use crate::{AccountWork, Document, SshKey, Work, plan};
 use std::collections::BTreeMap;
 
 /// How one user can log in.
@@ -43,14 +43,14 @@ pub fn login(documents: &[Document]) -> Login {
     for stage in stage_names(documents) {
         for action in plan(documents, &stage).steps.iter().flat_map(|step| &step.actions) {
             let (name, keys) = match &action.work {
-                Work::User(user) => {
+                Work::Accounts(AccountWork::User(user)) => {
                     let means = users.entry(user.name.clone()).or_default();
                     means.password |= user.has_usable_password();
                     means.admin |= user.groups.iter().any(|group| group == "admin");
                     means.admin |= user.primary_group.as_deref() == Some("admin") || user.name == "root";
                     (&user.name, &user.keys)
                 }
-                Work::AuthorizedKeys { user, keys } => (user, keys),
+                Work::Accounts(AccountWork::AuthorizedKeys { user, keys }) => (user, keys),
                 _ => continue,
             };
             remote |= keys.iter().any(|key| matches!(key, SshKey::Remote(_)));

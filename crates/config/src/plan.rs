@@ -4,8 +4,9 @@
 //! is a legal choice.
 
 use crate::diagnostic::tidy;
+use crate::order::{self, Candidate};
 use crate::reading::Reader;
-use crate::{Action, Diagnostic, Document, Node, cloud_init, step};
+use crate::{Action, Condition, Diagnostic, Document, Node, Settings, cloud_init, step};
 use kairn_report::Span;
 use serde::Serialize;
 
@@ -31,18 +32,10 @@ pub struct PlannedStep {
     pub span: Span,
     /// All must hold.
     pub conditions: Vec<Condition>,
+    /// How it is run.
+    pub settings: Settings,
     /// What it does, in this order; one that fails does not stop the next.
     pub actions: Vec<Action>,
-}
-
-/// What must hold for a step to run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Condition {
-    /// `sh -c` of this exits with zero.
-    If(String),
-    /// Never: it cannot be evaluated, for this reason.
-    Unmet(String),
 }
 
 /// Plans a stage.
@@ -50,26 +43,37 @@ pub enum Condition {
 pub fn plan(documents: &[Document], stage: &str) -> StagePlan {
     let mut plan = StagePlan { stage: stage.to_owned(), steps: Vec::new(), diagnostics: Vec::new() };
     for stage in [format!("{stage}.before"), stage.to_owned(), format!("{stage}.after")] {
-        for document in documents {
+        let mut candidates = Vec::new();
+        for (number, document) in documents.iter().enumerate() {
             let mut reader = Reader::new(document);
-            cloud_init::steps(&mut reader, &stage, &mut plan.steps);
-            if let Some(stages) = document.get("stages") {
-                let list = reader.map(stages, "`stages`").iter().find(|entry| entry.key == stage);
-                let items = list.map_or(&[][..], |entry| reader.list(&entry.value, "a stage"));
-                let steps = items.iter().enumerate().filter(|(_, item)| !Node::is_null(item));
-                plan.steps.extend(steps.map(|(index, item)| step::read(&mut reader, &stage, index, item)));
+            let mut top_level = Vec::new();
+            cloud_init::steps(&mut reader, &stage, &mut top_level);
+            let candidate = |step, index, named| Candidate { step, document: number, index, named };
+            candidates.extend(top_level.into_iter().map(|step| candidate(step, None, false)));
+            for (index, item) in stage_items(&mut reader, &stage) {
+                let step = step::read(&mut reader, &stage, index, item);
+                candidates.push(candidate(step, Some(index), item.get("name").is_some_and(|name| !name.is_null())));
             }
             plan.diagnostics.append(&mut reader.diagnostics);
         }
+        plan.steps.extend(order::sort(candidates, documents, &mut plan.diagnostics));
     }
     tidy(&mut plan.diagnostics);
     plan
 }
 
+/// The steps of a stage as a document lists them; an item that is nothing is left out.
+fn stage_items<'d>(reader: &mut Reader<'d>, stage: &str) -> Vec<(usize, &'d Node)> {
+    let Some(stages) = reader.document.get("stages") else { return Vec::new() };
+    let list = reader.map(stages, "`stages`").iter().find(|entry| entry.key == stage);
+    let items = list.map_or(&[][..], |entry| reader.list(&entry.value, "a stage"));
+    items.iter().enumerate().filter(|(_, item)| !item.is_null()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Work;
+    use crate::{AccountWork, FileCheck, FileWork, Pattern, Severity, Work};
 
     fn labels(plan: &StagePlan) -> Vec<(&str, Vec<&str>)> {
         plan.steps.iter().map(|s| (s.name.as_str(), s.actions.iter().map(|a| a.label.as_str()).collect())).collect()
@@ -136,20 +140,34 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_that_is_not_supported_never_counts_as_true() {
-        let text =
-            "stages: {s: [{only_os: Debian, if: 'true', commands: [x]}, {if: '{{ .Values.x }}'}, {only-arch: a}]}\n";
+    fn a_condition_that_cannot_be_evaluated_never_counts_as_true() {
+        let text = "stages: {s: [{if: 'true', only_os: Debian.*, commands: [x]}, {node: '^(?!a)'}, {only-arch: ''}, \
+                    {only_service_manager: sysv}, {if_files: {any: [/a], some: [/b]}}, {if_files: {none: [/a], all: []}}]}\n";
         let plan = plan(&[Document::parse("t", text)], "s");
         let conditions: Vec<_> = plan.steps.iter().map(|step| step.conditions.clone()).collect();
-        let unmet = |why: &str| Condition::Unmet(why.into());
+        let unmet = |why: &str| vec![Condition::Unmet(why.into())];
         assert_eq!(
             conditions,
             [
-                vec![unmet("the condition `only_os` is not supported yet"), Condition::If("true".into())],
-                vec![unmet("the template in its `if` is not supported yet")],
-                vec![unmet("the condition `only_arch` is not supported yet")],
+                vec![Condition::OnlyOs(Pattern::parse("Debian.*").unwrap()), Condition::If("true".into())],
+                unmet("its `node` is not a regular expression"),
+                unmet("its `only_arch` is empty"),
+                unmet("there is no service manager `sysv`"),
+                unmet("unknown key `some` in `if_files`"),
+                vec![Condition::Files { check: FileCheck::None, paths: vec!["/a".into()] }],
             ]
         );
+    }
+
+    #[test]
+    fn a_text_that_is_no_template_stays_as_it_is_and_is_pointed_at() {
+        let text = "stages:\n  s:\n  - commands: ['echo {{ .a']\n    files:\n    - path: /a\n      content: '{{ item.name }}'\n";
+        let planned = plan(&[Document::parse("t", text)], "s");
+        let severities: Vec<_> = planned.diagnostics.iter().map(|said| (said.span.place.line, said.severity)).collect();
+        assert_eq!(severities, [(3, Severity::Error), (6, Severity::Warning)], "{:?}", planned.diagnostics);
+        assert!(planned.steps[0].actions.iter().all(|action| !matches!(action.work, Work::Invalid(_))));
+        let plain = plan(&[Document::parse("t", &format!("template: false\n{text}"))], "s");
+        assert_eq!(plain.diagnostics, []);
     }
 
     #[test]
@@ -163,8 +181,10 @@ mod tests {
         let expected = vec!["file /a", "command 1", "command 2", "user default", "user kairos"];
         assert_eq!(labels(&boot), [("top-level keys", expected)]);
         let [file, _, _, _, user] = boot.steps[0].actions.as_slice() else { panic!() };
-        assert!(matches!(&file.work, Work::File(file) if file.mode == Some(crate::Mode(0o644))));
-        assert!(matches!(&user.work, Work::User(user) if user.groups == ["sudo", "adm"] && user.keys.len() == 1));
+        assert!(matches!(&file.work, Work::Files(FileWork::File(file)) if file.mode == Some(crate::Mode(0o644))));
+        assert!(
+            matches!(&user.work, Work::Accounts(AccountWork::User(user)) if user.groups == ["sudo", "adm"] && user.keys.len() == 1)
+        );
         assert_eq!(plan(&[Document::parse("t", body)], "boot").steps.len(), 0);
         let root = [Document::parse("t", "#cloud-config\nssh_authorized_keys: ssh-ed25519 AAAA\n")];
         assert_eq!(labels(&plan(&root, "boot")), [("top-level keys", vec!["keys of root"])]);
@@ -173,7 +193,9 @@ mod tests {
     #[test]
     fn permissions_without_a_leading_zero_keep_their_decimal_value_and_are_pointed_at() {
         let plan = plan(&[Document::parse("t", "stages: {s: [{files: [{path: /a, permissions: 644}]}]}\n")], "s");
-        assert!(matches!(&plan.steps[0].actions[0].work, Work::File(file) if file.mode == Some(crate::Mode(0o1204))));
+        assert!(
+            matches!(&plan.steps[0].actions[0].work, Work::Files(FileWork::File(file)) if file.mode == Some(crate::Mode(0o1204)))
+        );
         let said = plan.diagnostics[0].to_string();
         assert!(said.ends_with("warning: `permissions: 644` is decimal and means 1204\n  hint: 0644 meant?"), "{said}");
     }

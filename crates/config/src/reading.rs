@@ -1,9 +1,12 @@
 //! Typed reading of nodes; every fault becomes a diagnostic and `None`.
 
 use crate::keys::same;
-use crate::{Code, Diagnostic, Document, Entry, Mode, Node, Owner, Severity, Style};
+use crate::{
+    Code, Diagnostic, Document, Entry, Mode, Node, Owner, Severity, Style, Template, TemplateError, TemplateFault, Text,
+};
 use kairn_report::{Place, Span};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Reads nodes of one document and collects what is to be said.
 pub(crate) struct Reader<'a> {
@@ -49,7 +52,9 @@ impl<'a> Reader<'a> {
     pub fn attempt<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> Result<T, String> {
         let before = self.diagnostics.len();
         let value = read(self);
-        let error = self.diagnostics.iter().skip(before).find(|said| said.severity == Severity::Error);
+        // A template that is none stays as it was written; that is no reason to leave the whole out.
+        let is_fault = |said: &&Diagnostic| said.severity == Severity::Error && said.code != Code::Template;
+        let error = self.diagnostics.iter().skip(before).find(is_fault);
         error.map_or(Ok(value), |error| Err(error.message.clone()))
     }
 
@@ -185,13 +190,77 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Warns of a template where none is evaluated yet; the text stays as it is.
-    pub fn warn_of_template(&mut self, text: &str, place: Place, what: &str) {
-        if text.contains("{{") {
-            let message = format!("templates are not supported in {what} yet; the text stays as it is written");
-            self.say(Severity::Warning, Code::Template, place, message);
+    /// A length of time: seconds, or numbers with `s`, `m` and `h`.
+    pub fn duration(&mut self, node: &Node, what: &str) -> Option<Duration> {
+        let text = self.text(node, what)?;
+        let duration = duration(&text);
+        if duration.is_none() {
+            let message = format!("{what} is a time such as `90`, `90s`, `5m` or `1h30m`, not `{text}`");
+            self.error(Code::BadValue, node.place, message);
+        }
+        duration
+    }
+
+    /// Takes a text as a template, unless the document has none. One that is none stays as it is written and is pointed at.
+    pub fn template(&mut self, text: String, place: Place, what: &str) -> Text {
+        if !self.document.templates || !text.contains("{{") {
+            return Text::Fixed(text);
+        }
+        match Template::parse(&text) {
+            Ok(template) if template.is_plain() => Text::Fixed(text),
+            Ok(template) => Text::Template(template),
+            Err(error) => {
+                self.bad_template(&error, Severity::Error, place, what);
+                Text::Fixed(text)
+            }
         }
     }
+
+    /// Takes a file's content as a template. Functions that nobody knows are those of other template languages, most likely.
+    pub fn content_template(&mut self, text: String, place: Place) -> Text {
+        if !self.document.templates || !text.contains("{{") {
+            return Text::Fixed(text);
+        }
+        match Template::parse(&text) {
+            Ok(template) if template.is_plain() => Text::Fixed(text),
+            Ok(template) => Text::Template(template),
+            Err(error) => {
+                let foreign = matches!(error.fault(), TemplateFault::UnknownFunction { .. });
+                let severity = if foreign { Severity::Warning } else { Severity::Error };
+                self.bad_template(&error, severity, place, "`content`");
+                Text::Fixed(text)
+            }
+        }
+    }
+
+    fn bad_template(&mut self, error: &TemplateError, severity: Severity, place: Place, what: &str) {
+        let message = format!("the template in {what} stays as it is written: {error}");
+        self.say(severity, Code::Template, place, message);
+        self.hint("if no template is meant, put `template: false` at the top of the file");
+    }
+}
+
+/// Reads `90`, `90s`, `5m`, `1h30m`.
+fn duration(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let mut rest = text;
+    let mut sum = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let (number, unit) = rest.split_at_checked(digits)?;
+        let unit_seconds = match unit.chars().next()? {
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            _ => return None,
+        };
+        let seconds = number.parse::<u64>().ok()?.checked_mul(unit_seconds)?;
+        sum = sum.checked_add(Duration::from_secs(seconds))?;
+        rest = unit.get(1..)?;
+    }
+    (!sum.is_zero()).then_some(sum)
 }
 
 /// Finds the value of a key; `-` and `_` may stand for each other, the exact spelling wins.

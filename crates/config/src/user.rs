@@ -52,7 +52,8 @@ pub(crate) fn read(reader: &mut Reader<'_>, name: &str, place: Place, entries: &
     let mut flag =
         |name: &str| field(entries, name).and_then(|node| reader.bool(node, &format!("`{name}`"))).unwrap_or(false);
     user.no_create_home = flag("no_create_home");
-    user.lock_password = flag("lock_passwd");
+    // The second is the spelling of Kairos' published schema.
+    user.lock_password = flag("lock_passwd") || flag("lockPasswd");
     user.system = flag("system");
     user
 }

@@ -3,23 +3,48 @@
 use crate::classify::classify;
 use crate::diagnostic::{refuse_errors, tidy};
 use crate::{Code, Diagnostic, Document, Error, Severity, merge, plan};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Returns everything that is to be said, by document and place: faults of the text, classes of keys, types and values of every
 /// stage, conflicts of merging.
 #[must_use]
 pub fn validate(documents: &[Document]) -> Vec<Diagnostic> {
     let mut said = Vec::new();
+    let mut misfits = Vec::new();
     for document in documents {
         said.extend(document.diagnostics.iter().cloned());
-        said.extend(classify(document));
+        let (types, keys): (Vec<_>, Vec<_>) = classify(document).into_iter().partition(is_about_a_value);
+        said.extend(keys);
+        misfits.extend(types);
         said.extend(without_header(document));
     }
     for stage in stage_names(documents) {
         said.extend(plan(documents, &stage).diagnostics);
     }
     said.extend(merge(documents).diagnostics);
+    add_unless_said(&mut said, misfits);
     tidy(&mut said);
     said
+}
+
+fn is_about_a_value(said: &Diagnostic) -> bool {
+    said.severity == Severity::Error && matches!(said.code, Code::WrongType | Code::BadValue)
+}
+
+/// Adds what the tables say of values unless a reader, who knows more, has spoken of the same value: one fault is told once.
+fn add_unless_said(said: &mut Vec<Diagnostic>, misfits: Vec<Diagnostic>) {
+    let place = |diagnostic: &Diagnostic| (diagnostic.span.source.clone(), diagnostic.span.place);
+    let hints: BTreeMap<_, _> =
+        misfits.iter().filter_map(|misfit| Some((place(misfit), misfit.hint.clone()?))).collect();
+    let mut known = BTreeSet::new();
+    for diagnostic in said.iter_mut().filter(|diagnostic| is_about_a_value(diagnostic)) {
+        let place = place(diagnostic);
+        if diagnostic.hint.is_none() {
+            diagnostic.hint = hints.get(&place).cloned();
+        }
+        known.insert(place);
+    }
+    said.extend(misfits.into_iter().filter(|misfit| !known.contains(&place(misfit))));
 }
 
 /// Refuses a configuration with errors.
@@ -58,7 +83,7 @@ fn without_header(document: &Document) -> Option<Diagnostic> {
     }
     let entries = document.root.as_ref()?.entries()?;
     let entry = entries.iter().find(|entry| {
-        let known = crate::key_table::TOP.keys.iter().any(|key| key.name == entry.key);
+        let known = crate::keys::TOP.keys.iter().any(|key| key.name == entry.key);
         known && !matches!(entry.key.as_str(), "name" | "stages")
     })?;
     let message = format!("without a header line `{}` has no effect: only `stages` of this file counts", entry.key);
@@ -91,6 +116,40 @@ mod tests {
         assert!(error.to_string().starts_with("the configuration has 5 errors, the first: `-x` cannot be a host name"));
         let report = kairn_report::Report::from(error);
         assert_eq!((report.exit_code(), report.span.unwrap().to_string()), (3, "t:2:11".to_owned()));
+    }
+
+    #[test]
+    fn one_fault_is_told_once_and_by_the_one_who_knows_more() {
+        for (fault, expected) in [
+            ("users: [{name: a, uid: x}]", "4:24: error: `uid` is a number from 0 to 4294967294, not `x`"),
+            ("users: [{name: a, lock_passwd: x}]", "4:32: error: `lock_passwd` is `true` or `false`, not `x`"),
+            ("users: {}", "4:8: error: `users` is a list, not a mapping"),
+            ("write_files: [{path: a}]", "4:22: error: `path` is an absolute path, not `a`"),
+            (
+                "runcmd: a",
+                "4:9: error: `runcmd` is a list, not a single value\n  hint: put `- ` before it on a line of its own",
+            ),
+            ("install: {auto: x}", "4:17: error: `auto` is `true` or `false`"),
+            (
+                "install: {device: [a]}",
+                "4:19: error: `install.device` is `auto` or a path below /dev\n  hint: a text that begins with `[` or `{` needs quotes",
+            ),
+            ("strict: {}", "4:9: error: `strict` is `true` or `false`"),
+            (
+                "stages: {boot: a}",
+                "4:16: error: a stage is a list, not a single value\n  hint: put `- ` before it on a line of its own",
+            ),
+            (
+                "stages: {boot: [{files: [{path: /a, permissions: x}]}]}",
+                "4:50: error: `permissions` is an octal number from 0000 to 7777, not `x`",
+            ),
+        ] {
+            let text = format!("#cloud-config\n# a fault\n\n{fault}\n");
+            let errors =
+                validate(&[Document::parse("t", &text)]).into_iter().filter(|said| said.severity == Severity::Error);
+            let said: Vec<_> = errors.map(|said| said.to_string()).collect();
+            assert_eq!(said, [format!("t:{expected}")], "{fault}");
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! No input makes the readers panic, hang or lose a neighbour.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A test's panic is its verdict.
 
-use kairn_config::{Document, Severity, Template, TemplateValues, Work, login, merge, plan, strict, validate, yaml};
+use kairn_config::{
+    Content, Document, FileWork, Severity, Template, TemplateValues, Work, login, merge, plan, strict, validate, yaml,
+};
 use proptest::prelude::*;
 use std::time::{Duration, Instant};
 
@@ -165,8 +167,9 @@ proptest! {
         let quoted = serde_json::to_string(&content).unwrap();
         let text = format!("stages: {{boot: [{{files: [{{path: /a, content: {quoted}}}]}}]}}\n");
         let plan = plan(&[Document::parse("t", &text)], "boot");
-        let Work::File(file) = &plan.steps[0].actions[0].work else { panic!("{plan:?}") };
-        prop_assert_eq!(file.content.reveal().as_slice(), content.as_bytes());
+        let Work::Files(FileWork::File(file)) = &plan.steps[0].actions[0].work else { panic!("{plan:?}") };
+        let Content::Text(text) = file.content.reveal() else { panic!("{plan:?}") };
+        prop_assert_eq!(text.source(), content);
     }
 
     #[test]

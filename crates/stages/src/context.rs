@@ -38,3 +38,18 @@ impl Context {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A root that is not the running system, without facts.
+    pub fn context(root: &Path) -> Context {
+        Context {
+            root: root.to_owned(),
+            command_deadline: Duration::from_secs(20),
+            live: false,
+            ..Context::this(TemplateValues::default())
+        }
+    }
+}

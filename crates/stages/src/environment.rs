@@ -2,16 +2,16 @@
 
 use crate::files::{follow, write_if_other};
 use crate::{Context, Error};
-use kairn_config::Environment;
 use kairn_host::files;
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 /// Sets variables in a file; others stay. Says whether it changed.
-pub fn ensure(context: &Context, environment: &Environment) -> Result<bool, Error> {
-    let path = follow(context, context.at(&environment.file))?;
+pub fn ensure(context: &Context, file: &Path, values: BTreeMap<String, String>) -> Result<bool, Error> {
+    let path = follow(context, context.at(file))?;
     let mut variables = parse(&files::read_text_if_any(&path)?.unwrap_or_default());
-    variables.extend(environment.values.reveal().iter().map(|(name, value)| (name.clone(), value.clone())));
+    variables.extend(values);
     let text: String = variables.iter().map(|(name, value)| format!("{name}={}\n", quote(value))).collect();
     write_if_other(&path, text.as_bytes(), 0o644, fs::metadata(&path).ok().as_ref())
 }

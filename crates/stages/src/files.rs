@@ -29,7 +29,7 @@ pub fn ensure_directory(context: &Context, directory: &Directory) -> Result<bool
 }
 
 /// Writes a file whole when it does not hold this already; says whether anything changed.
-pub fn ensure_file(context: &Context, file: &File) -> Result<bool, Error> {
+pub fn ensure_file(context: &Context, file: &File, content: &[u8]) -> Result<bool, Error> {
     let path = follow(context, context.at(&file.path))?;
     let (uid, gid) = owners(context, file.owner.as_ref(), file.group.as_ref())?;
     let before = fs::metadata(&path).ok();
@@ -37,7 +37,7 @@ pub fn ensure_file(context: &Context, file: &File) -> Result<bool, Error> {
         return Err(Error::InTheWay { path: file.path.clone(), found: "a directory", wanted: "a file" });
     }
     let mode = file.mode.map(|mode| mode.0).or(before.as_ref().map(|before| before.mode() & 0o7777));
-    let written = write_if_other(&path, file.content.reveal(), mode.unwrap_or(FILE_MODE), before.as_ref())?;
+    let written = write_if_other(&path, content, mode.unwrap_or(FILE_MODE), before.as_ref())?;
     Ok(settle(&path, file.mode, uid, gid)? || written)
 }
 
@@ -119,7 +119,7 @@ fn owners(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kairn_config::TemplateValues;
+    use kairn_config::{Content, TemplateValues};
     use kairn_report::Secret;
     use std::os::unix::fs::symlink;
 
@@ -133,15 +133,15 @@ mod tests {
         symlink("a", dir.path().join("etc/b")).unwrap();
         let file = |path: &str| File {
             path: path.into(),
-            content: Secret::new(b"x".to_vec()),
+            content: Secret::new(Content::Bytes(b"x".to_vec())),
             mode: None,
             owner: None,
             group: None,
         };
-        assert!(ensure_file(&context, &file("/etc/name")).unwrap());
-        assert!(!ensure_file(&context, &file("/etc/name")).unwrap());
+        assert!(ensure_file(&context, &file("/etc/name"), b"x").unwrap());
+        assert!(!ensure_file(&context, &file("/etc/name"), b"x").unwrap());
         assert_eq!(fs::read(dir.path().join("usr/local/etc/name")).unwrap(), b"x");
         assert!(dir.path().join("etc/name").is_symlink());
-        assert!(matches!(ensure_file(&context, &file("/etc/a")), Err(Error::InTheWay { .. })));
+        assert!(matches!(ensure_file(&context, &file("/etc/a"), b"x"), Err(Error::InTheWay { .. })));
     }
 }

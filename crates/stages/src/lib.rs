@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod conditions;
 mod context;
 mod environment;
 mod error;

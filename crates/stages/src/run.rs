@@ -1,9 +1,15 @@
 //! Runs the steps of a plan in their order and keeps what became of each.
 
+use crate::conditions::unmet;
 use crate::{Context, Error, accounts, environment, files, hostname, keys, shell};
-use kairn_config::{Action, Condition, Diagnostic, Document, PlannedStep, Severity, UnitVerb, Work, plan, validate};
+use kairn_config::{
+    AccountWork, Action, CommandWork, Diagnostic, Document, FileWork, PlannedStep, Severity, SystemWork, TemplateError,
+    Text, UnitVerb, UnitWork, Work, plan, validate,
+};
 use kairn_report::{Event, Report, Sink};
 use serde::Serialize;
+use serde_json::Value;
+use std::borrow::Cow;
 
 /// What an action did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -78,11 +84,19 @@ pub fn run(documents: &[Document], stage: &str, context: &Context, sink: &mut dy
     for diagnostic in &diagnostics {
         sink.event(Event::warning(diagnostic.to_string()));
     }
-    let steps = plan.steps.iter().map(|step| run_step(step, context, sink)).collect();
+    let data = context.values.data();
+    let steps = plan.steps.iter().map(|step| run_step(step, context, &data, sink)).collect();
     StageResult { format: 1, stage: stage.to_owned(), diagnostics, steps }
 }
 
-fn run_step(step: &PlannedStep, context: &Context, sink: &mut dyn Sink) -> StepResult {
+/// What one step runs with.
+struct Run<'a> {
+    context: Context,
+    data: &'a Value,
+    sink: &'a mut dyn Sink,
+}
+
+fn run_step(step: &PlannedStep, context: &Context, data: &Value, sink: &mut dyn Sink) -> StepResult {
     let mut result = StepResult {
         name: step.name.clone(),
         stage: step.stage.clone(),
@@ -92,19 +106,24 @@ fn run_step(step: &PlannedStep, context: &Context, sink: &mut dyn Sink) -> StepR
     };
     let title = format!("{}: {}", step.stage, step.name);
     for condition in &step.conditions {
-        if let Some(why) = unmet(condition, context, sink) {
+        if let Some(why) = unmet(condition, context, data, sink) {
             sink.event(Event::skipped(&title, &why));
             result.skipped = Some(why);
             return result;
         }
     }
+    let context = match step.settings.timeout {
+        Some(timeout) => Context { command_deadline: timeout, ..context.clone() },
+        None => context.clone(),
+    };
+    let mut run = Run { context, data, sink };
     for action in &step.actions {
         let label = format!("{title}: {}", action.label);
-        let effect = match perform(action, context, sink) {
+        let effect = match run.perform(action) {
             Ok(effect) => effect,
             Err(error) => Effect::Failed(Report::from(error).chain.join(": ")),
         };
-        sink.event(match &effect {
+        run.sink.event(match &effect {
             Effect::Changed => Event::done(&label),
             Effect::Unchanged => Event::skipped(&label, "unchanged"),
             Effect::Skipped(why) => Event::skipped(&label, format!("{why} ({})", action.span)),
@@ -115,57 +134,77 @@ fn run_step(step: &PlannedStep, context: &Context, sink: &mut dyn Sink) -> StepR
     result
 }
 
-/// Returns why a condition does not hold.
-fn unmet(condition: &Condition, context: &Context, sink: &mut dyn Sink) -> Option<String> {
-    match condition {
-        Condition::Unmet(why) => Some(why.clone()),
-        Condition::If(line) => match shell::holds(line, context, sink) {
-            Ok(true) => None,
-            Ok(false) => Some("its condition does not hold".to_owned()),
-            Err(error) => Some(format!("its condition cannot be evaluated: {error}")),
-        },
+impl Run<'_> {
+    fn perform(&mut self, action: &Action) -> Result<Effect, Error> {
+        let changed = match &action.work {
+            Work::Files(work) => self.files(work, action)?,
+            Work::Accounts(work) => match work {
+                AccountWork::Group(group) => accounts::ensure_group(&self.context, group)?,
+                AccountWork::User(user) => accounts::ensure_user(&self.context, user, self.sink)?,
+                AccountWork::AuthorizedKeys { user, keys } => keys::ensure(&self.context, user, keys, self.sink)?,
+            },
+            Work::Command(CommandWork::Shell(line)) => {
+                let line = self.expand(line.reveal(), action);
+                shell::run_line(&line, &self.context, self.sink)?
+            }
+            Work::Command(CommandWork::Program(words)) => {
+                let words: Vec<String> =
+                    words.reveal().iter().map(|word| self.expand(word, action).into_owned()).collect();
+                shell::run_words(&words, &self.context, self.sink)?
+            }
+            Work::System(SystemWork::Hostname(template)) => {
+                hostname::set(&self.context, &template.render(&self.context.values.data())?.whole()?)?
+            }
+            Work::Units(UnitWork::State { verb: UnitVerb::Start, .. }) if !shell::systemd_runs(&self.context) => {
+                return Ok(Effect::Skipped("systemd does not run yet".into()));
+            }
+            Work::Units(UnitWork::State { verb, unit }) => shell::unit(*verb, unit, &self.context, self.sink)?,
+            Work::NotSupported(why) => return Ok(Effect::Skipped(why.clone())),
+            Work::Invalid(why) => return Ok(Effect::Failed(why.clone())),
+        };
+        Ok(if changed { Effect::Changed } else { Effect::Unchanged })
     }
-}
 
-fn perform(action: &Action, context: &Context, sink: &mut dyn Sink) -> Result<Effect, Error> {
-    let changed = match &action.work {
-        Work::Group(group) => accounts::ensure_group(context, group)?,
-        Work::Directory(directory) => files::ensure_directory(context, directory)?,
-        Work::File(file) => files::ensure_file(context, file)?,
-        Work::Shell(line) => shell::run_line(line.reveal(), context, sink)?,
-        Work::Program(words) => shell::run_words(words.reveal(), context, sink)?,
-        Work::Hostname(template) => hostname::set(context, &template.render(&context.values.data())?.whole()?)?,
-        Work::User(user) => accounts::ensure_user(context, user, sink)?,
-        Work::AuthorizedKeys { user, keys } => keys::ensure(context, user, keys, sink)?,
-        Work::Unit { verb: UnitVerb::Start, .. } if !shell::systemd_runs(context) => {
-            return Ok(Effect::Skipped("systemd does not run yet".into()));
+    fn files(&mut self, work: &FileWork, action: &Action) -> Result<bool, Error> {
+        match work {
+            FileWork::Directory(directory) => files::ensure_directory(&self.context, directory),
+            FileWork::File(file) => {
+                let (content, fault) = file.content.reveal().expand(self.data);
+                self.warn(fault, action);
+                files::ensure_file(&self.context, file, &content)
+            }
+            FileWork::Environment(environment) => {
+                let values = environment.values.reveal().iter();
+                let values =
+                    values.map(|(name, value)| (name.clone(), self.expand(value, action).into_owned())).collect();
+                environment::ensure(&self.context, &environment.file, values)
+            }
         }
-        Work::Unit { verb, unit } => shell::unit(*verb, unit, context, sink)?,
-        Work::Environment(environment) => environment::ensure(context, environment)?,
-        Work::NotSupported(why) => return Ok(Effect::Skipped(why.clone())),
-        Work::Invalid(why) => return Ok(Effect::Failed(why.clone())),
-    };
-    Ok(if changed { Effect::Changed } else { Effect::Unchanged })
+    }
+
+    /// Expands a text; one that cannot be expanded stays as it was written, and that is told.
+    fn expand<'t>(&mut self, text: &'t Text, action: &Action) -> Cow<'t, str> {
+        let (expanded, fault) = text.expand(self.data);
+        self.warn(fault, action);
+        expanded
+    }
+
+    fn warn(&mut self, fault: Option<TemplateError>, action: &Action) {
+        if let Some(fault) = fault {
+            let what = format!("{}: {}: its template stays as it is written: {fault}", action.span, action.label);
+            self.sink.event(Event::warning(what));
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context::tests::context;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
-    use std::time::Duration;
 
-    fn context(root: &std::path::Path) -> Context {
-        Context {
-            root: root.to_owned(),
-            values: kairn_config::TemplateValues::default(),
-            command_deadline: Duration::from_secs(20),
-            notice: Duration::from_secs(10),
-            live: false,
-        }
-    }
-
-    const FILE: &str = "#cloud-config\nstages:\n  boot:\n    - name: one\n      files:\n        - path: /etc/motd\n          content: hello\n          permissions: 0640\n      directories:\n        - path: /var/lib/x/y\n          permissions: 0700\n      environment:\n        B: two words\n        A: \"1\"\n    - name: two\n      only_os: nothing\n      files:\n        - path: /etc/never\n          content: x\n";
+    const FILE: &str = "#cloud-config\nstages:\n  boot:\n    - name: one\n      files:\n        - path: /etc/motd\n          content: hello\n          permissions: 0640\n      directories:\n        - path: /var/lib/x/y\n          permissions: 0700\n      environment:\n        B: two words\n        A: \"1\"\n    - name: two\n      only_os: ^nothing$\n      files:\n        - path: /etc/never\n          content: x\n";
 
     #[test]
     fn a_stage_changes_the_root_once_and_finds_it_unchanged_the_second_time() {

@@ -3,7 +3,7 @@
 use crate::cli::Stage;
 use crate::output::{self, Format, Progress};
 use crate::verbs::config;
-use kairn_config::{Condition, StagePlan, TemplateValues, plan};
+use kairn_config::{StagePlan, TemplateValues, plan};
 use kairn_host::files;
 use kairn_layout::paths;
 use kairn_report::{Kind, Report, Sink};
@@ -66,10 +66,7 @@ fn in_words(plan: &StagePlan) -> Result<String, Report> {
         for step in &plan.steps {
             writeln!(text, "{}: {} ({})", step.stage, step.name, step.span)?;
             for condition in &step.conditions {
-                match condition {
-                    Condition::If(line) => writeln!(text, "  if {line}")?,
-                    Condition::Unmet(why) => writeln!(text, "  never: {why}")?,
-                }
+                writeln!(text, "  {condition}")?;
             }
             for action in &step.actions {
                 writeln!(text, "  {}", action.label)?;

@@ -1,0 +1,154 @@
+//! Blocks about installing, upgrading and resetting a machine.
+
+use super::{Block, COUNT, MEBIBYTES, Shape, TEXTS, block, done, not_yet};
+use Shape::{Bool, List, Text, Words};
+
+/// `install`.
+pub(crate) static INSTALL: Block = block(
+    "`install`",
+    &[
+        done("auto", Bool, "Installs without being asked."),
+        done("device", Text, "Names the disk: `auto`, or a path below /dev.").example("device: /dev/nvme0n1\n"),
+        done("reboot", Bool, "Reboots afterwards."),
+        done("poweroff", Bool, "Powers off afterwards."),
+        done("nousers", Bool, "Accepts that nobody can log in."),
+        done("force", Bool, "Overwrites an installation."),
+        not_yet("no-format", Bool, "Leaves the partitions of the disk as they are."),
+        not_yet("ssh_hardening", Bool, "Lets users in by key only."),
+        not_yet("source", Text, "Names what is installed.").example("source: oci:registry.example.org/os:1.0\n"),
+        not_yet("image", Text, "Names what is installed: an old name of `source`."),
+        not_yet("grub_options", Shape::Block(&GRUB_OPTIONS), "Sets variables of the boot loader's environment.")
+            .example("grub_options: {extra_cmdline: 'console=ttyS0'}\n"),
+        not_yet("grub-entry-name", Text, "Names the entry in the boot menu."),
+        not_yet("bundles", List(&Shape::Block(&BUNDLE)), "Unpacks container images at installation."),
+        not_yet("env", TEXTS, "Sets variables, each `NAME=value`, on the installed machine."),
+        not_yet("bind_mounts", TEXTS, "Adds directories that are kept across upgrades.")
+            .example("bind_mounts: [/var/data]\n"),
+        not_yet("ephemeral_mounts", TEXTS, "Adds directories that can be written to until the next boot."),
+        not_yet("encrypted_partitions", TEXTS, "Lists labels of partitions that are encrypted.")
+            .example("encrypted_partitions: [COS_PERSISTENT]\n"),
+        not_yet("skip_copy_kcrypt_plugin", Bool, "Leaves the encryption plugin out of the OEM partition."),
+        not_yet("partitions", Shape::Block(&PARTITIONS), "Sets sizes and file systems of the system's partitions.")
+            .example("partitions:\n  oem: {size: 128, fs: ext4}\n"),
+        not_yet("extra-partitions", List(&Shape::Block(&PARTITION)), "Adds partitions.")
+            .example("extra-partitions:\n- {name: data, size: 1024, fs: ext4, label: DATA}\n"),
+        not_yet("extra-dirs-rootfs", TEXTS, "Makes directories in the root of the installed system."),
+        not_yet("system", Shape::Block(&IMAGE), "Describes the image of the system."),
+        not_yet("recovery-system", Shape::Block(&IMAGE), "Describes the image of the recovery system."),
+        not_yet("passive", Shape::Block(&IMAGE), "Describes the image of the fallback system."),
+        not_yet("iso", Text, "Names an ISO image to install from."),
+        not_yet("firmware", Text, "Names the firmware to install for: `efi` or `bios`."),
+        not_yet("part-table", Text, "Names the kind of the partition table."),
+        not_yet("tty", Text, "Names the console of the installed system."),
+        not_yet("cloud-init", Words, "Adds configuration files to the installed machine."),
+        not_yet("allow-insecure-registries", Bool, "Lets images come over plain HTTP."),
+        not_yet("skip-entries", TEXTS, "Leaves out boot entries."),
+    ],
+)
+.dotted();
+
+/// `upgrade`.
+pub(crate) static UPGRADE: Block = block(
+    "`upgrade`",
+    &[
+        done("entry", Text, "Names the boot entry that is upgraded."),
+        done("recovery", Bool, "Upgrades the recovery system."),
+        done("system", Shape::Block(&IMAGE), "Describes the image of the system."),
+        done("recovery-system", Shape::Block(&IMAGE), "Describes the image of the recovery system."),
+        done("grub-entry-name", Text, "Names the entry in the boot menu."),
+        done("reboot", Bool, "Reboots afterwards."),
+        done("poweroff", Bool, "Powers off afterwards."),
+        done("extra-dirs-rootfs", TEXTS, "Makes directories in the root of the upgraded system."),
+        done("excluded-paths", TEXTS, "Leaves paths out of the new system."),
+        done("efi-partition", Shape::Block(&PARTITION), "Describes the EFI system partition."),
+        done("allow-insecure-registries", Bool, "Lets images come over plain HTTP."),
+    ],
+)
+.dotted();
+
+/// `reset`.
+pub(crate) static RESET: Block = block(
+    "`reset`",
+    &[
+        done("reset-persistent", Bool, "Formats the persistent partition."),
+        done("reset-oem", Bool, "Formats the OEM partition, which holds the configuration."),
+        done("system", Shape::Block(&IMAGE), "Describes the image of the system."),
+        done("grub-entry-name", Text, "Names the entry in the boot menu."),
+        done("tty", Text, "Names the console of the system."),
+        done("reboot", Bool, "Reboots afterwards."),
+        done("poweroff", Bool, "Powers off afterwards."),
+        done("extra-dirs-rootfs", TEXTS, "Makes directories in the root of the system."),
+    ],
+)
+.dotted();
+
+static PARTITIONS: Block = block(
+    "`install.partitions`",
+    &[
+        done("oem", Shape::Block(&PARTITION), "Describes COS_OEM, which holds the configuration."),
+        done("recovery", Shape::Block(&PARTITION), "Describes COS_RECOVERY."),
+        done("state", Shape::Block(&PARTITION), "Describes COS_STATE, which holds the system."),
+        done("persistent", Shape::Block(&PARTITION), "Describes COS_PERSISTENT, which holds what is kept."),
+        done("efi", Shape::Block(&PARTITION), "Describes the EFI system partition."),
+    ],
+);
+
+static PARTITION: Block = block(
+    "a partition",
+    &[
+        done("size", MEBIBYTES, "Is its size in MiB; 0 is all that is left."),
+        done("fs", Text, "Names its file system.").example("fs: ext4\n"),
+        done("label", Text, "Is the label of its file system."),
+        done("name", Text, "Is its name in the partition table."),
+        done("flags", TEXTS, "Lists its flags."),
+    ],
+);
+
+static IMAGE: Block = block(
+    "an image",
+    &[
+        done("size", MEBIBYTES, "Is its size in MiB."),
+        done("source", Text, "Names what it is made from.").example("source: oci:registry.example.org/os:1.0\n"),
+        done("label", Text, "Is the label of its file system."),
+        done("fs", Text, "Names its file system."),
+    ],
+)
+.former(&[("uri", "source")]);
+
+/// A bundle: a container image whose files are unpacked over the system.
+pub(crate) static BUNDLE: Block = block(
+    "a bundle",
+    &[
+        done("repository", Text, "Names the repository of packages."),
+        done("rootfs_path", Text, "Says where files are unpacked."),
+        done("db_path", Text, "Says where the state of packages is kept."),
+        done("local_file", Bool, "Reads targets from the machine itself."),
+        done("targets", TEXTS, "Lists what is unpacked.")
+            .example("targets: ['container://registry.example.org/tool:1']\n"),
+    ],
+);
+
+/// `grub_options`: variables of the boot loader's environment; there may be others.
+pub(crate) static GRUB_OPTIONS: Block = block(
+    "`grub_options`",
+    &[
+        done("extra_cmdline", Text, "Adds to the kernel's command line."),
+        done("extra_active_cmdline", Text, "Adds to the kernel's command line of the active system."),
+        done("extra_passive_cmdline", Text, "Adds to the kernel's command line of the fallback system."),
+        done("extra_recovery_cmdline", Text, "Adds to the kernel's command line of the recovery system."),
+        done("default_menu_entry", Text, "Names the entry in the boot menu."),
+        done("saved_entry", Text, "Names the entry that boots from now on."),
+        done("next_entry", Text, "Names the entry that boots once."),
+        done("timeout", COUNT, "Is how many seconds the menu waits."),
+    ],
+)
+.open();
+
+/// `logs`.
+pub(crate) static LOGS: Block = block(
+    "`logs`",
+    &[
+        done("journal", TEXTS, "Lists units whose messages are collected."),
+        done("files", TEXTS, "Lists files that are collected; `*` stands for any letters."),
+    ],
+);
