@@ -99,7 +99,14 @@ impl Client {
 
     fn ask_once(&self, question: &Question<'_>) -> Result<Answer, Error> {
         let url = || shown(question.url).to_owned();
-        let no_answer = |source: ureq::Error| Error::NoAnswer { url: url(), source: Box::new(source) };
+        let no_answer = |source: ureq::Error| {
+            // That one repeats the URL with its query.
+            let source = match source {
+                ureq::Error::BadUri(_) => ureq::Error::BadUri("no scheme or host".to_owned()),
+                source => source,
+            };
+            Error::NoAnswer { url: url(), source: Box::new(source) }
+        };
         let left = self.patience.end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(Error::Deadline { url: url() });

@@ -3,9 +3,9 @@
 //! What is written is decided first and can be shown. User-data lies there as it came; its parts lie beside it, a configuration under the
 //! name that the caller wants, so that the stages read it. Files are written whole, and what an earlier answer left is removed.
 
-use crate::{Error, Found};
+use crate::{Decoded, Error, Found};
 use kairn_config::Diagnostic;
-use kairn_config::user_data::{self, Content, Include, Part, ScriptFrequency};
+use kairn_config::user_data::{Content, Include, Part, ScriptFrequency, UserData};
 use kairn_host::files;
 use kairn_report::{Event, Secret, Sink};
 use std::path::{Path, PathBuf};
@@ -91,7 +91,7 @@ pub struct StorePlan {
     pub documents: Vec<PathBuf>,
     /// Scripts, in their order.
     pub scripts: Vec<Script>,
-    /// User-data that lies elsewhere and is to be fetched.
+    /// User-data that lies elsewhere and was not fetched ([`Decoded::with_includes`]).
     pub includes: Vec<Include>,
     /// What is to be said about user-data and vendor-data.
     pub diagnostics: Vec<Diagnostic>,
@@ -101,7 +101,7 @@ pub struct StorePlan {
 ///
 /// # Errors
 /// [`Error::BadName`]: the wanted name is no name of a YAML file.
-pub fn plan_store(found: &Found, target: &Target) -> Result<StorePlan, Error> {
+pub fn plan_store(found: &Found, decoded: &Decoded, target: &Target) -> Result<StorePlan, Error> {
     let name = &target.userdata_name;
     let stem = name.strip_suffix(".yaml").or_else(|| name.strip_suffix(".yml")).unwrap_or_default();
     if stem.is_empty() || stem.contains('/') || stem.starts_with('.') {
@@ -113,12 +113,12 @@ pub fn plan_store(found: &Found, target: &Target) -> Result<StorePlan, Error> {
     if let Some(vendor) = &found.vendor_data {
         plan.file(dir.join("vendordata"), CLOSED, vendor.reveal().clone());
         if target.vendor_data {
-            plan.parts(&dir, VENDOR, "vendor-data", vendor.reveal(), target.scripts);
+            plan.parts(&dir, VENDOR, &decoded.vendor, target.scripts);
         }
     }
     if let Some(user) = &found.user_data {
         plan.file(dir.join("userdata"), CLOSED, user.reveal().clone());
-        plan.parts(&dir, name, "user-data", user.reveal(), target.scripts);
+        plan.parts(&dir, name, &decoded.user, target.scripts);
     }
     plan.file(Path::new("/").join(SENTINEL), OPEN, Vec::new());
     Ok(plan)
@@ -166,11 +166,10 @@ impl StorePlan {
         Ok(())
     }
 
-    fn parts(&mut self, dir: &Path, name: &str, source: &str, bytes: &[u8], policy: ScriptPolicy) {
-        let data = user_data::decode(source, bytes);
-        self.diagnostics.extend(data.diagnostics);
+    fn parts(&mut self, dir: &Path, name: &str, data: &UserData, policy: ScriptPolicy) {
+        self.diagnostics.extend(data.diagnostics.iter().cloned());
         let mut documents = 0;
-        for Part { source, file_name, content, .. } in data.parts {
+        for Part { source, file_name, content, .. } in &data.parts {
             match content {
                 Content::CloudConfig(text) => {
                     documents += 1;
@@ -185,9 +184,9 @@ impl StorePlan {
                         self.file(path.clone(), PROGRAM, body.reveal().clone());
                         path
                     });
-                    self.scripts.push(Script { path, source, frequency });
+                    self.scripts.push(Script { path, source: source.clone(), frequency: *frequency });
                 }
-                Content::Include(includes) => self.includes.extend(includes),
+                Content::Include(includes) => self.includes.extend(includes.iter().cloned()),
             }
         }
     }
@@ -210,8 +209,8 @@ fn plain(name: Option<&str>) -> String {
 ///
 /// # Errors
 /// As [`plan_store`], and a file that cannot be written is named; then the sentinel is not there.
-pub fn store(found: &Found, target: &Target, sink: &mut dyn Sink) -> Result<StorePlan, Error> {
-    let plan = plan_store(found, target)?;
+pub fn store(found: &Found, decoded: &Decoded, target: &Target, sink: &mut dyn Sink) -> Result<StorePlan, Error> {
+    let plan = plan_store(found, decoded, target)?;
     let at = |path: &Path| target.root.join(path.strip_prefix("/").unwrap_or(path));
     sink.event(Event::start("datasource-store", format!("storing what {} says", found.provider)));
     let stored = || {
@@ -238,6 +237,18 @@ pub fn store(found: &Found, target: &Target, sink: &mut dyn Sink) -> Result<Stor
     }
     sink.event(Event::done("datasource-store"));
     Ok(plan)
+}
+
+/// Notes that there is no answer, so that nobody waits for one.
+///
+/// # Errors
+/// The sentinel cannot be written.
+pub fn store_nothing(root: &Path) -> Result<(), Error> {
+    let sentinel = root.join(SENTINEL);
+    if let Some(parent) = sentinel.parent() {
+        files::make_dir(parent, 0o755)?;
+    }
+    Ok(files::write_whole(&sentinel, b"", OPEN)?)
 }
 
 fn write(path: &Path, file: &StoredFile) -> Result<(), Error> {
@@ -305,6 +316,14 @@ mod tests {
     use crate::{NetworkFormat, ProviderName};
     use std::fs;
     use std::os::unix::fs::MetadataExt;
+
+    fn store(found: &Found, target: &Target, sink: &mut dyn Sink) -> Result<StorePlan, Error> {
+        super::store(found, &Decoded::of(found), target, sink)
+    }
+
+    fn plan_store(found: &Found, target: &Target) -> Result<StorePlan, Error> {
+        super::plan_store(found, &Decoded::of(found), target)
+    }
 
     fn found(user: &[u8]) -> Found {
         let mut found = Found::new(ProviderName::Aws);
@@ -408,6 +427,13 @@ mod tests {
             let target = Target { userdata_name: name.into(), ..Target::new("/r") };
             assert!(matches!(plan_store(&found(b""), &target), Err(Error::BadName { .. })), "{name}");
         }
+    }
+
+    #[test]
+    fn that_there_is_nothing_is_noted_too() {
+        let root = tempfile::tempdir().unwrap();
+        store_nothing(root.path()).unwrap();
+        assert!(root.path().join("run/.userdata_load").exists());
     }
 
     #[test]

@@ -119,6 +119,20 @@ fn a_token_is_not_carried_elsewhere_by_a_redirect() {
 }
 
 #[test]
+fn an_error_shows_no_query() {
+    for seed in
+        ["http://[::1/?token=hunter2", "http://127.0.0.1:1/?token=hunter2", "ftp://a/?token=hunter2", "?token=hunter2"]
+    {
+        let mut hints = Hints::default();
+        hints.cmdline(&format!("ds=nocloud;s={seed}"));
+        let mut events = Vec::new();
+        let options = Options { bases: [].into(), ..options(ProviderName::Aws, "http://127.0.0.1:1") };
+        let error = fetch(&options, &hints, &mut events).unwrap_err();
+        assert!(!format!("{error} {error:?} {events:?} {hints:?}").contains("hunter2"), "{error} {error:?} {events:?}");
+    }
+}
+
+#[test]
 fn one_deadline_holds_for_all() {
     let service = Service::start(|_| Reply { silence: Duration::from_secs(30), ..ok("x") });
     let wanted = [ProviderName::OpenStack, ProviderName::Metaldata, ProviderName::Packet];

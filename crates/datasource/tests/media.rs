@@ -3,6 +3,7 @@
 // Tests may fail by panicking and tell on stderr why they skip.
 
 use kairn_datasource::{Dmi, Drive, DriveFormat, Error, Found, Hints, NetworkFormat, Options, ProviderName, fetch};
+use kairn_host::{LoopDevice, LoopOptions};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -180,4 +181,31 @@ fn vmware_is_asked_with_its_own_programs() {
     options.runner.overrides = [("vmware-rpctool".to_owned(), absent.clone()), ("vmtoolsd".to_owned(), absent)].into();
     let error = fetch(&options, &hints, &mut Vec::new()).unwrap_err();
     assert!(error.to_string().contains("vmware is not supported here: neither"), "{error}");
+}
+
+#[test]
+fn a_medium_of_this_machine_is_found_by_its_label() {
+    let root = root(&CIDATA);
+    let made = ran(
+        "xorriso",
+        &["-as", "mkisofs", "-quiet", "-J", "-r", "-V", "cidata", "-o", "dev/seed", "seed"],
+        root.path(),
+    );
+    if !made {
+        return;
+    }
+    let options = LoopOptions { read_only: true, block_size: 512, direct_io: false, autoclear: true };
+    let device = match LoopDevice::attach(&root.path().join("dev/seed"), options) {
+        Ok(device) => device,
+        Err(error) => {
+            eprintln!("skipped: no loop device here: {error}");
+            return;
+        }
+    };
+    let all = Hints::read(Path::new("/")).unwrap();
+    let drives: Vec<_> = all.drives.into_iter().filter(|drive| drive.device == device.path).collect();
+    assert_eq!(drives.len(), 1, "{drives:?}");
+    assert_eq!((drives[0].label.as_str(), drives[0].format), ("cidata", DriveFormat::Iso9660));
+    is_whole(&found(Path::new("/"), ProviderName::Cdrom, &Hints { drives, ..Hints::default() }).unwrap());
+    device.detach().unwrap();
 }
