@@ -8,6 +8,7 @@ use crate::keys::{
 use crate::suggest::nearest;
 use crate::{Code, Diagnostic, Document, Entry, Node, Severity};
 use kairn_report::Place;
+use std::fmt;
 
 /// Returns what is to be said about the keys of a document, in the order of the document.
 pub(crate) fn classify(document: &Document) -> Vec<Diagnostic> {
@@ -24,6 +25,27 @@ struct Walk<'a> {
     path: Vec<&'a str>,
     /// Above zero below a key that is not supported yet.
     silent: usize,
+}
+
+/// What a value is called in a sentence.
+#[derive(Clone, Copy)]
+enum What<'w> {
+    /// The value of a key.
+    Key(&'w str),
+    /// Something with a name of its own, such as "a step".
+    Named(&'static str),
+    /// An item of a list.
+    ItemOf(&'w What<'w>),
+}
+
+impl fmt::Display for What<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(key) => write!(f, "`{key}`"),
+            Self::Named(name) => f.write_str(name),
+            Self::ItemOf(list) => write!(f, "an item of {list}"),
+        }
+    }
 }
 
 impl<'a> Walk<'a> {
@@ -59,7 +81,7 @@ impl<'a> Walk<'a> {
             }
             self.silent += 1;
         }
-        self.shape(key.shape, &entry.value, &format!("`{}`", entry.key));
+        self.shape(key.shape, &entry.value, What::Key(&entry.key));
         if key.standing == Standing::NotYet {
             self.silent -= 1;
         }
@@ -77,7 +99,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Judges a value and what lies below it; `what` names it in a sentence.
-    fn shape(&mut self, shape: Shape, node: &'a Node, what: &str) {
+    fn shape(&mut self, shape: Shape, node: &'a Node, what: What<'_>) {
         if let Some(Misfit { code, found, hint }) = shape.misfit(node) {
             let message = format!("{what} is {}, not {found}", shape.expected());
             return self.say(Severity::Error, code, node.place, message, hint);
@@ -89,7 +111,7 @@ impl<'a> Walk<'a> {
             Shape::Map(value) => {
                 for entry in node.entries().unwrap_or_default() {
                     self.path.push("*");
-                    self.shape(*value, &entry.value, &format!("`{}`", entry.key));
+                    self.shape(*value, &entry.value, What::Key(&entry.key));
                     self.path.pop();
                 }
             }
@@ -103,9 +125,9 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn items(&mut self, item: Shape, node: &'a Node, what: &str) {
-        let what = item.item_name().map_or_else(|| format!("an item of {what}"), str::to_owned);
-        node.items().unwrap_or_default().iter().for_each(|node| self.shape(item, node, &what));
+    fn items(&mut self, item: Shape, node: &'a Node, what: What<'_>) {
+        let what = item.item_name().map_or(What::ItemOf(&what), What::Named);
+        node.items().unwrap_or_default().iter().for_each(|node| self.shape(item, node, what));
     }
 
     fn stage(&mut self, step: &'static Block, entry: &'a Entry) {
@@ -133,7 +155,7 @@ impl<'a> Walk<'a> {
             let message = format!("a stage is {}, not {found}", list.expected());
             self.say(Severity::Error, code, entry.value.place, message, hint);
         }
-        self.items(Shape::Block(step), &entry.value, "a stage");
+        self.items(Shape::Block(step), &entry.value, What::Named("a stage"));
         self.silent -= usize::from(not_yet);
         self.path.pop();
     }
@@ -175,13 +197,11 @@ impl<'a> Walk<'a> {
                 _ => None,
             };
         }
-        // Dotted keys are read by nothing yet, whatever they name.
-        if self.silent == 0 {
-            let what = if not_yet { "" } else { " as a dotted key" };
-            let message = format!("`{}` is not supported yet{what} and does nothing", entry.key);
+        if not_yet && self.silent == 0 {
+            let message = format!("`{}` is not supported yet and does nothing", entry.key);
             self.say(Severity::Warning, Code::NotSupported, entry.key_place, message, None);
         }
-        self.shape(shape, &entry.value, &format!("`{}`", entry.key));
+        self.shape(shape, &entry.value, What::Key(&entry.key));
     }
 
     fn unknown(&mut self, block: &'static Block, name: &str, entry: &Entry) {
@@ -214,7 +234,7 @@ fn did_you_mean(near: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn said(text: &str) -> Vec<String> {
@@ -280,60 +300,63 @@ mod tests {
         }
     }
 
+    /// Documents with one value that cannot be, and what is said of it.
+    pub(crate) const FAULTS: &[(&str, &str)] = &[
+        ("name: [a]\n", "1:7: `name` is text, not a list"),
+        ("users: {ada: {}}\n", "1:8: `users` is a list, not a mapping"),
+        ("users: [[a]]\n", "1:9: a user is text or a mapping, not a list"),
+        ("users: [{name: a, uid: -1}]\n", "1:24: `uid` is a whole number from 0 to 4294967294, not `-1`"),
+        ("users: [{name: a, system: perhaps}]\n", "1:27: `system` is `true` or `false`, not `perhaps`"),
+        ("users: [{name: a, homedir: a}]\n", "1:28: `homedir` is an absolute path without `..`, not `a`"),
+        ("users: [{name: a, groups: {b: c}}]\n", "1:27: `groups` is a list of texts, not a mapping"),
+        ("users: [{name: a, groups: [[b]]}]\n", "1:28: an item of `groups` is text, not a list"),
+        (
+            "write_files: [{path: /a, permissions: rw}]\n",
+            "1:39: `permissions` is an octal number from 0000 to 7777, not `rw`",
+        ),
+        ("write_files: [{path: /a, source: x}]\n", "1:34: `source` is a mapping, not a single value"),
+        ("runcmd: ls\n", "1:9: `runcmd` is a list, not a single value"),
+        ("runcmd: [{a: b}]\n", "1:10: an item of `runcmd` is text or a list, not a mapping"),
+        ("runcmd: [[ls, [a]]]\n", "1:15: an item of an item of `runcmd` is text, not a list"),
+        ("strict: most\n", "1:9: `strict` is `true` or `false` or `all`, not `most`"),
+        ("stages: [boot]\n", "1:9: `stages` is a mapping, not a list"),
+        ("stages: {boot: {commands: [a]}}\n", "1:16: a stage is a list, not a mapping"),
+        ("stages: {boot: [a]}\n", "1:17: a step is a mapping, not a single value"),
+        ("stages: {boot: [{sysctl: {a: [b]}}]}\n", "1:30: `a` is text, not a list"),
+        ("stages: {boot: [{users: [a]}]}\n", "1:25: `users` is a mapping, not a list"),
+        (
+            "stages: {boot: [{layout: {add_partitions: [{size: 1.5}]}}]}\n",
+            "1:51: `size` is a whole number from 0 to 17592186044416, not `1.5`",
+        ),
+        (
+            "stages: {boot: [{files: [{path: /a, encoding: b46}]}]}\n",
+            "1:47: `encoding` is `text/plain`, `b64`, `base64`, `gz`, `gzip`, `gz+b64`, `gz+base64`, `gzip+b64` or `gzip+base64`, not `b46`",
+        ),
+        (
+            "install: {partitions.oem.size: big}\n",
+            "1:32: `partitions.oem.size` is a whole number from 0 to 17592186044416, not `big`",
+        ),
+        ("install: {env: {A: b}}\n", "1:16: `env` is a list, not a mapping"),
+        ("k3s: {enabled: {}}\n", "1:16: `enabled` is `true` or `false`, not a mapping"),
+        ("kubevip: {enable: 7}\n", "1:19: `enable` is `true` or `false`, not `7`"),
+        ("kairos: {vpn: {vpn: 7}}\n", "1:21: `vpn` is `true` or `false`, not `7`"),
+        ("cluster: {role: boss}\n", "1:17: `role` is `init`, `controlplane` or `worker`, not `boss`"),
+        ("bundles: [{targets: a}]\n", "1:21: `targets` is a list, not a single value"),
+        ("power_state: {mode: of}\n", "1:21: `mode` is `poweroff`, `reboot` or `halt`, not `of`"),
+        (
+            "swap: {size: much}\n",
+            "1:14: `size` is `auto` or a number of bytes, or a number with a unit such as `512M`, not `much`",
+        ),
+    ];
+
     #[test]
     fn values_of_the_wrong_type_are_pointed_at_wherever_they_are() {
-        for (text, expected) in [
-            ("name: [a]\n", "1:7: `name` is text, not a list"),
-            ("users: {ada: {}}\n", "1:8: `users` is a list, not a mapping"),
-            ("users: [[a]]\n", "1:9: a user is text or a mapping, not a list"),
-            ("users: [{name: a, uid: -1}]\n", "1:24: `uid` is a whole number from 0 to 4294967294, not `-1`"),
-            ("users: [{name: a, system: perhaps}]\n", "1:27: `system` is `true` or `false`, not `perhaps`"),
-            ("users: [{name: a, homedir: a}]\n", "1:28: `homedir` is an absolute path without `..`, not `a`"),
-            ("users: [{name: a, groups: {b: c}}]\n", "1:27: `groups` is a list of texts, not a mapping"),
-            ("users: [{name: a, groups: [[b]]}]\n", "1:28: an item of `groups` is text, not a list"),
-            (
-                "write_files: [{path: /a, permissions: rw}]\n",
-                "1:39: `permissions` is an octal number from 0000 to 7777, not `rw`",
-            ),
-            ("write_files: [{path: /a, source: x}]\n", "1:34: `source` is a mapping, not a single value"),
-            ("runcmd: ls\n", "1:9: `runcmd` is a list, not a single value"),
-            ("runcmd: [{a: b}]\n", "1:10: an item of `runcmd` is text or a list, not a mapping"),
-            ("runcmd: [[ls, [a]]]\n", "1:15: an item of an item of `runcmd` is text, not a list"),
-            ("strict: most\n", "1:9: `strict` is `true` or `false` or `all`, not `most`"),
-            ("stages: [boot]\n", "1:9: `stages` is a mapping, not a list"),
-            ("stages: {boot: {commands: [a]}}\n", "1:16: a stage is a list, not a mapping"),
-            ("stages: {boot: [a]}\n", "1:17: a step is a mapping, not a single value"),
-            ("stages: {boot: [{sysctl: {a: [b]}}]}\n", "1:30: `a` is text, not a list"),
-            ("stages: {boot: [{users: [a]}]}\n", "1:25: `users` is a mapping, not a list"),
-            (
-                "stages: {boot: [{layout: {add_partitions: [{size: 1.5}]}}]}\n",
-                "1:51: `size` is a whole number from 0 to 17592186044416, not `1.5`",
-            ),
-            (
-                "stages: {boot: [{files: [{path: /a, encoding: b46}]}]}\n",
-                "1:47: `encoding` is `text/plain`, `b64`, `base64`, `gz`, `gzip`, `gz+b64`, `gz+base64`, `gzip+b64` or `gzip+base64`, not `b46`",
-            ),
-            (
-                "install: {partitions.oem.size: big}\n",
-                "1:32: `partitions.oem.size` is a whole number from 0 to 17592186044416, not `big`",
-            ),
-            ("install: {env: {A: b}}\n", "1:16: `env` is a list, not a mapping"),
-            ("k3s: {enabled: {}}\n", "1:16: `enabled` is `true` or `false`, not a mapping"),
-            ("kubevip: {enable: 7}\n", "1:19: `enable` is `true` or `false`, not `7`"),
-            ("kairos: {vpn: {vpn: 7}}\n", "1:21: `vpn` is `true` or `false`, not `7`"),
-            ("cluster: {role: boss}\n", "1:17: `role` is `init`, `controlplane` or `worker`, not `boss`"),
-            ("bundles: [{targets: a}]\n", "1:21: `targets` is a list, not a single value"),
-            ("power_state: {mode: of}\n", "1:21: `mode` is `poweroff`, `reboot` or `halt`, not `of`"),
-            (
-                "swap: {size: much}\n",
-                "1:14: `size` is `auto` or a number of bytes, or a number with a unit such as `512M`, not `much`",
-            ),
-        ] {
+        for (text, expected) in FAULTS {
             let document = Document::parse("t", text);
             let errors = classify(&document).into_iter().filter(|said| said.severity == Severity::Error);
             let said: Vec<_> =
                 errors.map(|said| format!("{}: {}", &said.span.to_string()[2..], said.message)).collect();
-            assert_eq!(said, [expected], "{text}");
+            assert_eq!(said, [*expected], "{text}");
         }
     }
 

@@ -14,6 +14,10 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
+/// The names of encodings.
+pub(crate) const ENCODINGS: &[&str] =
+    &["", "text/plain", "b64", "base64", "gz", "gzip", "gz+b64", "gz+base64", "gzip+b64", "gzip+base64"];
+
 /// Decodes a content by the name of its encoding; the error is a sentence.
 pub(crate) fn decode(content: &str, encoding: &str) -> Result<Vec<u8>, String> {
     match encoding {
@@ -60,6 +64,10 @@ mod tests {
         assert_eq!(decode("a: b", "").unwrap(), b"a: b");
         assert!(decode("x!", "b64").unwrap_err().contains("not base64"));
         assert!(decode("aGVsbG8K", "gz+b64").unwrap_err().contains("not gzip"));
+        for name in ENCODINGS {
+            let fault = decode("a", name).err().unwrap_or_default();
+            assert!(!fault.contains("is no encoding"), "{name}: {fault}");
+        }
         assert!(decode("", "rot13").unwrap_err().contains("`rot13`"));
     }
 }

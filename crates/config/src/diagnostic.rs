@@ -64,6 +64,8 @@ pub enum Code {
     Header,
     /// Further documents of the same file.
     SecondDocument,
+    /// A value that another directory puts aside.
+    Override,
     /// Two sources that cannot be merged.
     Conflict,
 }

@@ -2,8 +2,6 @@
 //!
 //! The tables below this module are the one source of four things: which keys are known, what their values may be
 //! ([`crate::classify`]), the JSON Schema that editors use, and the reference that people read. A key is one line of a table.
-#![expect(dead_code, reason = "types, schema and reference are made of it next")]
-
 mod cloud_init;
 mod lifecycle;
 mod providers;
@@ -13,9 +11,9 @@ mod step;
 mod top;
 
 pub(crate) use cloud_init::{CLOUD_INIT, CLOUD_INIT_TOOLS};
-pub(crate) use shape::{Misfit, Shape};
+pub(crate) use shape::{Misfit, Shape, either};
 pub(crate) use stages::{STAGES_DONE, STAGES_NOT_YET};
-pub(crate) use step::{CONDITIONS, STEP, STEP_SETTINGS};
+pub(crate) use step::{CONDITIONS, STEP, STEP_SETTINGS, STEPS};
 pub(crate) use top::TOP;
 
 /// Whether a known key does something yet.
@@ -38,7 +36,7 @@ pub(crate) struct Key {
     pub shape: Shape,
     /// What it is for: one sentence in the third person.
     pub about: &'static str,
-    /// An example in YAML, from this key on.
+    /// An example of its value in YAML; one that begins with a line break stands below the key.
     pub example: Option<&'static str>,
 }
 
@@ -81,10 +79,26 @@ const fn not_yet(name: &'static str, shape: Shape, about: &'static str) -> Key {
 }
 
 impl Key {
-    /// Adds an example in YAML: the key itself with a value, as it stands in its block.
+    /// Adds an example of the value in YAML.
     const fn example(mut self, yaml: &'static str) -> Self {
         self.example = Some(yaml);
         self
+    }
+
+    /// Returns the key with an example of its value, as it stands in its block; blocks without one are shown by their own keys.
+    pub(crate) fn yaml(&self) -> Option<String> {
+        let value = match (self.example, self.shape) {
+            (Some(value), _) => value,
+            (None, Shape::Bool) => "true",
+            (None, Shape::Int(least, most)) if least <= 1 && most >= 1 => "1",
+            (None, Shape::Mode) => "0644",
+            (None, Shape::OctalMode) => "'0644'",
+            (None, Shape::Size) => "1G",
+            (None, Shape::Enum(texts)) => texts.iter().copied().find(|text| !text.is_empty())?,
+            _ => return None,
+        };
+        let gap = if value.starts_with('\n') { "" } else { " " };
+        Some(format!("{}:{gap}{value}\n", self.name))
     }
 }
 
@@ -161,3 +175,6 @@ const MEBIBYTES: Shape = Shape::Int(0, 1 << 44);
 
 /// Lines for the shell; a list among them is a program with its arguments.
 const COMMANDS: Shape = Shape::List(&Shape::OneOf(&[Shape::Text, TEXTS]));
+
+#[cfg(test)]
+pub(crate) mod tests;

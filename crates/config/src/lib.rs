@@ -10,6 +10,7 @@
 mod action;
 mod classify;
 mod cloud_init;
+mod cmdline;
 mod condition;
 mod decode;
 mod diagnostic;
@@ -22,7 +23,9 @@ mod node;
 mod order;
 mod plan;
 mod reading;
+mod reference;
 mod scalar;
+mod schema;
 mod settings;
 mod step;
 mod suggest;
@@ -37,16 +40,21 @@ pub use action::{
     AccountWork, Action, CommandWork, DEFAULT_ENVIRONMENT_FILE, Directory, Environment, File, FileWork, Group, Mode,
     Owner, SshKey, SystemWork, UnitVerb, UnitWork, User, Work, hostname_fault,
 };
+pub use cmdline::{CommandLine, cmdline};
 pub use condition::{Condition, FileCheck, Pattern, ServiceManager};
 pub use diagnostic::{Code, Diagnostic, Error, Severity};
 pub use document::{Document, Header};
 pub use install::{InstallOptions, install};
 pub use login::{Login, Means, login};
-pub use merge::{Configuration, Merged, MergedValue, merge};
+pub use merge::{Configuration, DIRECTORIES, Merged, MergedValue, merge};
 pub use node::{Entry, Node, Scalar, Style, Value};
 pub use plan::{PlannedStep, StagePlan, plan};
+pub use reference::reference;
 pub use scalar::Resolved;
+pub use schema::schema;
 pub use settings::{Frequency, Reference, Settings};
-pub use template::{Rendered, Template, TemplateError, TemplateFault, TemplateValues};
+pub use template::{
+    Chance, Expanded, Rendered, Template, TemplateData, TemplateError, TemplateFault, TemplateValues, TemplateWarning,
+};
 pub use text::{Content, Text};
 pub use validate::{readable, strict, validate};

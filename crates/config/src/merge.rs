@@ -3,9 +3,18 @@
 //! Later documents win. Mappings merge; lists of mappings are joined; other lists become their union; a later null resets to the
 //! empty value of the earlier one's kind. Only documents with a header take part.
 
+mod convert;
+
 use crate::diagnostic::tidy;
-use crate::{Code, Diagnostic, Document, InstallOptions, Node, Resolved, Severity, Value, install};
+use crate::{Code, Diagnostic, Document, InstallOptions, Severity, install};
 use kairn_report::Span;
+
+/// Directories of a machine's configuration, lowest precedence first.
+pub const DIRECTORIES: [&str; 5] =
+    ["/system/oem", "/run/initramfs/live", "/etc/kairos", "/oem", "/usr/local/cloud-config"];
+
+/// What the image brings; the lowest of [`DIRECTORIES`].
+const SHIPPED: &str = "/system/oem";
 
 /// A merged value.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,7 +67,7 @@ pub fn merge(documents: &[Document]) -> Configuration {
     let mut diagnostics = Vec::new();
     for document in documents.iter().filter(|document| document.header.is_some()) {
         if let Some(root) = &document.root {
-            merge_into(&mut merged, convert(document, root), &mut diagnostics);
+            merge_into(&mut merged, convert::document(document, root), &mut diagnostics);
         }
     }
     let (install, mut said) = install::read(&merged);
@@ -146,23 +155,6 @@ impl MergedValue {
     }
 }
 
-fn convert(document: &Document, node: &Node) -> Merged {
-    let value = match &node.value {
-        Value::Scalar(scalar) => match scalar.resolve() {
-            Resolved::Null => MergedValue::Null,
-            Resolved::Bool(value) => MergedValue::Bool(value),
-            Resolved::Int(value) => MergedValue::Int(value),
-            Resolved::Float(value) => MergedValue::Float(value),
-            Resolved::Text(value) => MergedValue::Text(value),
-        },
-        Value::Seq(items) => MergedValue::List(items.iter().map(|item| convert(document, item)).collect()),
-        Value::Map(entries) => {
-            MergedValue::Map(entries.iter().map(|e| (e.key.clone(), convert(document, &e.value))).collect())
-        }
-    };
-    Merged { value, origin: document.span(node.place), overrode: Vec::new() }
-}
-
 fn merge_into(a: &mut Merged, b: Merged, diagnostics: &mut Vec<Diagnostic>) {
     match (&mut a.value, b.value) {
         (MergedValue::Map(entries), MergedValue::Map(more)) => {
@@ -174,7 +166,8 @@ fn merge_into(a: &mut Merged, b: Merged, diagnostics: &mut Vec<Diagnostic>) {
             }
         }
         (MergedValue::List(items), MergedValue::List(more)) => {
-            let of_maps = matches!(items.first(), Some(Merged { value: MergedValue::Map(_), .. }));
+            let first = items.first().or(more.first());
+            let of_maps = matches!(first, Some(Merged { value: MergedValue::Map(_), .. })) || items.is_empty();
             for item in more {
                 if of_maps || !items.iter().any(|known| known.to_json() == item.to_json()) {
                     items.push(item);
@@ -186,7 +179,12 @@ fn merge_into(a: &mut Merged, b: Merged, diagnostics: &mut Vec<Diagnostic>) {
             let empty = value.empty_of_same_kind();
             replace(a, empty, b.origin);
         }
-        (old, new) if std::mem::discriminant(old) == std::mem::discriminant(&new) => replace(a, new, b.origin),
+        (old, new) if std::mem::discriminant(old) == std::mem::discriminant(&new) => {
+            if *old != new {
+                diagnostics.extend(two_directories(&a.origin, &b.origin));
+            }
+            replace(a, new, b.origin);
+        }
         (old, new) => {
             let message =
                 format!("this is {}, but an earlier file has {} here; the earlier one stays", new.kind(), old.kind());
@@ -194,6 +192,22 @@ fn merge_into(a: &mut Merged, b: Merged, diagnostics: &mut Vec<Diagnostic>) {
             diagnostics.push(fault.related(a.origin.clone(), "the earlier one"));
         }
     }
+}
+
+/// Warns where two directories of the owner set one key differently: which of them wins is not the same on every system.
+fn two_directories(earlier: &Span, later: &Span) -> Option<Diagnostic> {
+    let directory = |span: &Span| {
+        let below = |directory: &&&str| span.source.strip_prefix(**directory).is_some_and(|rest| rest.starts_with('/'));
+        DIRECTORIES.iter().find(below).copied()
+    };
+    let (losing, winning) = (directory(earlier)?, directory(later)?);
+    // What an image ships is there to be put aside.
+    if losing == winning || losing == SHIPPED {
+        return None;
+    }
+    let message = format!("this puts aside what {losing} says: {winning} wins");
+    let said = Diagnostic::new(Severity::Warning, Code::Override, later.clone(), message);
+    Some(said.related(earlier.clone(), "the value that has no effect"))
 }
 
 fn replace(a: &mut Merged, value: MergedValue, origin: Span) {
@@ -221,6 +235,13 @@ mod tests {
             (vec!["a: [1]\nb: {c: 1}\nd: x", "a:\nb: ~\nd: null"], json!({"a": [], "b": {}, "d": ""})),
             (vec!["a:", "a: [1]"], json!({"a": [1]})),
             (vec!["m: 0644"], json!({"m": 420})),
+            (vec!["hostname: 007", "hostname: host"], json!({"hostname": "host"})),
+            (
+                vec!["install: {partitions.oem.size: 60, auto: yes}", "install: {partitions: {oem: {fs: ext4}}}"],
+                json!({"install": {"partitions": {"oem": {"size": 60, "fs": "ext4"}}, "auto": true}}),
+            ),
+            (vec!["kairos: {network_token: a}", "p2p: {role: x}"], json!({"p2p": {"network_token": "a", "role": "x"}})),
+            (vec!["l: []", "l: [{a: 1}, {a: 1}]"], json!({"l": [{"a": 1}, {"a": 1}]})),
         ] {
             let configuration = merged(&texts);
             assert_eq!(configuration.merged.to_json(), expected, "{texts:?}");
@@ -245,6 +266,29 @@ mod tests {
         assert!(
             said.to_string().starts_with("1.yaml:2:4: error: this is text, but an earlier file has a whole number")
         );
+    }
+
+    #[test]
+    fn a_key_that_two_directories_set_differently_is_pointed_at() {
+        let text = |value: &str| format!("#cloud-config\ninstall: {{device: {value}}}\n");
+        let parse = |(path, value): (&str, &str)| Document::parse(path, &text(value));
+        let said = |files: &[(&str, &str)]| -> Vec<String> {
+            let documents: Vec<_> = files.iter().copied().map(parse).collect();
+            merge(&documents).diagnostics.iter().map(|said| said.to_string().replace('\n', " ")).collect()
+        };
+        assert_eq!(
+            said(&[("/oem/a.yaml", "/dev/a"), ("/usr/local/cloud-config/b.yaml", "/dev/b")]),
+            [
+                "/usr/local/cloud-config/b.yaml:2:19: warning: this puts aside what /oem says: /usr/local/cloud-config wins   \
+              /oem/a.yaml:2:19: the value that has no effect"
+            ]
+        );
+        assert_eq!(
+            said(&[("/oem/a.yaml", "/dev/a"), ("/usr/local/cloud-config/b.yaml", "/dev/a")]),
+            Vec::<String>::new()
+        );
+        assert_eq!(said(&[("/system/oem/a.yaml", "/dev/a"), ("/oem/b.yaml", "/dev/b")]), Vec::<String>::new());
+        assert_eq!(said(&[("/oem/a.yaml", "/dev/a"), ("/oem/b.yaml", "/dev/b")]), Vec::<String>::new());
     }
 
     #[test]

@@ -1,9 +1,7 @@
 //! Typed reading of nodes; every fault becomes a diagnostic and `None`.
 
 use crate::keys::same;
-use crate::{
-    Code, Diagnostic, Document, Entry, Mode, Node, Owner, Severity, Style, Template, TemplateError, TemplateFault, Text,
-};
+use crate::{Code, Diagnostic, Document, Entry, Mode, Node, Owner, Severity, Style, Template, Text};
 use kairn_report::{Place, Span};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -210,7 +208,7 @@ impl<'a> Reader<'a> {
             Ok(template) if template.is_plain() => Text::Fixed(text),
             Ok(template) => Text::Template(template),
             Err(error) => {
-                self.bad_template(&error, Severity::Error, place, what);
+                self.bad_template(&error.within(&text), Severity::Error, place, what);
                 Text::Fixed(text)
             }
         }
@@ -225,15 +223,14 @@ impl<'a> Reader<'a> {
             Ok(template) if template.is_plain() => Text::Fixed(text),
             Ok(template) => Text::Template(template),
             Err(error) => {
-                let foreign = matches!(error.fault(), TemplateFault::UnknownFunction { .. });
-                let severity = if foreign { Severity::Warning } else { Severity::Error };
-                self.bad_template(&error, severity, place, "`content`");
+                let severity = if error.is_foreign() { Severity::Warning } else { Severity::Error };
+                self.bad_template(&error.within(&text), severity, place, "`content`");
                 Text::Fixed(text)
             }
         }
     }
 
-    fn bad_template(&mut self, error: &TemplateError, severity: Severity, place: Place, what: &str) {
+    fn bad_template(&mut self, error: &str, severity: Severity, place: Place, what: &str) {
         let message = format!("the template in {what} stays as it is written: {error}");
         self.say(severity, Code::Template, place, message);
         self.hint("if no template is meant, put `template: false` at the top of the file");

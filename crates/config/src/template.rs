@@ -3,23 +3,27 @@
 //! Invariant: a template that parses names only what the language has; whether its data has what it names shows when it is rendered.
 //! Neither parsing nor rendering has effects, and both end.
 //!
-//! Not done: `define`, `template`, `block`, complex numbers, methods; functions that depend on the time, chance, the network or the
-//! environment.
+//! Not done: complex numbers and methods; sprig's functions of certificates, ciphers, password hashes, versions and the network. A time
+//! is a number of seconds, and dates are written in UTC. `set`, `unset`, `merge` and `mergeOverwrite` change a variable, not what else
+//! refers to the same mapping.
 
 mod error;
 mod evaluation;
+mod expand;
 mod functions;
 mod print;
 mod syntax;
 #[cfg(test)]
 mod tests;
 mod token;
+mod values;
 
 pub use error::{Fault as TemplateFault, TemplateError};
 pub use evaluation::Rendered;
+pub use expand::{Expanded, TemplateWarning};
 use serde::{Serialize, Serializer};
-use serde_json::{Map, Value};
-use syntax::Node;
+use syntax::{Node, Tree};
+pub use values::{Chance, TemplateData, TemplateValues};
 
 /// The most bytes of a template.
 const LONGEST: usize = 1 << 20;
@@ -28,32 +32,7 @@ const LONGEST: usize = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     source: String,
-    nodes: Vec<Node>,
-}
-
-/// What the actions of a host name stand for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TemplateValues {
-    /// `.MachineID`: 32 hex digits; `None` when the machine has none yet.
-    pub machine_id: Option<String>,
-    /// `.Random`: 32 letters and digits, new each time.
-    pub random: String,
-    /// `.UUID`: a random one.
-    pub uuid: String,
-}
-
-impl TemplateValues {
-    /// Returns the values as the data of a template; what is not known is not in it.
-    #[must_use]
-    pub fn data(&self) -> Value {
-        let mut data = Map::new();
-        if let Some(id) = &self.machine_id {
-            data.insert("MachineID".to_owned(), id.as_str().into());
-        }
-        data.insert("Random".to_owned(), self.random.as_str().into());
-        data.insert("UUID".to_owned(), self.uuid.as_str().into());
-        Value::Object(data)
-    }
+    tree: Tree,
 }
 
 impl Template {
@@ -65,7 +44,7 @@ impl Template {
         if text.len() > LONGEST {
             return Err(TemplateError::new(0..0, TemplateFault::Limit("is longer than a mebibyte")));
         }
-        Ok(Self { source: text.to_owned(), nodes: syntax::parse(text)? })
+        Ok(Self { source: text.to_owned(), tree: syntax::parse(text)? })
     }
 
     /// Returns the text as it was written.
@@ -77,15 +56,15 @@ impl Template {
     /// Says whether the text has no actions.
     #[must_use]
     pub fn is_plain(&self) -> bool {
-        self.nodes.iter().all(|node| matches!(node, Node::Text(_)))
+        self.tree.nodes.iter().all(|node| matches!(node, Node::Text(_))) && self.tree.defined.is_empty()
     }
 
     /// Renders the text.
     ///
     /// # Errors
     /// A function cannot take what it is given, the template demands what is not there, or it makes too much.
-    pub fn render(&self, data: &Value) -> Result<Rendered, TemplateError> {
-        evaluation::render(&self.nodes, data)
+    pub fn render(&self, data: &TemplateData) -> Result<Rendered, TemplateError> {
+        evaluation::render(&self.tree, data)
     }
 }
 

@@ -1,8 +1,7 @@
 //! Texts that may hold a template, parsed once and expanded when a step runs.
 
-use crate::template::{Template, TemplateError};
+use crate::template::{Expanded, Template, TemplateData, TemplateWarning};
 use serde::{Serialize, Serializer};
-use serde_json::Value;
 use std::borrow::Cow;
 
 /// A text of a configuration.
@@ -35,13 +34,10 @@ impl Text {
 
     /// Expands the text. One that cannot be expanded stays as it was written, and the reason is returned beside it.
     #[must_use]
-    pub fn expand(&self, data: &Value) -> (Cow<'_, str>, Option<TemplateError>) {
+    pub fn expand(&self, data: &TemplateData) -> Expanded<'_> {
         match self {
-            Self::Fixed(text) => (text.into(), None),
-            Self::Template(template) => match template.render(data) {
-                Ok(rendered) => (rendered.text.into(), None),
-                Err(error) => (template.source().into(), Some(error)),
-            },
+            Self::Fixed(text) => text.as_str().into(),
+            Self::Template(template) => template.expand(data),
         }
     }
 }
@@ -61,12 +57,12 @@ impl Serialize for Text {
 impl Content {
     /// Expands the content. One that cannot be expanded stays as it was written, and the reason is returned beside it.
     #[must_use]
-    pub fn expand(&self, data: &Value) -> (Cow<'_, [u8]>, Option<TemplateError>) {
+    pub fn expand(&self, data: &TemplateData) -> (Cow<'_, [u8]>, Option<TemplateWarning>) {
         match self {
             Self::Bytes(bytes) => (bytes.into(), None),
             Self::Text(text) => match text.expand(data) {
-                (Cow::Borrowed(text), why) => (text.as_bytes().into(), why),
-                (Cow::Owned(text), why) => (text.into_bytes().into(), why),
+                Expanded { text: Cow::Borrowed(text), said } => (text.as_bytes().into(), said),
+                Expanded { text: Cow::Owned(text), said } => (text.into_bytes().into(), said),
             },
         }
     }
@@ -80,12 +76,14 @@ mod tests {
     #[test]
     fn a_text_that_cannot_be_expanded_stays_and_says_why() {
         let text = Text::Template(Template::parse("{{ index .Values.network 3 }}").unwrap());
-        let (expanded, why) = text.expand(&json!({"Values": {"network": []}}));
-        assert_eq!(expanded, "{{ index .Values.network 3 }}");
-        assert!(why.is_some());
-        let (expanded, why) = text.expand(&json!({"Values": {"network": [0, 1, 2, "three"]}}));
-        assert_eq!((expanded.as_ref(), why), ("three", None));
+        let data = |network| TemplateData::from(json!({"Values": {"network": network}}));
+        let expanded = data(json!([]));
+        let expanded = text.expand(&expanded);
+        assert_eq!(expanded.text, "{{ index .Values.network 3 }}");
+        assert!(expanded.said.unwrap().unchanged);
+        assert_eq!(text.expand(&data(json!([0, 1, 2, "three"]))), Expanded { text: "three".into(), said: None });
         let content = Content::Text(Text::Template(Template::parse("{{ .a }}").unwrap()));
-        assert_eq!(content.expand(&json!({})).0.as_ref(), b"<no value>");
+        let (bytes, said) = content.expand(&TemplateData::default());
+        assert_eq!((bytes.as_ref(), said.unwrap().unchanged), (&b"<no value>"[..], false));
     }
 }

@@ -126,6 +126,10 @@ mod tests {
             ("users: {}", "4:8: error: `users` is a list, not a mapping"),
             ("write_files: [{path: a}]", "4:22: error: `path` is an absolute path, not `a`"),
             (
+                "write_files: [{path: /a, content: x, encoding: rot13}]",
+                "4:48: error: `rot13` is no encoding; there are `b64`, `base64`, `gz`, `gzip` and pairs such as `gz+b64`",
+            ),
+            (
                 "runcmd: a",
                 "4:9: error: `runcmd` is a list, not a single value\n  hint: put `- ` before it on a line of its own",
             ),

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)] // A test's panic is its verdict.
 
 use kairn_config::{
-    Content, Document, FileWork, Severity, Template, TemplateValues, Work, login, merge, plan, strict, validate, yaml,
+    Chance, Content, Document, FileWork, Severity, Template, TemplateValues, Work, login, merge, plan, strict,
+    validate, yaml,
 };
 use proptest::prelude::*;
 use std::time::{Duration, Instant};
@@ -131,6 +132,23 @@ fn template_piece() -> impl Strategy<Value = String> {
         "text",
         "{{/* c */}}",
         "{{ break }}",
+        "{{ define \"a\" }}",
+        "{{ template \"a\" . }}",
+        "{{ block \"b\" .Values }}",
+        "{{ $x = set $x \"ü\" now }}",
+        "{{ $x := dict }}",
+        "{{ regexReplaceAll \"(.)(ü?)\" .Values.Random \"${2}$1$$\" }}",
+        "{{ regexSplit \"\" \"aüb\" -1 }}",
+        "{{ date \"Mon _2 Jan 2006 __2 03PM\" -99999999 }}",
+        "{{ toDate \"2006-1-2\" .Values.Random }}",
+        "{{ wrapWith 2 \"ü\" \"aüb cd\" }}",
+        "{{ abbrevboth 5 7 \"äöüäöüäöüäöü\" }}",
+        "{{ b32dec \"ÜÜÜÜ\" }}",
+        "{{ randInt -5 5 }}",
+        "{{ shuffle \"äb\" }}",
+        "{{ expandenv \"${ü$A\" }}",
+        "{{ urlJoin (urlParse \"ü:/?#@\") }}",
+        "{{ duration -1 }}{{ durationRound \"-9h\" }}",
     ];
     prop_oneof![9 => prop::sample::select(fixed.to_vec()).prop_map(str::to_owned), 1 => "(?s).{0,3}"]
 }
@@ -151,9 +169,24 @@ proptest! {
     #[test]
     fn any_template_is_rendered_or_refused_at_a_place_within_it(pieces in prop::collection::vec(template_piece(), 0..25)) {
         let text = pieces.concat();
-        let values = TemplateValues { machine_id: Some("ü1".repeat(8)), random: "r".into(), uuid: "u".into() };
+        let values = TemplateValues {
+            machine_id: Some("ü1".repeat(8)),
+            inventory: serde_json::json!({"node": {"hostname": "ü"}, "network": [{"name": "eth0"}]}),
+            now: Some(1_700_000_000),
+            chance: Chance::from_source(|| Some([200; 32])),
+            ..TemplateValues::default()
+        };
+        for data in [values.step(), values.hostname(), values.step().strict()] {
+            if let Ok(template) = Template::parse(&text) {
+                let expanded = template.expand(&data);
+                prop_assert!(expanded.said.is_none_or(|said| !said.unchanged || expanded.text == text));
+            }
+        }
+        if let Err(error) = values.config_url(&text) {
+            prop_assert!(text.get(error.at()).is_some(), "{:?} of {:?}", error, text);
+        }
         let rendered = Template::parse(&text).and_then(|template| {
-            Ok((template.is_plain(), template.render(&values.data())?))
+            Ok((template.is_plain(), template.render(&values.hostname())?))
         });
         match rendered {
             Ok((true, rendered)) if !text.contains("{{") => prop_assert_eq!(rendered.text, text),

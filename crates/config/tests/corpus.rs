@@ -2,7 +2,7 @@
 //! their errors are those of a reviewed list, and what is not supported yet is a counted list that may only shrink.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stderr)] // A panic is a test's verdict, a skip says why.
 
-use kairn_config::{Code, Diagnostic, Document, Severity, login, merge, plan, validate};
+use kairn_config::{Code, Diagnostic, Document, Header, Severity, login, merge, plan, schema, validate};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -91,6 +91,28 @@ fn errors_are_those_that_were_reviewed() {
         }
     }
     assert_eq!(errors, reviewed(), "the errors of the corpus differ from crates/config/{ERRORS}");
+}
+
+#[test]
+fn the_schema_accepts_what_has_no_error() {
+    let Some(files) = corpus() else { return };
+    let validator = jsonschema::draft7::new(&schema("0")).unwrap();
+    let mut refused = Vec::new();
+    for (name, text) in &files {
+        let mut document = Document::parse(name, &filled(text));
+        // So that all of it, not only `stages`, takes part in the merged configuration.
+        document.header = Some(Header::CloudConfig);
+        let json = merge(&[document]).merged.to_json();
+        assert!(json.as_object().is_some_and(|keys| !keys.is_empty()), "{name}");
+        if let Some(error) = validator.iter_errors(&json).next() {
+            refused.push((name.clone(), format!("{}: {error}", error.instance_path())));
+        }
+    }
+    let names: Vec<&str> = refused.iter().map(|(name, _)| name.as_str()).collect();
+    let reviewed = reviewed();
+    let mut expected: Vec<&str> = reviewed.iter().map(|line| line.split(':').next().unwrap()).collect();
+    expected.dedup();
+    assert_eq!(names, expected, "{refused:#?}");
 }
 
 #[test]

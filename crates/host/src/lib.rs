@@ -6,6 +6,7 @@
 
 mod arrival;
 pub mod block;
+pub mod chance;
 pub mod clock;
 mod confined;
 pub mod dm;
@@ -14,6 +15,7 @@ pub mod efivars;
 mod error;
 pub mod files;
 pub mod identity;
+pub mod inventory;
 pub mod kmod;
 mod lock;
 mod loopdev;

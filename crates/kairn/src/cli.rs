@@ -383,6 +383,8 @@ pub enum Config {
         #[command(flatten)]
         reading: Reading,
     },
+    /// Prints the JSON Schema of a configuration, by which editors complete and check it
+    Schema,
 }
 
 /// `kairn stage`.

@@ -1,15 +1,15 @@
 //! Whether the conditions of a step hold, by the facts of the machine.
 
 use crate::{Context, shell};
-use kairn_config::{Condition, FileCheck, Pattern, ServiceManager};
-use kairn_report::Sink;
+use kairn_config::{Condition, FileCheck, Pattern, ServiceManager, TemplateData};
+use kairn_report::{Event, Sink};
 use serde_json::Value;
 
 /// Bytes that a compiled regular expression may take.
 const PATTERN_SIZE: usize = 1 << 20;
 
 /// Returns why a condition does not hold; `None` when it does.
-pub fn unmet(condition: &Condition, context: &Context, data: &Value, sink: &mut dyn Sink) -> Option<String> {
+pub fn unmet(condition: &Condition, context: &Context, data: &TemplateData, sink: &mut dyn Sink) -> Option<String> {
     match condition {
         Condition::Unmet(why) => Some(why.clone()),
         Condition::Node(pattern) => matches(pattern, data, "/Values/node/hostname", "the host name"),
@@ -19,11 +19,13 @@ pub fn unmet(condition: &Condition, context: &Context, data: &Value, sink: &mut 
         Condition::OnlyServiceManager(wanted) => service_manager(*wanted, context),
         Condition::Files { check, paths } => files(*check, paths, context),
         Condition::If(line) => {
-            let (line, fault) = line.expand(data);
-            if let Some(fault) = fault {
-                return Some(format!("the template in its `if` cannot be expanded: {fault}"));
+            let line = line.expand(data);
+            match line.said {
+                Some(said) if said.unchanged => return Some(format!("in its `if`, {}", said.message)),
+                Some(said) => sink.event(Event::warning(format!("in its `if`, {}", said.message))),
+                None => {}
             }
-            match shell::holds(&line, context, sink) {
+            match shell::holds(&line.text, context, sink) {
                 Ok(true) => None,
                 Ok(false) => Some("its condition does not hold".to_owned()),
                 Err(error) => Some(format!("its condition cannot be evaluated: {error}")),
@@ -32,7 +34,7 @@ pub fn unmet(condition: &Condition, context: &Context, data: &Value, sink: &mut 
     }
 }
 
-fn matches(pattern: &Pattern, data: &Value, fact: &str, what: &str) -> Option<String> {
+fn matches(pattern: &Pattern, data: &TemplateData, fact: &str, what: &str) -> Option<String> {
     let Some(value) = data.pointer(fact).and_then(Value::as_str) else {
         return Some(format!("{what} is not known"));
     };
@@ -80,9 +82,9 @@ mod tests {
         fs::create_dir_all(root.path().join("usr/bin")).unwrap();
         fs::write(root.path().join("usr/bin/systemctl"), "").unwrap();
         let context = context(root.path());
-        let data = json!({"Values": {
+        let data = TemplateData::from(json!({"Values": {
             "node": {"hostname": "edge-7"}, "os": {"name": "Debian GNU/Linux 12 (bookworm)", "architecture": "amd64"}
-        }});
+        }}));
         let pattern = |text: &str| Pattern::parse(text).unwrap();
         let list = |check, paths: &[&str]| Condition::Files {
             check,

@@ -3,12 +3,11 @@
 use crate::conditions::unmet;
 use crate::{Context, Error, accounts, environment, files, hostname, keys, shell};
 use kairn_config::{
-    AccountWork, Action, CommandWork, Diagnostic, Document, FileWork, PlannedStep, Severity, SystemWork, TemplateError,
-    Text, UnitVerb, UnitWork, Work, plan, validate,
+    AccountWork, Action, CommandWork, Diagnostic, Document, FileWork, PlannedStep, Severity, SystemWork, TemplateData,
+    TemplateWarning, Text, UnitVerb, UnitWork, Work, plan, validate,
 };
 use kairn_report::{Event, Report, Sink};
 use serde::Serialize;
-use serde_json::Value;
 use std::borrow::Cow;
 
 /// What an action did.
@@ -84,7 +83,7 @@ pub fn run(documents: &[Document], stage: &str, context: &Context, sink: &mut dy
     for diagnostic in &diagnostics {
         sink.event(Event::warning(diagnostic.to_string()));
     }
-    let data = context.values.data();
+    let data = context.values.step();
     let steps = plan.steps.iter().map(|step| run_step(step, context, &data, sink)).collect();
     StageResult { format: 1, stage: stage.to_owned(), diagnostics, steps }
 }
@@ -92,11 +91,11 @@ pub fn run(documents: &[Document], stage: &str, context: &Context, sink: &mut dy
 /// What one step runs with.
 struct Run<'a> {
     context: Context,
-    data: &'a Value,
+    data: &'a TemplateData,
     sink: &'a mut dyn Sink,
 }
 
-fn run_step(step: &PlannedStep, context: &Context, data: &Value, sink: &mut dyn Sink) -> StepResult {
+fn run_step(step: &PlannedStep, context: &Context, data: &TemplateData, sink: &mut dyn Sink) -> StepResult {
     let mut result = StepResult {
         name: step.name.clone(),
         stage: step.stage.clone(),
@@ -153,7 +152,7 @@ impl Run<'_> {
                 shell::run_words(&words, &self.context, self.sink)?
             }
             Work::System(SystemWork::Hostname(template)) => {
-                hostname::set(&self.context, &template.render(&self.context.values.data())?.whole()?)?
+                hostname::set(&self.context, &template.render(&self.context.values.hostname())?.whole()?)?
             }
             Work::Units(UnitWork::State { verb: UnitVerb::Start, .. }) if !shell::systemd_runs(&self.context) => {
                 return Ok(Effect::Skipped("systemd does not run yet".into()));
@@ -169,8 +168,8 @@ impl Run<'_> {
         match work {
             FileWork::Directory(directory) => files::ensure_directory(&self.context, directory),
             FileWork::File(file) => {
-                let (content, fault) = file.content.reveal().expand(self.data);
-                self.warn(fault, action);
+                let (content, said) = file.content.reveal().expand(self.data);
+                self.warn(said, action);
                 files::ensure_file(&self.context, file, &content)
             }
             FileWork::Environment(environment) => {
@@ -184,15 +183,14 @@ impl Run<'_> {
 
     /// Expands a text; one that cannot be expanded stays as it was written, and that is told.
     fn expand<'t>(&mut self, text: &'t Text, action: &Action) -> Cow<'t, str> {
-        let (expanded, fault) = text.expand(self.data);
-        self.warn(fault, action);
-        expanded
+        let expanded = text.expand(self.data);
+        self.warn(expanded.said, action);
+        expanded.text
     }
 
-    fn warn(&mut self, fault: Option<TemplateError>, action: &Action) {
-        if let Some(fault) = fault {
-            let what = format!("{}: {}: its template stays as it is written: {fault}", action.span, action.label);
-            self.sink.event(Event::warning(what));
+    fn warn(&mut self, said: Option<TemplateWarning>, action: &Action) {
+        if let Some(said) = said {
+            self.sink.event(Event::warning(format!("{}: {}: {}", action.span, action.label, said.message)));
         }
     }
 }

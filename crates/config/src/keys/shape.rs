@@ -136,6 +136,22 @@ impl Shape {
         }
     }
 
+    /// Returns the blocks within, each with the way to it: `[]` is an item of a list, `.*` a value of a mapping.
+    pub(crate) fn blocks(self) -> Vec<(&'static Block, String)> {
+        let further = |shape: Self, way: &str| {
+            let blocks = shape.blocks().into_iter();
+            blocks.map(|(block, rest)| (block, format!("{way}{rest}"))).collect()
+        };
+        match self {
+            Self::Block(block) => vec![(block, String::new())],
+            Self::List(item) => further(*item, "[]"),
+            Self::Map(value) => further(*value, ".*"),
+            Self::Stages(step) => vec![(step, ".*[]".to_owned())],
+            Self::OneOf(shapes) => shapes.iter().flat_map(|shape| shape.blocks()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Names an item of such a shape in a list, where it has a name of its own.
     pub(crate) fn item_name(self) -> Option<&'static str> {
         match self {

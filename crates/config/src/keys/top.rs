@@ -1,7 +1,7 @@
 //! The top level of a document.
 
 use super::lifecycle::{BUNDLE, GRUB_OPTIONS, INSTALL, LOGS, RESET, UPGRADE};
-use super::providers::{CLUSTER, K0S, K3S, K3S_AGENT, KCRYPT, KUBEVIP, P2P, PHONEHOME, PROVIDERS};
+use super::providers::{CLUSTER, K0S, K0S_WORKER, K3S, K3S_AGENT, KCRYPT, KUBEVIP, P2P, PHONEHOME, PROVIDERS};
 use super::step::STEP;
 use super::{Block, COMMANDS, COUNT, NAMED, Shape, TEXTS, block, done, not_yet};
 use crate::keys::cloud_init::{LISTED_USER, WRITE_FILE};
@@ -11,69 +11,68 @@ use Shape::{Bool, Enum, List, OneOf, Text, Words};
 pub(crate) static TOP: Block = block(
     "a configuration",
     &[
-        done("name", Text, "Names the file; nothing depends on it."),
+        done("name", Text, "Names the file; nothing depends on it.").example("first configuration"),
         done(
             "users",
             List(&OneOf(&[Text, Shape::Block(&LISTED_USER)])),
             "Lists the users of the machine, made in `boot`.",
         )
-        .example("users:\n- name: ada\n  groups: [admin]\n  ssh_authorized_keys: [ssh-ed25519 AAAA]\n"),
+        .example("\n- name: ada\n  groups: [admin]\n  ssh_authorized_keys: [ssh-ed25519 AAAA]"),
         done("ssh_authorized_keys", Words, "Gives these keys to every listed user, or to root when none is listed.")
-            .example("ssh_authorized_keys:\n- ssh-ed25519 AAAA ada\n"),
-        done("hostname", Text, "Names the machine, in `initramfs`.")
-            .example("hostname: node-{{ trunc 4 .MachineID }}\n"),
+            .example("\n- ssh-ed25519 AAAA ada"),
+        done("hostname", Text, "Names the machine, in `initramfs`.").example("node-{{ trunc 4 .MachineID }}"),
         done("write_files", List(&Shape::Block(&WRITE_FILE)), "Writes files, in `boot`.")
-            .example("write_files:\n- path: /etc/motd\n  content: |\n    Welcome.\n  permissions: '0644'\n"),
-        done("runcmd", COMMANDS, "Runs commands, in `boot`.").example("runcmd:\n- echo hello\n- [ls, -l]\n"),
+            .example("\n- path: /etc/motd\n  content: |\n    Welcome.\n  permissions: '0644'"),
+        done("runcmd", COMMANDS, "Runs commands, in `boot`.").example("\n- echo hello\n- [ls, -l]"),
         done("stages", Shape::Stages(&STEP), "Lists what runs when: steps by the stage that runs them.")
-            .example("stages:\n  boot:\n  - name: greet\n    commands: [echo hello]\n"),
+            .example("\n  boot:\n  - name: greet\n    commands: [echo hello]"),
         done("install", Shape::Block(&INSTALL), "Says how the machine is installed.")
-            .example("install:\n  auto: true\n  device: auto\n  reboot: true\n"),
+            .example("\n  auto: true\n  device: auto\n  reboot: true"),
         done("strict", OneOf(&[Bool, Enum(&["all"])]), "Refuses a configuration with errors instead of warning.")
-            .example("strict: true\n"),
+            .example("true"),
         done("template", Bool, "Says whether texts of this file are templates where the language has them.")
-            .example("template: false\n"),
+            .example("false"),
         not_yet("upgrade", Shape::Block(&UPGRADE), "Says how the machine is upgraded."),
         not_yet("reset", Shape::Block(&RESET), "Says how the machine is reset."),
         not_yet("bundles", List(&Shape::Block(&BUNDLE)), "Unpacks container images at boot."),
         not_yet("milpa_files", List(&Shape::Block(&WRITE_FILE)), "Writes files: an old name of `write_files`."),
         not_yet("logs", Shape::Block(&LOGS), "Names what `logs` collects beyond the usual."),
         not_yet("config_url", Text, "Fetches another document, which wins over this one.")
-            .example("config_url: https://example.org/node.yaml\n"),
-        not_yet("options", NAMED, "Passes options on to the installer."),
+            .example("https://example.org/node.yaml"),
+        not_yet("options", NAMED, "Passes options on to the installer.").example("{key: value}"),
         not_yet("fail_on_bundles_errors", Bool, "Fails when a bundle cannot be unpacked."),
         not_yet("grub_options", Shape::Block(&GRUB_OPTIONS), "Sets variables of the boot loader's environment."),
-        not_yet("env", TEXTS, "Sets variables, each `NAME=value`, for what the agent runs.").example("env: [A=b]\n"),
+        not_yet("env", TEXTS, "Sets variables, each `NAME=value`, for what the agent runs.").example("[A=b]"),
         not_yet("debug", Bool, "Logs more."),
-        not_yet("cloud-init-paths", TEXTS, "Adds directories to read configuration from."),
+        not_yet("cloud-init-paths", TEXTS, "Adds directories to read configuration from.").example("[/usr/local/more]"),
         not_yet("eject-cd", Bool, "Ejects the medium before the first reboot."),
         not_yet("cosign", Bool, "Verifies images by their signature."),
         not_yet("verify", Bool, "Verifies images by their checksum."),
-        not_yet("cosign-key", Text, "Names the key that signatures are verified with."),
-        not_yet("arch", Text, "Names the architecture of images."),
-        not_yet("squash-compression", TEXTS, "Sets how a squashed image is compressed."),
+        not_yet("cosign-key", Text, "Names the key that signatures are verified with.").example("/etc/cosign.pub"),
+        not_yet("arch", Text, "Names the architecture of images.").example("amd64"),
+        not_yet("squash-compression", TEXTS, "Sets how a squashed image is compressed.").example("['-comp', xz]"),
         not_yet("squash-no-compression", Bool, "Leaves a squashed image uncompressed."),
         not_yet("uki-max-entries", COUNT, "Bounds how many boot entries are kept."),
-        not_yet("bind-pcrs", TEXTS, "Names the registers of the TPM that encryption is bound to."),
+        not_yet("bind-pcrs", TEXTS, "Names the registers of the TPM that encryption is bound to.").example("['7']"),
         not_yet(
             "bind-public-pcrs",
             TEXTS,
             "Names the registers of the TPM that encryption is bound to by signed policy.",
-        ),
-        not_yet("coreos_ssh_import_github", Text, "Fetches the keys of a GitHub user."),
-        not_yet("coreos_ssh_import_github_users", TEXTS, "Fetches the keys of GitHub users."),
-        not_yet("coreos_ssh_import_url", Text, "Fetches keys from a URL."),
+        )
+        .example("['11']"),
+        not_yet("coreos_ssh_import_github", Text, "Fetches the keys of a GitHub user.").example("ada"),
+        not_yet("coreos_ssh_import_github_users", TEXTS, "Fetches the keys of GitHub users.").example("[ada]"),
+        not_yet("coreos_ssh_import_url", Text, "Fetches keys from a URL.").example("https://example.org/ada.keys"),
         not_yet("k3s", Shape::Block(&K3S), "Runs a k3s server on this machine.")
-            .example("k3s:\n  enabled: true\n  args: ['--disable=traefik,servicelb']\n"),
-        not_yet("k3s-agent", Shape::Block(&K3S_AGENT), "Runs a k3s agent on this machine.").example(
-            "k3s-agent:\n  enabled: true\n  env:\n    K3S_URL: https://10.0.0.1:6443\n    K3S_TOKEN: secret\n",
-        ),
+            .example("\n  enabled: true\n  args: ['--disable=traefik,servicelb']"),
+        not_yet("k3s-agent", Shape::Block(&K3S_AGENT), "Runs a k3s agent on this machine.")
+            .example("\n  enabled: true\n  env:\n    K3S_URL: https://10.0.0.1:6443\n    K3S_TOKEN: secret"),
         not_yet("k0s", Shape::Block(&K0S), "Runs a k0s controller on this machine."),
-        not_yet("k0s-worker", Shape::Block(&K0S), "Runs a k0s worker on this machine."),
+        not_yet("k0s-worker", Shape::Block(&K0S_WORKER), "Runs a k0s worker on this machine."),
         not_yet("p2p", Shape::Block(&P2P), "Joins machines into a cluster by a shared token.")
-            .example("p2p:\n  network_token: secret\n  auto:\n    ha: {enable: true, master_nodes: 2}\n"),
+            .example("\n  network_token: secret\n  auto:\n    ha: {enable: true, master_nodes: 2}"),
         not_yet("kubevip", Shape::Block(&KUBEVIP), "Gives the control plane a virtual address.")
-            .example("kubevip:\n  enable: true\n  eip: 10.0.0.100\n"),
+            .example("\n  enable: true\n  eip: 10.0.0.100"),
         not_yet("cluster", Shape::Block(&CLUSTER), "Describes the cluster to a cluster plugin."),
         not_yet("providers", Shape::Block(&PROVIDERS), "Says where provider plugins are."),
         not_yet("kcrypt", Shape::Block(&KCRYPT), "Says who holds the keys of encrypted partitions."),

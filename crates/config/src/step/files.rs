@@ -2,7 +2,7 @@
 
 use super::Actions;
 use crate::action::DEFAULT_ENVIRONMENT_FILE;
-use crate::decode::decode;
+use crate::decode::{ENCODINGS, decode};
 use crate::reading::{ModeStyle, Reader, field};
 use crate::{Code, Content, Directory, Entry, Environment, File, FileWork, Node, Owner, Work};
 use kairn_report::{Place, Secret};
@@ -133,7 +133,9 @@ fn content(reader: &mut Reader<'_>, entries: &[Entry]) -> Option<Secret<Content>
             (Err(error), _) => Content::Bytes(error.into_bytes()),
         })),
         Err(why) => {
-            let place = node.or_else(|| field(entries, "encoding")).map_or_else(Place::default, |node| node.place);
+            let known = ENCODINGS.contains(&encoding.as_str());
+            let at = node.filter(|_| known).or_else(|| field(entries, "encoding"));
+            let place = at.map_or_else(Place::default, |node| node.place);
             reader.error(Code::BadValue, place, why);
             None
         }

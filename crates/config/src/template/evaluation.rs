@@ -5,16 +5,24 @@
 use super::error::{Fault, TemplateError};
 use super::functions::{Arguments, Body, Function, LARGEST, truth};
 use super::print::{kind, shown};
-use super::syntax::{Branch, Command, Node, Operand, Pipeline, Start};
+use super::syntax::{Branch, Command, Node, Operand, Pipeline, Start, Tree};
+use super::values::TemplateData;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Values that are looked at and bytes of texts that are made, all rounds of all loops together. A template of some kilobytes needs as
 /// many thousands.
 const MOST_WORK: usize = 16 << 20;
 
+/// Work of a costly function, and how much more it does for each byte that it is given.
+const COSTLY: (usize, usize) = (16 << 10, 64);
+
 /// Lists and mappings in one another; each takes some of the machine's stack.
 const DEEPEST: usize = 200;
+
+/// Blocks and templates in one another while they are carried out; each takes some of the machine's stack.
+const DEEPEST_CALLS: usize = 200;
 
 /// What a template gave.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +31,8 @@ pub struct Rendered {
     pub text: String,
     /// Where in the template that happened.
     pub missing: Vec<Range<usize>>,
+    /// Where in the text and where in the template an action wrote nothing.
+    empty: Vec<(usize, Range<usize>)>,
 }
 
 impl Rendered {
@@ -39,13 +49,30 @@ impl Rendered {
             }
         }
     }
+
+    /// Returns the text of a URL when nothing was missing and no part of its path or value of its query is empty because of an action.
+    ///
+    /// # Errors
+    /// The first value that is missing or empty.
+    pub(super) fn without_holes(self) -> Result<String, TemplateError> {
+        for (written, at) in &self.empty {
+            let (before, after) = self.text.split_at_checked(*written).unwrap_or((&self.text, ""));
+            if before.ends_with(['/', '=']) && (after.is_empty() || after.starts_with(['/', '&', '?', '#'])) {
+                let why = "this is empty here, and a URL with a hole names something else".to_owned();
+                return Err(TemplateError::new(at.clone(), Fault::Value(why)));
+            }
+        }
+        self.whole()
+    }
 }
 
 /// Renders a parsed template.
-pub(super) fn render(nodes: &[Node], data: &Value) -> Result<Rendered, TemplateError> {
-    let variables = vec![("$".to_owned(), data.clone())];
-    let mut evaluation = Evaluation { rendered: Rendered::default(), variables, work: 0 };
-    evaluation.nodes(nodes, data)?;
+pub(super) fn render(tree: &Tree, data: &TemplateData) -> Result<Rendered, TemplateError> {
+    let root = data.root();
+    let variables = vec![("$".to_owned(), root.clone())];
+    let mut evaluation =
+        Evaluation { data, defined: &tree.defined, rendered: Rendered::default(), variables, work: 0, depth: 0 };
+    evaluation.nodes(&tree.nodes, &root)?;
     Ok(evaluation.rendered)
 }
 
@@ -57,15 +84,28 @@ enum Flow {
     Continue,
 }
 
-struct Evaluation {
+struct Evaluation<'t> {
+    data: &'t TemplateData,
+    defined: &'t BTreeMap<String, Vec<Node>>,
     rendered: Rendered,
     /// Declared, innermost last.
     variables: Vec<(String, Value)>,
     work: usize,
+    depth: usize,
 }
 
-impl Evaluation {
+impl Evaluation<'_> {
     fn nodes(&mut self, nodes: &[Node], dot: &Value) -> Result<Flow, TemplateError> {
+        self.depth += 1;
+        if self.depth > DEEPEST_CALLS {
+            return Err(TemplateError::new(0..0, Fault::Limit("calls itself too deeply")));
+        }
+        let flow = self.row(nodes, dot)?;
+        self.depth -= 1;
+        Ok(flow)
+    }
+
+    fn row(&mut self, nodes: &[Node], dot: &Value) -> Result<Flow, TemplateError> {
         for node in nodes {
             let flow = match node {
                 Node::Text(text) => {
@@ -79,6 +119,10 @@ impl Evaluation {
                 Node::If(branch) => self.block(branch, dot, false)?,
                 Node::With(branch) => self.block(branch, dot, true)?,
                 Node::Range(branch) => self.range(branch, dot)?,
+                Node::Call(name, pipeline, at) => {
+                    self.template(name, pipeline.as_ref(), at, dot)?;
+                    Flow::On
+                }
                 Node::Break => Flow::Break,
                 Node::Continue => Flow::Continue,
             };
@@ -114,7 +158,38 @@ impl Evaluation {
         if value.is_null() {
             self.rendered.missing.push(pipeline.at.clone());
         }
-        self.write(&shown(&value), &pipeline.at)
+        let text = shown(&value);
+        let written = self.rendered.text.len();
+        // The first at a place is enough, and what a loop writes nothing of is not collected without end.
+        if text.is_empty() && self.rendered.empty.last().is_none_or(|(before, _)| *before != written) {
+            self.rendered.empty.push((written, pipeline.at.clone()));
+        }
+        self.write(&text, &pipeline.at)
+    }
+
+    /// Renders a defined template; it sees no variables but `$`, its own dot.
+    fn template(
+        &mut self,
+        name: &str,
+        pipeline: Option<&Pipeline>,
+        at: &Range<usize>,
+        dot: &Value,
+    ) -> Result<(), TemplateError> {
+        let Some(nodes) = self.defined.get(name) else {
+            let why = format!("the template `{name}` is not defined");
+            return Err(TemplateError::new(at.clone(), Fault::Value(why)));
+        };
+        let outside = self.variables.len();
+        let dot = match pipeline {
+            Some(pipeline) => self.pipeline(pipeline, dot)?,
+            None => Value::Null,
+        };
+        self.spend(0, at)?;
+        let variables = std::mem::replace(&mut self.variables, vec![("$".to_owned(), dot.clone())]);
+        self.nodes(nodes, &dot)?;
+        self.variables = variables;
+        self.variables.truncate(outside);
+        Ok(())
     }
 
     /// `if`, and `with`, which also makes the value the new dot.
@@ -231,7 +306,12 @@ impl Evaluation {
         let mut value = start;
         for name in &operand.fields {
             value = match value {
-                Value::Object(entries) => entries.get(name).unwrap_or(&Value::Null),
+                Value::Object(entries) => match entries.get(name) {
+                    Some(value) => value,
+                    None if self.data.is_strict() => return Err(absent(operand, name)),
+                    None => &Value::Null,
+                },
+                Value::Null if self.data.is_strict() => return Err(absent(operand, name)),
                 // What is not there has no fields either.
                 Value::Null => &Value::Null,
                 other => {
@@ -273,9 +353,13 @@ impl Evaluation {
             all.push(value);
         }
         all.extend(last);
-        let arguments = Arguments { name: function.name, all: &all };
+        if matches!(function.body, Body::Costly(_)) {
+            let given: usize = all.iter().filter_map(Value::as_str).map(str::len).sum();
+            self.spend(given.saturating_mul(COSTLY.1).saturating_add(COSTLY.0), at)?;
+        }
+        let arguments = Arguments { name: function.name, all: &all, outside: self.data.outside() };
         let value = match function.body {
-            Body::Pure(body) => body(&arguments).map_err(Fault::Value),
+            Body::Pure(body) | Body::Costly(body) | Body::Change(body) => body(&arguments).map_err(Fault::Value),
             Body::Demand(body) => body(&arguments).map_err(Fault::Demanded),
             Body::FirstThat(_) => Ok(all.pop().unwrap_or_default()),
         };
@@ -283,7 +367,21 @@ impl Evaluation {
         if self.weigh(&value, at)? > LARGEST {
             return Err(TemplateError::new(at.clone(), Fault::Limit("makes a value of more than a mebibyte")));
         }
+        if let (Body::Change(_), Some(Operand { start: Start::Variable(name), fields, .. })) =
+            (function.body, operands.first())
+        {
+            self.change(name, fields, value.clone());
+        }
         Ok(value)
+    }
+
+    /// Puts a changed mapping where it was taken from.
+    fn change(&mut self, variable: &str, fields: &[String], changed: Value) {
+        let known = self.variables.iter_mut().rev().find(|(known, _)| known == variable);
+        let place = known.and_then(|(_, value)| fields.iter().try_fold(value, |place, name| place.get_mut(name)));
+        if let Some(place) = place {
+            *place = changed;
+        }
     }
 
     /// Counts a value as work.
@@ -293,6 +391,10 @@ impl Evaluation {
         self.spend(weight, at)?;
         Ok(weight)
     }
+}
+
+fn absent(operand: &Operand, name: &str) -> TemplateError {
+    TemplateError::new(operand.at.clone(), Fault::Value(format!("there is no `{name}`")))
 }
 
 /// Counts values and bytes of texts in a value; nothing for one that is deeper than so many levels.

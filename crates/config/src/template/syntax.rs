@@ -7,7 +7,17 @@ use super::functions::{self, Function};
 use super::token::{Kind, Piece, Token, pieces};
 use crate::suggest::nearest;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::ops::Range;
+
+/// A whole template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Tree {
+    /// What is rendered.
+    pub(super) nodes: Vec<Node>,
+    /// Templates that `define` and `block` gave a name, by that name.
+    pub(super) defined: BTreeMap<String, Vec<Node>>,
+}
 
 /// Blocks and parentheses in one another; each takes some of the machine's stack.
 const DEEPEST: usize = 50;
@@ -25,6 +35,8 @@ pub(super) enum Node {
     With(Branch),
     /// `range`.
     Range(Branch),
+    /// `template`, `block`: a defined template, and the value that it is rendered over.
+    Call(String, Option<Pipeline>, Range<usize>),
     /// Ends the innermost `range`.
     Break,
     /// Goes on with its next round.
@@ -91,12 +103,18 @@ pub(super) enum Start {
 }
 
 /// Parses a text.
-pub(super) fn parse(text: &str) -> Result<Vec<Node>, TemplateError> {
-    let mut parser =
-        Parser { text, pieces: pieces(text)?.into_iter(), variables: vec!["$".to_owned()], loops: 0, depth: 0 };
+pub(super) fn parse(text: &str) -> Result<Tree, TemplateError> {
+    let mut parser = Parser {
+        text,
+        pieces: pieces(text)?.into_iter(),
+        variables: vec!["$".to_owned()],
+        loops: 0,
+        depth: 0,
+        defined: BTreeMap::new(),
+    };
     let (nodes, end) = parser.nodes()?;
     match end {
-        Stop::Text => Ok(nodes),
+        Stop::Text => Ok(Tree { nodes, defined: parser.defined }),
         Stop::Closed(at) => Err(wrong(at, "`end` ends nothing")),
         Stop::Otherwise(_, at) => Err(wrong(at, "`else` belongs to nothing")),
     }
@@ -119,6 +137,7 @@ struct Parser<'a> {
     /// Of `range` that are open.
     loops: usize,
     depth: usize,
+    defined: BTreeMap<String, Vec<Node>>,
 }
 
 fn wrong(at: Range<usize>, why: impl Into<String>) -> TemplateError {
@@ -153,11 +172,68 @@ impl Parser<'_> {
                     nodes.push(if keyword == "break" { Node::Break } else { Node::Continue });
                 }
                 "end" | "break" | "continue" => return Err(wrong(at, format!("nothing stands behind `{keyword}`"))),
-                "define" | "template" | "block" => return Err(TemplateError::new(at, Fault::NotSupported(keyword))),
+                "define" => self.define(rest, at)?,
+                "template" | "block" => nodes.push(self.named(&keyword, rest, at)?),
                 _ => nodes.push(Node::Action(self.pipeline(tokens, at, false)?)),
             }
         }
         Ok((nodes, Stop::Text))
+    }
+
+    /// Reads `define` up to its `end`.
+    fn define(&mut self, tokens: &[Token], at: Range<usize>) -> Result<(), TemplateError> {
+        if self.depth > 0 {
+            return Err(wrong(at, "`define` stands outside of all blocks"));
+        }
+        let (name, rest) = name("define", tokens, &at)?;
+        if let Some(token) = rest.first() {
+            return Err(wrong(token.at.clone(), "behind the name that `define` gives stands nothing"));
+        }
+        self.definition("define", name, &at)
+    }
+
+    /// Reads `template`, or `block`, which is `define` and `template` in one.
+    fn named(&mut self, keyword: &str, tokens: &[Token], at: Range<usize>) -> Result<Node, TemplateError> {
+        let (name, rest) = name(keyword, tokens, &at)?;
+        let outside = self.variables.len();
+        let pipeline = match rest {
+            [] if keyword == "template" => None,
+            [] => return Err(wrong(at, "`block` wants a value behind its name, often `.`")),
+            rest => Some(self.pipeline(rest.to_vec(), at.clone(), false)?),
+        };
+        self.variables.truncate(outside);
+        if keyword == "block" {
+            self.definition("block", name.clone(), &at)?;
+        }
+        Ok(Node::Call(name, pipeline, at))
+    }
+
+    /// Reads a template that gets a name. It sees neither variables nor loops of what is around it.
+    fn definition(&mut self, keyword: &str, name: String, at: &Range<usize>) -> Result<(), TemplateError> {
+        self.deeper(at)?;
+        let variables = std::mem::replace(&mut self.variables, vec!["$".to_owned()]);
+        let loops = std::mem::take(&mut self.loops);
+        let (nodes, end) = self.nodes()?;
+        match end {
+            Stop::Closed(_) => {}
+            Stop::Text => return Err(wrong(at.clone(), format!("`{keyword}` has no `end`"))),
+            Stop::Otherwise(_, place) => return Err(wrong(place, format!("`{keyword}` has no `else`"))),
+        }
+        (self.variables, self.loops) = (variables, loops);
+        self.depth -= 1;
+        let is_empty =
+            |nodes: &[Node]| nodes.iter().all(|node| matches!(node, Node::Text(text) if text.trim().is_empty()));
+        match self.defined.get(&name) {
+            Some(before) if !is_empty(before) && !is_empty(&nodes) => {
+                Err(wrong(at.clone(), format!("the template `{name}` is defined a second time")))
+            }
+            // An empty one replaces nothing, as in Go.
+            Some(_) if is_empty(&nodes) => Ok(()),
+            _ => {
+                self.defined.insert(name, nodes);
+                Ok(())
+            }
+        }
     }
 
     /// Reads a block up to its `end`.
@@ -305,12 +381,23 @@ impl Parser<'_> {
     }
 }
 
+/// Takes the name of a template.
+fn name<'t>(keyword: &str, tokens: &'t [Token], at: &Range<usize>) -> Result<(String, &'t [Token]), TemplateError> {
+    match tokens.split_first() {
+        Some((Token { kind: Kind::Literal(Value::String(name)), .. }, rest)) => Ok((name.clone(), rest)),
+        _ => Err(wrong(at.clone(), format!("behind `{keyword}` stands a name between quotes"))),
+    }
+}
+
 fn no_end_of(at: Range<usize>) -> TemplateError {
     wrong(at, "`else` has no `end`")
 }
 
 fn function(name: &str, at: &Range<usize>) -> Result<&'static Function, TemplateError> {
     functions::find(name).ok_or_else(|| {
+        if functions::NOT_DONE.contains(&name) {
+            return TemplateError::new(at.clone(), Fault::NotSupported(name.to_owned()));
+        }
         let nearest = nearest(name, functions::names()).map(str::to_owned);
         TemplateError::new(at.clone(), Fault::UnknownFunction { name: name.to_owned(), nearest })
     })
@@ -399,7 +486,16 @@ mod tests {
             ("{{ .x | }}", "{{ .x | }}", "is missing"),
             ("{{ .x .y }}", ".x", "a function stands first"),
             ("{{ upper.x }}", ".x", "parentheses"),
-            ("{{ template \"a\" }}", "{{ template \"a\" }}", "`template` is not supported yet"),
+            ("{{ template a }}", "{{ template a }}", "a name between quotes"),
+            ("{{ if .a }}{{ define \"a\" }}{{ end }}{{ end }}", "{{ define \"a\" }}", "outside of all blocks"),
+            ("{{ define \"a\" }}x", "{{ define \"a\" }}", "`define` has no `end`"),
+            ("{{ define \"a\" . }}x{{ end }}", ".", "stands nothing"),
+            ("{{ define \"a\" }}{{ else }}{{ end }}", "{{ else }}", "has no `else`"),
+            ("{{ define \"a\" }}x{{ end }}{{ define \"a\" }}y{{ end }}", "{{ define \"a\" }}", "second time"),
+            ("{{ block \"a\" }}x{{ end }}", "{{ block \"a\" }}", "wants a value"),
+            ("{{ $x := 1 }}{{ block \"a\" . }}{{ $x }}{{ end }}", "$x", "not declared"),
+            ("{{ range .a }}{{ block \"a\" . }}{{ break }}{{ end }}{{ end }}", "{{ break }}", "into a `range`"),
+            ("{{ genPrivateKey \"rsa\" }}", "genPrivateKey", "`genPrivateKey` is not supported yet"),
             ("{{ end x }}", "{{ end x }}", "nothing stands behind"),
             ("{{ .x , .y }}", ",", "cannot stand here"),
         ] {

@@ -1,4 +1,4 @@
-//! `kairn config`: validate, show, explain.
+//! `kairn config`: validate, show, explain, schema.
 
 use crate::cli::Config;
 use crate::output::{self, Format};
@@ -41,6 +41,10 @@ pub fn run(verb: Config) -> Result<ExitCode, Report> {
             check(&load(&paths), strict, reading.output)
         }
         Config::Show { paths, reading } => show(&merge(&load(&paths)), reading.output),
+        Config::Schema => {
+            output::json(&kairn_config::schema(env!("CARGO_PKG_VERSION")))?;
+            Ok(ExitCode::SUCCESS)
+        }
         Config::Explain { key, paths, reading } => explain(&merge(&load(&paths)), &key, reading.output),
     }
 }

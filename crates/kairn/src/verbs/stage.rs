@@ -3,20 +3,21 @@
 use crate::cli::Stage;
 use crate::output::{self, Format, Progress};
 use crate::verbs::config;
-use kairn_config::{StagePlan, TemplateValues, plan};
-use kairn_host::files;
+use kairn_config::{Chance, StagePlan, TemplateValues, plan};
+use kairn_host::{Clock, SystemClock, chance, files, inventory};
 use kairn_layout::paths;
 use kairn_report::{Kind, Report, Sink};
 use kairn_stages::{Context, StageResult};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 pub fn run(verb: Stage, progress: &mut Progress) -> Result<ExitCode, Report> {
     match verb {
         Stage::Run { name, cloud_init_paths, strict } => {
             let documents = config::load_with(&cloud_init_paths);
-            let result = kairn_stages::run(&documents, &name, &Context::this(values()?), progress as &mut dyn Sink);
+            let result = kairn_stages::run(&documents, &name, &Context::this(values()), progress as &mut dyn Sink);
             keep(&result)?;
             let failures = result.failures();
             if failures > 0 {
@@ -37,15 +38,19 @@ pub fn run(verb: Stage, progress: &mut Progress) -> Result<ExitCode, Report> {
 }
 
 /// What templates stand for on this machine.
-fn values() -> Result<TemplateValues, Report> {
-    let id = files::read_text_if_any(Path::new("/etc/machine-id"))?;
-    let id = id.map(|id| id.trim().to_owned()).filter(|id| id.len() == 32);
-    let uuid = uuid::Uuid::new_v4();
-    Ok(TemplateValues {
-        machine_id: id,
-        random: uuid::Uuid::new_v4().simple().to_string(),
-        uuid: uuid.hyphenated().to_string(),
-    })
+fn values() -> TemplateValues {
+    let inventory = inventory::read(Path::new("/"));
+    let machine_id = inventory.pointer("/node/machineid").and_then(|id| id.as_str()).map(str::to_owned);
+    // What is no text cannot stand in one.
+    let environment =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    TemplateValues {
+        machine_id,
+        inventory,
+        environment: Arc::new(environment.collect()),
+        now: i64::try_from(SystemClock.since_epoch().as_secs()).ok(),
+        chance: Chance::from_source(chance::draw),
+    }
 }
 
 /// Writes `/run/kairn/stages/<stage>.json`, readable by root only: a failure may quote what a command said.

@@ -1,8 +1,9 @@
-//! Functions of lists and mappings.
+//! Functions of lists.
 
 use super::{Arguments, Function, exactly, from, truth};
 use crate::template::print::{kind, plain};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 pub(super) const ALL: &[Function] = &[
     from("list", 0, |it| Ok(it.all.to_vec().into())),
@@ -48,64 +49,42 @@ pub(super) const ALL: &[Function] = &[
     }),
     exactly("has", 2, |it| Ok((!it.value(1).is_null() && it.list(1)?.contains(it.value(0))).into())),
     from("without", 1, |it| {
-        let unwanted = it.all.get(1..).unwrap_or_default();
-        Ok(it.list(0)?.iter().filter(|item| !unwanted.contains(item)).cloned().collect())
+        let unwanted: BTreeSet<String> = it.all.get(1..).unwrap_or_default().iter().map(Value::to_string).collect();
+        Ok(it.list(0)?.iter().filter(|item| !unwanted.contains(&item.to_string())).cloned().collect())
     }),
     exactly("uniq", 1, |it| {
-        let mut unique: Vec<Value> = Vec::new();
-        for item in it.list(0)? {
-            if !unique.contains(item) {
-                unique.push(item.clone());
-            }
-        }
-        Ok(unique.into())
+        let mut seen = BTreeSet::new();
+        Ok(it.list(0)?.iter().filter(|item| seen.insert(item.to_string())).cloned().collect())
     }),
     exactly("compact", 1, |it| Ok(it.list(0)?.iter().filter(|item| truth(item)).cloned().collect())),
     exactly("reverse", 1, |it| Ok(it.list(0)?.iter().rev().cloned().collect())),
     exactly("sortAlpha", 1, |it| {
-        let mut texts: Vec<String> = it.list(0)?.iter().map(plain).collect();
+        let mut texts = texts(it.value(0));
         texts.sort();
         Ok(texts.into())
     }),
-    exactly("toStrings", 1, |it| Ok(it.list(0)?.iter().map(|item| Value::from(plain(item))).collect())),
-    from("dict", 0, |it| {
-        let pairs = it.all.chunks(2).map(|pair| match pair {
-            [key, value] => (plain(key), value.clone()),
-            // A key without a value has an empty one.
-            rest => (rest.first().map(plain).unwrap_or_default(), "".into()),
-        });
-        Ok(pairs.collect())
+    exactly("toStrings", 1, |it| Ok(texts(it.value(0)).into())),
+    // `push` is an old name.
+    exactly("push", 2, |it| {
+        let mut list = it.list(0)?.clone();
+        list.push(it.value(1).clone());
+        Ok(list.into())
     }),
-    // Of what is not there, a text that is empty: sprig's own choice.
-    exactly("get", 2, |it| Ok(it.map(0)?.get(it.text(1)?).cloned().unwrap_or_else(|| "".into()))),
-    exactly("hasKey", 2, |it| Ok(it.map(0)?.contains_key(it.text(1)?).into())),
-    from("keys", 0, |it| {
-        let mut keys = Vec::new();
-        for at in 0..it.all.len() {
-            keys.extend(it.map(at)?.keys().map(|key| Value::from(key.as_str())));
-        }
-        Ok(keys.into())
-    }),
-    exactly("values", 1, |it| Ok(it.map(0)?.values().cloned().collect())),
-    from("pluck", 1, |it| {
-        let key = it.text(0)?;
-        let maps = (1..it.all.len()).map(|at| it.map(at).map(|map| map.get(key).cloned()));
-        Ok(maps.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
-    }),
-    from("dig", 3, |it| {
-        let mut value = it.value(it.last());
-        for at in 0..it.last() - 1 {
-            let entries = value
-                .as_object()
-                .ok_or_else(|| format!("`dig` found a {} above `{}`", kind(value), it.text(at).unwrap_or_default()))?;
-            match entries.get(it.text(at)?) {
-                Some(found) => value = found,
-                None => return Ok(it.value(it.last() - 1).clone()),
-            }
-        }
-        Ok(value.clone())
+    exactly("chunk", 2, |it| {
+        let size = usize::try_from(it.integer(0)?).ok().filter(|size| *size > 0);
+        let size = size.ok_or_else(|| it.wanted(0, "a number above zero"))?;
+        Ok(it.list(1)?.chunks(size).map(|part| Value::from(part.to_vec())).collect())
     }),
 ];
+
+/// What is there of a list, as texts; what is no list becomes one.
+fn texts(value: &Value) -> Vec<String> {
+    match value {
+        Value::Array(items) => items.iter().filter(|item| !item.is_null()).map(plain).collect(),
+        Value::Null => Vec::new(),
+        value => vec![plain(value)],
+    }
+}
 
 /// Takes an item by an argument: of a list by its place, of a mapping by its key. What a mapping lacks is nothing.
 fn item<'a>(it: &Arguments<'_>, value: &'a Value, at: usize) -> Result<&'a Value, String> {
@@ -119,7 +98,7 @@ fn item<'a>(it: &Arguments<'_>, value: &'a Value, at: usize) -> Result<&'a Value
             })
         }
         Value::Null => Err("`index` is given nothing to take an item of".to_owned()),
-        other => Err(format!("`index` wants a list or a mapping; `{}` is a {}", plain(other), kind(other))),
+        other => Err(format!("`index` wants a list or a mapping; here is a {}", kind(other))),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Functions of numbers. Like sprig's, those that count take texts of numbers, too.
 
 use super::{Arguments, Function, exactly, from};
+use crate::template::print::plain;
 use serde_json::{Number, Value};
 
 /// The most items of a sequence.
@@ -21,6 +22,18 @@ pub(super) const ALL: &[Function] = &[
     from("min", 1, |it| fold(it, |a, b| Some(a.min(b)))),
     exactly("floor", 1, |it| Ok(float(fractional(it.value(0)).floor()))),
     exactly("ceil", 1, |it| Ok(float(fractional(it.value(0)).ceil()))),
+    // Halves go up; the third argument is another limit than a half.
+    Function { name: "round", count: (2, Some(3)), body: super::Body::Pure(round) },
+    from("add1f", 1, |it| Ok(float(fractional(it.value(0)) + 1.0))),
+    from("addf", 1, |it| folded(it, |a, b| a + b)),
+    from("subf", 1, |it| folded(it, |a, b| a - b)),
+    from("mulf", 1, |it| folded(it, |a, b| a * b)),
+    from("divf", 1, |it| folded(it, |a, b| a / b)),
+    from("maxf", 1, |it| folded(it, f64::max)),
+    from("minf", 1, |it| folded(it, f64::min)),
+    from("biggest", 1, |it| fold(it, |a, b| Some(a.max(b)))),
+    exactly("toDecimal", 1, |it| Ok(i64::from_str_radix(plain(it.value(0)).trim(), 8).unwrap_or(0).into())),
+    Function { name: "seq", count: (0, None), body: super::Body::Pure(seq) },
     exactly("until", 1, |it| {
         let end = cast(it.value(0));
         sequence(it, 0, end, if end < 0 { -1 } else { 1 })
@@ -35,10 +48,25 @@ fn cast(value: &Value) -> i64 {
         Value::Number(number) => number.as_i64().unwrap_or_else(|| whole(number.as_f64().unwrap_or_default())),
         Value::String(text) => {
             let text = text.trim();
-            text.parse().ok().or_else(|| text.parse().ok().map(whole)).unwrap_or(0)
+            let number = with_base(text).or_else(|| text.parse().ok());
+            number.or_else(|| text.parse().ok().map(whole)).unwrap_or(0)
         }
         _ => 0,
     }
+}
+
+/// `strconv.ParseInt` with base 0: what begins with `0x`, `0o`, `0b` or a zero is not decimal.
+fn with_base(text: &str) -> Option<i64> {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => ("-", digits),
+        None => ("", text),
+    };
+    let lower = digits.to_ascii_lowercase();
+    let bases = [("0x", 16), ("0o", 8), ("0b", 2), ("0", 8)];
+    let (prefix, base) =
+        bases.into_iter().find(|(prefix, _)| lower.len() > prefix.len() && lower.starts_with(prefix))?;
+    let digits = lower.strip_prefix(prefix).filter(|digits| digits.starts_with(|c: char| c.is_ascii_alphanumeric()))?;
+    i64::from_str_radix(&format!("{sign}{digits}"), base).ok()
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the cast of floats ends at the bounds, which is what is wanted")]
@@ -64,6 +92,38 @@ fn fold(it: &Arguments<'_>, step: impl Fn(i64, i64) -> Option<i64>) -> Result<Va
     let mut rest = it.all.iter().map(cast);
     let first = rest.next();
     checked(it, rest.fold(first, |sum, next| step(sum?, next)))
+}
+
+fn folded(it: &Arguments<'_>, step: impl Fn(f64, f64) -> f64) -> Result<Value, String> {
+    let sum = it.all.iter().map(fractional).reduce(step).unwrap_or_default();
+    Number::from_f64(sum).map(Value::Number).ok_or_else(|| format!("`{}` of these numbers has no result", it.name))
+}
+
+fn round(it: &Arguments<'_>) -> Result<Value, String> {
+    let places = i32::try_from(it.integer(1)?).ok().filter(|places| (-300..=300).contains(places));
+    let scale = 10_f64.powi(places.ok_or_else(|| it.wanted(1, "a number from -300 to 300"))?);
+    let limit = if it.all.len() > 2 { fractional(it.value(2)) } else { 0.5 };
+    let digit = fractional(it.value(0)) * scale;
+    let up = digit.fract() >= limit;
+    Ok(float(if up { digit.ceil() } else { digit.floor() } / scale))
+}
+
+/// As the program `seq`: last; first and last; first, step and last. Gives a text.
+fn seq(it: &Arguments<'_>) -> Result<Value, String> {
+    let numbers: Vec<i64> = it.all.iter().map(cast).collect();
+    let (first, step, last) = match *numbers.as_slice() {
+        [last] => (1, if last < 1 { -1 } else { 1 }, last),
+        [first, last] => (first, if last < first { -1 } else { 1 }, last),
+        [first, step, last] => (first, step, last),
+        _ => return Ok("".into()),
+    };
+    if step == 0 || (step > 0) != (last >= first) {
+        return Ok("".into());
+    }
+    let Some(end) = last.checked_add(step.signum()) else { return Ok("".into()) };
+    let items = sequence(it, first, end, step)?;
+    let texts: Vec<String> = items.as_array().into_iter().flatten().map(plain).collect();
+    Ok(texts.join(" ").into())
 }
 
 fn checked(it: &Arguments<'_>, value: Option<i64>) -> Result<Value, String> {

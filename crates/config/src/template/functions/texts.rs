@@ -9,8 +9,8 @@ use serde_json::Value;
 pub(super) const ALL: &[Function] = &[
     exactly("lower", 1, |it| map(it, str::to_lowercase)),
     exactly("upper", 1, |it| map(it, str::to_uppercase)),
-    exactly("title", 1, |it| map(it, |text| first_letters(text, true, true))),
-    exactly("untitle", 1, |it| map(it, |text| first_letters(text, false, true))),
+    exactly("title", 1, |it| map(it, |text| first_letters(text, true))),
+    exactly("untitle", 1, |it| map(it, |text| first_letters(text, false))),
     exactly("trim", 1, |it| map(it, |text| text.trim().to_owned())),
     exactly("nospace", 1, |it| map(it, |text| text.chars().filter(|c| !c.is_whitespace()).collect())),
     exactly("trimAll", 2, |it| cut(it, |text, set| text.trim_matches(|c| set.contains(c)))),
@@ -54,6 +54,22 @@ pub(super) const ALL: &[Function] = &[
         let bytes = STANDARD.decode(it.text(0)?).map_err(|error| format!("this is not base64: {error}"))?;
         String::from_utf8(bytes).map(Value::from).map_err(|_| "what base64 holds here is no text".to_owned())
     }),
+    exactly("b32enc", 1, |it| map(it, |text| base32(text.as_bytes()))),
+    exactly("b32dec", 1, |it| {
+        let bytes = from_base32(it.text(0)?).ok_or_else(|| "this is not base32".to_owned())?;
+        String::from_utf8(bytes).map(Value::from).map_err(|_| "what base32 holds here is no text".to_owned())
+    }),
+    exactly("env", 1, |it| Ok(it.outside.environment.get(it.text(0)?).cloned().unwrap_or_default().into())),
+    exactly("expandenv", 1, |it| expanded(it).map(Value::from)),
+    exactly("splitn", 3, |it| {
+        let count = usize::try_from(it.integer(1)?).unwrap_or(usize::MAX);
+        let (separator, text) = (it.text(0)?, it.text(2)?);
+        let parts: Vec<String> = match separator.is_empty() {
+            true => text.chars().map(String::from).collect(),
+            false => text.splitn(count, separator).map(str::to_owned).collect(),
+        };
+        Ok(parts.into_iter().enumerate().map(|(at, part)| (format!("_{at}"), part)).collect())
+    }),
     exactly("toString", 1, |it| Ok(plain(it.value(0)).into())),
     exactly("join", 2, |it| {
         let separator = it.text(0)?;
@@ -72,28 +88,47 @@ pub(super) const ALL: &[Function] = &[
         let parts = parts(it.text(0)?, it.text(1)?).into_iter().enumerate();
         Ok(parts.map(|(at, part)| (format!("_{at}"), part)).collect())
     }),
-    from("print", 0, |it| {
-        let mut out = String::new();
-        let mut text_before = true;
-        for value in it.all {
-            // Between two values that are no texts stands a space.
-            if !text_before && !value.is_string() {
-                out.push(' ');
-            }
-            out.push_str(&plain(value));
-            text_before = value.is_string();
-        }
-        Ok(out.into())
-    }),
+    from("print", 0, |it| Ok(printed(it.all).into())),
     from("println", 0, |it| Ok(format!("{}\n", it.all.iter().map(plain).collect::<Vec<_>>().join(" ")).into())),
     from("printf", 1, |it| formatted(it.text(0)?, it.all.get(1..).unwrap_or_default()).map(Value::from)),
-    exactly("urlquery", 1, |it| Ok(url_query(&plain(it.value(0))).into())),
-    exactly("html", 1, |it| {
-        let text = plain(it.value(0));
+    from("urlquery", 0, |it| Ok(url_query(&printed(it.all)).into())),
+    from("js", 0, |it| Ok(script(&printed(it.all)).into())),
+    from("html", 0, |it| {
+        let text = printed(it.all);
         let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         Ok(text.replace('"', "&#34;").replace('\'', "&#39;").into())
     }),
 ];
+
+/// `fmt.Sprint`: between two values that are no texts stands a space.
+fn printed(values: &[Value]) -> String {
+    let mut out = String::new();
+    let mut text_before = true;
+    for value in values {
+        if !text_before && !value.is_string() {
+            out.push(' ');
+        }
+        out.push_str(&plain(value));
+        text_before = value.is_string();
+    }
+    out
+}
+
+/// `template.JSEscapeString`.
+fn script(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\'' => out.push_str("\\'"),
+            '"' => out.push_str("\\\""),
+            '<' | '>' | '&' | '=' => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out
+}
 
 fn map(it: &Arguments<'_>, change: impl FnOnce(&str) -> String) -> Result<Value, String> {
     it.text(0).map(|text| change(text).into())
@@ -130,21 +165,23 @@ fn parts(separator: &str, text: &str) -> Vec<String> {
     text.split(separator).map(str::to_owned).collect()
 }
 
-fn first_letters(text: &str, upper: bool, mut begins: bool) -> String {
+/// Changes the first letters of words. Go's `Title` begins one behind all that can stand in no name; `Uncapitalize` behind space alone.
+fn first_letters(text: &str, upper: bool) -> String {
     let mut out = String::new();
+    let mut begins = true;
     for c in text.chars() {
         match (begins, upper) {
             (true, true) => out.extend(c.to_uppercase()),
             (true, false) => out.extend(c.to_lowercase()),
             (false, _) => out.push(c),
         }
-        begins = c.is_whitespace();
+        begins = c.is_whitespace() || upper && c.is_ascii() && !c.is_ascii_alphanumeric() && c != '_';
     }
     out
 }
 
 /// `url.QueryEscape`: space is a plus, and of the rest only what RFC 3986 calls unreserved stays.
-fn url_query(text: &str) -> String {
+pub(in crate::template) fn url_query(text: &str) -> String {
     let mut out = String::new();
     for byte in text.bytes() {
         match byte {
@@ -155,4 +192,63 @@ fn url_query(text: &str) -> String {
         }
     }
     out
+}
+
+/// Letters of base32 (RFC 4648, section 6).
+const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+
+fn base32(bytes: &[u8]) -> String {
+    let mut out = String::new();
+    for group in bytes.chunks(5) {
+        let bits = group.iter().enumerate().fold(0_u64, |bits, (at, byte)| bits | u64::from(*byte) << (32 - 8 * at));
+        let letters = (group.len() * 8).div_ceil(5);
+        for at in 0..8 {
+            let letter = BASE32.get(usize::from((bits >> (35 - 5 * at)) as u8 & 31)).copied().unwrap_or(b'=');
+            out.push(char::from(if at < letters { letter } else { b'=' }));
+        }
+    }
+    out
+}
+
+fn from_base32(text: &str) -> Option<Vec<u8>> {
+    let digits = text.trim_end_matches('=');
+    if !text.len().is_multiple_of(8) || text.len() - digits.len() > 6 {
+        return None;
+    }
+    let (mut bytes, mut bits, mut held) = (Vec::new(), 0_u32, 0);
+    for byte in digits.bytes() {
+        let digit = BASE32.iter().position(|letter| *letter == byte)?;
+        bits = bits << 5 | u32::try_from(digit).ok()?;
+        held += 5;
+        if held >= 8 {
+            held -= 8;
+            bytes.push(u8::try_from(bits >> held & 0xff).ok()?);
+        }
+    }
+    Some(bytes)
+}
+
+/// `os.Expand`: `$name`, `${name}`; what is not set is empty.
+fn expanded(it: &Arguments<'_>) -> Result<String, String> {
+    let value = |name: &str| it.outside.environment.get(name).map_or("", String::as_str);
+    let is_name = |c: char| c == '_' || c.is_ascii_alphanumeric();
+    let mut out = String::new();
+    let mut rest = it.text(0)?;
+    while let Some((before, after)) = rest.split_once('$') {
+        out.push_str(before);
+        let braced = after.strip_prefix('{').and_then(|inner| inner.split_once('}'));
+        let (name, behind) = match braced {
+            Some((name, behind)) => (name, behind),
+            None => after.split_at(after.find(|c| !is_name(c)).unwrap_or(after.len())),
+        };
+        match name.is_empty() && braced.is_none() {
+            true => out.push('$'),
+            false => out.push_str(value(name)),
+        }
+        if out.len() > LARGEST {
+            return Err(format!("it would make a text of more than {LARGEST} bytes"));
+        }
+        rest = behind;
+    }
+    Ok(out + rest)
 }
