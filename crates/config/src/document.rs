@@ -18,7 +18,7 @@ pub enum Header {
 }
 
 impl Header {
-    fn of(line: &str) -> Option<Self> {
+    pub(crate) fn of(line: &str) -> Option<Self> {
         match line.trim_end() {
             "#cloud-config" => Some(Self::CloudConfig),
             "#kairos-config" => Some(Self::KairosConfig),

@@ -35,6 +35,7 @@ mod suggest;
 mod template;
 mod text;
 mod user;
+pub mod user_data;
 mod validate;
 pub mod yaml;
 

@@ -127,6 +127,22 @@ pub enum Error {
         /// What is wrong.
         reason: &'static str,
     },
+    /// An ISO 9660 file system that cannot be read.
+    #[error("not a readable ISO 9660 file system: {reason}")]
+    Iso {
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A file that is larger than its reader takes.
+    #[error("`{path}` has {length} bytes; at most {limit} are read")]
+    TooLarge {
+        /// The path.
+        path: String,
+        /// Its length in bytes.
+        length: u64,
+        /// What is read at most, in bytes.
+        limit: u64,
+    },
     /// A path that a file system does not have.
     #[error("the file system has no file `{path}`")]
     NotFound {

@@ -16,12 +16,14 @@
 //!             backup GPT
 //! ```
 
+mod read;
 mod record;
 mod tree;
 
 use crate::Error;
 use crate::calendar::Civil;
 use crate::gpt::{self, Partition, Rendered, Table};
+pub use read::{Entry, Volume};
 use std::fmt;
 use std::io::{self, Read, Write};
 use tree::Tree;

@@ -15,7 +15,7 @@ const DIRECTORY_LIMIT: u64 = 65536 * DIR_ENTRY;
 pub fn was_in_use(boot: &[u8]) -> bool {
     const DIRTY: u8 = 1;
     let Some(boot) = boot.first_chunk::<512>() else { return false };
-    let state = geometry(boot).ok().and_then(|(geometry, ..)| match geometry.width {
+    let state = geometry(boot).ok().and_then(|boot_sector| match boot_sector.geometry.width {
         Width::Fat16 => boot.get(37),
         Width::Fat32 => boot.get(65),
     });
@@ -38,13 +38,15 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Volume<S> {
     storage: S,
+    /// One of a FAT12 says 16 bits: the two differ in the table only.
     geometry: Geometry,
+    packed: bool,
     root_cluster: u64,
     volume_id: u32,
 }
 
 impl<S: Read + Seek> Volume<S> {
-    /// Reads the boot sector of a FAT16 or FAT32.
+    /// Reads the boot sector of a FAT12, FAT16 or FAT32.
     ///
     /// # Errors
     /// [`Error::Fat`] when it is none, or claims to be larger than the storage; [`Error::Io`] when reading fails.
@@ -52,11 +54,12 @@ impl<S: Read + Seek> Volume<S> {
         let length = storage.seek(SeekFrom::End(0)).map_err(Error::io("find the end of the FAT file system"))?;
         let mut boot = [0; 512];
         read_at(&mut storage, 0, &mut boot)?;
-        let (geometry, root_cluster, volume_id) = geometry(&boot).map_err(|reason| Error::Fat { reason })?;
+        let Boot { geometry, packed, root_cluster, volume_id } =
+            geometry(&boot).map_err(|reason| Error::Fat { reason })?;
         if geometry.sectors * geometry.sector > length {
             return Err(Error::Fat { reason: "it claims to be larger than what it lies on" });
         }
-        Ok(Self { storage, geometry, root_cluster, volume_id })
+        Ok(Self { storage, geometry, packed, root_cluster, volume_id })
     }
 
     /// Returns the serial number.
@@ -65,7 +68,7 @@ impl<S: Read + Seek> Volume<S> {
         self.volume_id
     }
 
-    /// Says whether it is FAT32, else FAT16.
+    /// Says whether it is FAT32, else FAT12 or FAT16.
     #[must_use]
     pub fn is_fat32(&self) -> bool {
         self.geometry.width == Width::Fat32
@@ -191,6 +194,13 @@ impl<S: Read + Seek> Volume<S> {
         }
         let table = self.geometry.reserved * self.geometry.sector;
         let (entry, end) = match self.geometry.width {
+            Width::Fat16 if self.packed => {
+                // Two entries share three bytes.
+                let mut bytes = [0; 2];
+                read_at(&mut self.storage, table + cluster * 3 / 2, &mut bytes)?;
+                let pair = u64::from(u16::from_le_bytes(bytes));
+                (if cluster.is_multiple_of(2) { pair & 0xfff } else { pair >> 4 }, 0xff8)
+            }
             Width::Fat16 => {
                 let mut bytes = [0; 2];
                 read_at(&mut self.storage, table + 2 * cluster, &mut bytes)?;
@@ -207,8 +217,17 @@ impl<S: Read + Seek> Volume<S> {
     }
 }
 
+/// What a boot sector says.
+struct Boot {
+    geometry: Geometry,
+    /// Entries of the table have 12 bits.
+    packed: bool,
+    root_cluster: u64,
+    volume_id: u32,
+}
+
 /// Reads the boot sector; every product below stays far from the end of `u64`, as all factors have at most 32 bits.
-fn geometry(boot: &[u8; 512]) -> Result<(Geometry, u64, u32), &'static str> {
+fn geometry(boot: &[u8; 512]) -> Result<Boot, &'static str> {
     const CUT: &str = "its boot sector is cut off";
     let byte = |at: usize| boot.get(at).copied().map(u64::from).ok_or(CUT);
     let short = |at| u16_at(boot, at).map(u64::from).ok_or(CUT);
@@ -228,20 +247,23 @@ fn geometry(boot: &[u8; 512]) -> Result<(Geometry, u64, u32), &'static str> {
     let data =
         sectors.checked_sub(reserved + fats * fat_sectors + root_sectors).ok_or("its tables do not fit into it")?;
     let clusters = data / sectors_per_cluster;
+    // Entries are counted in half bytes, since a FAT12 has three of them in each.
     let (width, entry, root_cluster, id_at) = match clusters {
-        ..FAT16_CLUSTERS => return Err("it is FAT12, which is not read"),
-        FAT16_CLUSTERS..FAT32_CLUSTERS => (Width::Fat16, 2, 0, 39),
-        _ => (Width::Fat32, 4, long(44)?, 67),
+        0 => return Err("it has no clusters"),
+        1..FAT16_CLUSTERS => (Width::Fat16, 3, 0, 39),
+        FAT16_CLUSTERS..FAT32_CLUSTERS => (Width::Fat16, 4, 0, 39),
+        _ => (Width::Fat32, 8, long(44)?, 67),
     };
     if (old_fat_sectors == 0) != (width == Width::Fat32) {
         return Err("its number of clusters contradicts its boot sector");
     }
-    if (clusters + 2) * entry > fat_sectors * sector {
+    if (clusters + 2) * entry > 2 * fat_sectors * sector {
         return Err("its table is too short for its clusters");
     }
     let geometry =
         Geometry { width, sector, sectors, sectors_per_cluster, reserved, fats, fat_sectors, root_sectors, clusters };
-    Ok((geometry, root_cluster, u32_at(boot, id_at).ok_or(CUT)?))
+    let volume_id = u32_at(boot, id_at).ok_or(CUT)?;
+    Ok(Boot { geometry, packed: entry == 3, root_cluster, volume_id })
 }
 
 /// Reads the entries of a directory up to its end mark. Long names that do not belong to the entry behind them are dropped.
