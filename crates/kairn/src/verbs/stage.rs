@@ -1,44 +1,56 @@
 //! `kairn stage`: runs stages, or shows what they would run.
 
-use crate::cli::Stage;
+use crate::cli::{Stage, StagePlan, StageRun};
 use crate::output::{self, Format, Progress};
 use crate::verbs::config;
-use kairn_config::{StagePlan, TemplateValues, plan};
+use kairn_config::{TemplateValues, plan};
 use kairn_host::files;
 use kairn_layout::paths;
 use kairn_report::{Kind, Report, Sink};
 use kairn_stages::{Context, StageResult};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-pub fn run(verb: Stage, progress: &mut Progress) -> Result<ExitCode, Report> {
+pub fn run(verb: &Stage, progress: &mut Progress) -> Result<ExitCode, Report> {
     match verb {
-        Stage::Run { name, cloud_init_paths, strict } => {
-            let documents = config::load_with(&cloud_init_paths);
-            let result = kairn_stages::run(&documents, &name, &Context::this(values()?), progress as &mut dyn Sink);
-            keep(&result)?;
-            let failures = result.failures();
-            if failures > 0 {
-                output::say(&format!("stage {name}: {failures} failures"));
-            }
-            let strict = strict || kairn_config::merge(&documents).strict;
-            Ok(if failures > 0 && strict { ExitCode::from(Kind::Config.exit_code()) } else { ExitCode::SUCCESS })
-        }
-        Stage::Plan { name, cloud_init_paths, reading } => {
-            let plan = plan(&config::load_with(&cloud_init_paths), &name);
-            match reading.output {
-                Format::Json => output::json(&plan)?,
-                Format::Human => output::line(&in_words(&plan)?)?,
-            }
-            Ok(ExitCode::SUCCESS)
-        }
+        Stage::Run(verb) => run_stage(verb, progress),
+        Stage::Plan(verb) => show_plan(verb),
     }
 }
 
-/// What templates stand for on this machine.
-fn values() -> Result<TemplateValues, Report> {
-    let id = files::read_text_if_any(Path::new("/etc/machine-id"))?;
+/// Runs a stage on a root. A failed step is told and kept; whether it counts is the owner's choice.
+pub fn run_stage(verb: &StageRun, progress: &mut Progress) -> Result<ExitCode, Report> {
+    let root = verb
+        .root
+        .canonicalize()
+        .map_err(|error| Report::new(Kind::User, format!("`{}` cannot be a root: {error}", verb.root.display())))?;
+    let documents = config::of_stage(&root, &verb.directories)?;
+    // Of another root, nothing runs that could be told of a change.
+    let context = Context { live: root == Path::new("/"), root, ..Context::this(values(&verb.root)?) };
+    let result = kairn_stages::run(&documents, &verb.name, &context, progress as &mut dyn Sink);
+    keep(&result, &context)?;
+    let failures = result.failures();
+    if failures > 0 {
+        output::say(&format!("stage {}: {failures} failures", verb.name));
+    }
+    let strict = verb.strict || kairn_config::merge(&documents).strict;
+    Ok(if failures > 0 && strict { ExitCode::from(Kind::Config.exit_code()) } else { ExitCode::SUCCESS })
+}
+
+/// Shows what a stage would run.
+pub fn show_plan(verb: &StagePlan) -> Result<ExitCode, Report> {
+    let plan = plan(&config::of_stage(Path::new("/"), &verb.directories)?, &verb.name);
+    match verb.reading.output {
+        Format::Json => output::json(&plan)?,
+        Format::Human => output::line(&in_words(&plan)?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What templates stand for on the machine below a root.
+fn values(root: &Path) -> Result<TemplateValues, Report> {
+    let id = files::read_text_if_any(&root.join("etc/machine-id"))?;
     let id = id.map(|id| id.trim().to_owned()).filter(|id| id.len() == 32);
     let uuid = uuid::Uuid::new_v4();
     Ok(TemplateValues {
@@ -48,16 +60,16 @@ fn values() -> Result<TemplateValues, Report> {
     })
 }
 
-/// Writes `/run/kairn/stages/<stage>.json`, readable by root only: a failure may quote what a command said.
-fn keep(result: &StageResult) -> Result<(), Report> {
-    let dir = PathBuf::from(paths::run::STAGES);
+/// Writes `/run/kairn/stages/<stage>.json` of the root, readable by root only: a failure may quote what a command said.
+fn keep(result: &StageResult, context: &Context) -> Result<(), Report> {
+    let dir = context.at(Path::new(paths::run::STAGES));
     files::make_dir(&dir, 0o700)?;
     let text = serde_json::to_vec_pretty(result)
         .map_err(|error| Report::new(Kind::Bug, format!("cannot write a stage's result: {error}")))?;
     Ok(files::write_whole(&dir.join(format!("{}.json", result.stage.replace('/', "_"))), &text, 0o600)?)
 }
 
-fn in_words(plan: &StagePlan) -> Result<String, Report> {
+fn in_words(plan: &kairn_config::StagePlan) -> Result<String, Report> {
     let mut text = String::new();
     let written = (|| {
         for diagnostic in &plan.diagnostics {
