@@ -1,7 +1,8 @@
 //! What is to be said about a configuration, each with its place.
 
 use kairn_report::{Kind, Span};
-use serde::Serialize;
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
 use std::fmt;
 use thiserror::Error as ThisError;
 
@@ -71,7 +72,10 @@ pub enum Code {
 }
 
 /// One thing to say about a configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+///
+/// Serialised it is `{file,line,column,severity,code,message,hint,related:[{file,line,column,message}]}`, all keys always there, which
+/// scripts rely on.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     /// How much it matters.
     pub severity: Severity,
@@ -82,13 +86,10 @@ pub struct Diagnostic {
     /// The sentence.
     pub message: String,
     /// What to do.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     /// Another place that has to do with it, and what is there.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub related: Option<(Span, String)>,
     /// The key it is about, as a path without indices and names: `stages.*.files.permissions`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
 }
 
@@ -117,6 +118,34 @@ impl Diagnostic {
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
+    }
+}
+
+impl Serialize for Diagnostic {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Related<'a> {
+            file: &'a str,
+            line: u32,
+            column: u32,
+            message: &'a str,
+        }
+        let related = self.related.iter().map(|(span, message)| Related {
+            file: &span.source,
+            line: span.place.line,
+            column: span.place.column,
+            message,
+        });
+        let mut said = serializer.serialize_struct("Diagnostic", 8)?;
+        said.serialize_field("file", &self.span.source)?;
+        said.serialize_field("line", &self.span.place.line)?;
+        said.serialize_field("column", &self.span.place.column)?;
+        said.serialize_field("severity", &self.severity)?;
+        said.serialize_field("code", &self.code)?;
+        said.serialize_field("message", &self.message)?;
+        said.serialize_field("hint", &self.hint)?;
+        said.serialize_field("related", &related.collect::<Vec<_>>())?;
+        said.end()
     }
 }
 
@@ -196,4 +225,25 @@ pub(crate) fn tidy(diagnostics: &mut Vec<Diagnostic>) {
     let rank = |source: &str| order.iter().position(|known| known == source);
     diagnostics.sort_by_cached_key(|d| (rank(&d.span.source), d.span.place, d.code, d.message.clone()));
     diagnostics.dedup_by(|a, b| a.span == b.span && a.code == b.code && a.message == b.message);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kairn_report::Place;
+    use serde_json::json;
+
+    #[test]
+    fn a_diagnostic_as_json_has_the_form_that_scripts_rely_on() {
+        let at = |line| Span { source: "a.yaml".into(), place: Place { line, column: 3 } };
+        let said =
+            Diagnostic::new(Severity::Error, Code::DuplicateKey, at(4), "twice").related(at(2), "the first").key("x");
+        let mut expected = json!({
+            "file": "a.yaml", "line": 4, "column": 3, "severity": "error", "code": "duplicate-key", "message": "twice", "hint": null,
+            "related": [{"file": "a.yaml", "line": 2, "column": 3, "message": "the first"}],
+        });
+        assert_eq!(serde_json::to_value(&said).unwrap(), expected);
+        expected["hint"] = "leave one out".into();
+        assert_eq!(serde_json::to_value(said.hint("leave one out")).unwrap(), expected);
+    }
 }

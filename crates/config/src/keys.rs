@@ -5,12 +5,14 @@
 mod cloud_init;
 mod lifecycle;
 mod providers;
+mod secrets;
 mod shape;
 mod stages;
 mod step;
 mod top;
 
 pub(crate) use cloud_init::{CLOUD_INIT, CLOUD_INIT_TOOLS};
+pub(crate) use secrets::{is_secret_name, is_secret_path};
 pub(crate) use shape::{Misfit, Shape, either};
 pub(crate) use stages::{STAGES_DONE, STAGES_NOT_YET};
 pub(crate) use step::{CONDITIONS, STEP, STEP_SETTINGS, STEPS};

@@ -1,5 +1,6 @@
 //! The tree of a YAML document. Aliases and merge keys are already expanded; every node keeps its place.
 
+use crate::Resolved;
 use kairn_report::Place;
 
 /// A node with the place where it was written; an aliased node has the place of its anchor.
@@ -93,6 +94,36 @@ impl Node {
         self.entries()?.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
     }
 
+    /// Finds the node that begins at a place; of several, the outermost.
+    #[must_use]
+    pub fn at(&self, place: Place) -> Option<&Node> {
+        if self.place == place {
+            return Some(self);
+        }
+        match &self.value {
+            Value::Scalar(_) => None,
+            Value::Seq(items) => items.iter().find_map(|item| item.at(place)),
+            Value::Map(entries) => entries.iter().find_map(|entry| entry.value.at(place)),
+        }
+    }
+
+    /// Returns what the node means by itself, as JSON.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        use serde_json::Value as Json;
+        match &self.value {
+            Value::Scalar(scalar) => match scalar.resolve() {
+                Resolved::Null => Json::Null,
+                Resolved::Bool(value) => value.into(),
+                Resolved::Int(value) => value.into(),
+                Resolved::Float(value) => value.into(),
+                Resolved::Text(value) => value.into(),
+            },
+            Value::Seq(items) => items.iter().map(Self::to_json).collect(),
+            Value::Map(entries) => Json::Object(entries.iter().map(|e| (e.key.clone(), e.value.to_json())).collect()),
+        }
+    }
+
     /// Names the kind of the node for a message.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -102,5 +133,27 @@ impl Node {
             Value::Seq(_) => "a list",
             Value::Map(_) => "a mapping",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Document;
+    use kairn_report::Place;
+
+    #[test]
+    fn a_node_is_found_by_its_place_and_says_what_it_means() {
+        let document = Document::parse("t", "a: 1\nb:\n- x: 0644\n  y: [yes, ~]\n");
+        let root = document.root.unwrap();
+        for (line, column, json) in [
+            (1, 4, "1"),
+            (3, 3, r#"[{"x":420,"y":["yes",null]}]"#),
+            (3, 6, "420"),
+            (4, 6, r#"["yes",null]"#),
+            (4, 12, "null"),
+        ] {
+            assert_eq!(root.at(Place { line, column }).unwrap().to_json().to_string(), json);
+        }
+        assert_eq!(root.at(Place { line: 9, column: 1 }), None);
     }
 }

@@ -47,6 +47,15 @@ fn add_unless_said(said: &mut Vec<Diagnostic>, misfits: Vec<Diagnostic>) {
     said.extend(misfits.into_iter().filter(|misfit| !known.contains(&place(misfit))));
 }
 
+/// Judges as a node does, which warns and goes on: keys that nothing knows and templates that cannot be read are no errors.
+pub fn lenient(diagnostics: &mut [Diagnostic]) {
+    for said in diagnostics {
+        if said.severity == Severity::Error && matches!(said.code, Code::UnknownKey | Code::Template) {
+            said.severity = Severity::Warning;
+        }
+    }
+}
+
 /// Refuses a configuration with errors.
 ///
 /// # Errors
@@ -153,6 +162,21 @@ mod tests {
             let said: Vec<_> = errors.map(|said| said.to_string()).collect();
             assert_eq!(said, [format!("t:{expected}")], "{fault}");
         }
+    }
+
+    #[test]
+    fn a_node_warns_of_unknown_keys_and_bad_templates_and_of_nothing_else() {
+        let text = "#cloud-config\nusrs: []\nruncmd: 3\nstages: {boot: [{commands: ['{{ .a']}]}\n";
+        let mut said = validate(&[Document::parse("t", text)]);
+        assert!(said.iter().all(|said| said.severity == Severity::Error));
+        lenient(&mut said);
+        let severities: Vec<_> = said.iter().map(|said| (said.code, said.severity)).collect();
+        let expected = [
+            (Code::UnknownKey, Severity::Warning),
+            (Code::WrongType, Severity::Error),
+            (Code::Template, Severity::Warning),
+        ];
+        assert_eq!(severities, expected);
     }
 
     #[test]

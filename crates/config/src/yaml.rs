@@ -3,8 +3,11 @@
 //! The events of `saphyr-parser` (YAML 1.2) are built into a tree here rather than by a typed reader, since existing files need
 //! YAML 1.1 habits (`<<`, octal, the source text of a scalar where text is wanted) and every fault needs its place.
 
+mod print;
+
 use crate::{Code, Diagnostic, Entry, Node, Scalar, Severity, Style, Value};
 use kairn_report::{Place, Span};
+pub use print::print;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle};
 use std::collections::HashMap;
 

@@ -133,8 +133,8 @@ fn collect_failures(value: &serde_json::Value, stage: &str, failed: &mut Vec<Str
                 let (action, why) = (word("label").unwrap_or("an action"), word("reason").unwrap_or("failed"));
                 failed.push(format!("stage {stage}: {action}: {why}"));
             } else if word("severity") == Some("error") {
-                let source = map.get("span").and_then(|span| span.get("source")?.as_str()).unwrap_or("a file");
-                failed.push(format!("stage {stage}: {source}: {}", word("message").unwrap_or("it is wrong")));
+                let file = word("file").unwrap_or("a file");
+                failed.push(format!("stage {stage}: {file}: {}", word("message").unwrap_or("it is wrong")));
             } else {
                 map.values().for_each(|value| collect_failures(value, stage, failed));
             }

@@ -299,7 +299,7 @@ fn status_is_read_from_the_same_machine() {
     std::fs::create_dir_all(&stages).unwrap();
     let result =
         // As `stages` writes it; a test there holds the form.
-        r#"{"format":1,"stage":"network","diagnostics":[{"severity":"error","code":"unknown-key","span":{"source":"/oem/a.yaml","place":{"line":1,"column":1}},"message":"`x` is not a key"}],"steps":[{"name":"time","stage":"network","place":"/oem/a.yaml:1:1","actions":[{"label":"user ann","result":"changed"},{"label":"run a command","result":"failed","reason":"no route"}]}]}"#;
+        r#"{"format":1,"stage":"network","diagnostics":[{"file":"/oem/a.yaml","line":1,"column":1,"severity":"error","code":"unknown-key","message":"`x` is not a key","hint":null,"related":[]}],"steps":[{"name":"time","stage":"network","place":"/oem/a.yaml:1:1","actions":[{"label":"user ann","result":"changed"},{"label":"run a command","result":"failed","reason":"no route"}]}]}"#;
     std::fs::write(stages.join("network.json"), result).unwrap();
     let status = status::status_with(&site.path("root"), &site.boot_report(), &site.volumes()).unwrap();
     let text = status.to_string();

@@ -1,9 +1,16 @@
 //! The command line as types; help, completions and man pages come from here. Names are a contract (`ARCHITECTURE.md`).
 
+mod agent;
+mod config;
+
 use crate::output::Format;
+pub use agent::{Agent, AgentConfig, AgentState, AgentVerb};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub use config::{Config, Diff, Directories, Explain, Named, Reveal, Stage, StagePlan, StageRun, Template, Validate};
 use kairn_lifecycle::Source;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use tracing::level_filters::LevelFilter;
 
 /// Turns a distribution's container image into an immutable operating system and runs it through its whole life.
 #[derive(Debug, Parser)]
@@ -17,6 +24,28 @@ pub struct Cli {
     pub verb: Verb,
 }
 
+impl Cli {
+    /// Returns how much is logged.
+    pub fn log(&self) -> LevelFilter {
+        match &self.verb {
+            Verb::Agent(agent) if agent.global.debug && self.global.log < LevelFilter::DEBUG => LevelFilter::DEBUG,
+            _ => self.global.log,
+        }
+    }
+}
+
+/// Name by which files made for Kairos call this program.
+const AGENT: &str = "kairos-agent";
+
+/// Returns the words of the command line: called by the name of kairos-agent, they are those of `kairn agent`.
+pub fn words(words: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut words: Vec<OsString> = words.into_iter().collect();
+    if words.first().is_some_and(|name| Path::new(name).file_name().is_some_and(|name| name == AGENT)) {
+        words.splice(..1, ["kairn".into(), "agent".into()]);
+    }
+    words
+}
+
 /// Options of every verb.
 #[derive(Clone, Debug, Args)]
 pub struct Global {
@@ -25,7 +54,7 @@ pub struct Global {
     pub progress_fd: Option<i32>,
     /// Says more: info, debug or trace
     #[arg(long, global = true, value_name = "LEVEL", env = "KAIRN_LOG", default_value = "warn")]
-    pub log: tracing::level_filters::LevelFilter,
+    pub log: LevelFilter,
 }
 
 /// What `kairn` can do.
@@ -59,6 +88,10 @@ pub enum Verb {
     /// Runs or shows the stages of the configuration
     #[command(subcommand)]
     Stage(Stage),
+    /// Renders a template with the configuration and the state of this machine
+    RenderTemplate(Template),
+    /// Takes the command line of kairos-agent, as the name `kairos-agent` does
+    Agent(Agent),
     /// Writes the completions of a shell to stdout
     Completions {
         /// The shell
@@ -350,74 +383,22 @@ pub struct Health {
     pub reading: Reading,
 }
 
-/// `kairn config`.
-#[derive(Debug, Subcommand)]
-pub enum Config {
-    /// Checks files and points at every mistake
-    Validate {
-        /// Files or directories
-        #[arg(required = true)]
-        paths: Vec<PathBuf>,
-        /// Counts warnings as errors
-        #[arg(long)]
-        strict: bool,
-        /// Format of the result
-        #[command(flatten)]
-        reading: Reading,
-    },
-    /// Shows the merged configuration of this machine or of files
-    Show {
-        /// Files or directories instead of this machine's
-        paths: Vec<PathBuf>,
-        /// Format of the result
-        #[command(flatten)]
-        reading: Reading,
-    },
-    /// Says which file and line set a value and what it overrode
-    Explain {
-        /// Dotted key, e.g. install.device
-        key: String,
-        /// Files or directories instead of this machine's
-        paths: Vec<PathBuf>,
-        /// Format of the result
-        #[command(flatten)]
-        reading: Reading,
-    },
-    /// Prints the JSON Schema of a configuration, by which editors complete and check it
-    Schema,
-}
-
-/// `kairn stage`.
-#[derive(Debug, Subcommand)]
-pub enum Stage {
-    /// Runs a stage with its .before and .after
-    Run {
-        /// Its name
-        name: String,
-        /// Further directories or files with configuration
-        #[arg(long, value_name = "PATH")]
-        cloud_init_paths: Vec<PathBuf>,
-        /// Ends with an error when a step failed
-        #[arg(long)]
-        strict: bool,
-    },
-    /// Shows in order what a stage would run
-    Plan {
-        /// Its name
-        name: String,
-        /// Further directories or files with configuration
-        #[arg(long, value_name = "PATH")]
-        cloud_init_paths: Vec<PathBuf>,
-        /// Format of the result
-        #[command(flatten)]
-        reading: Reading,
-    },
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn the_name_kairos_agent_means_its_verb() {
+        for (name, expected) in [
+            ("/usr/bin/kairos-agent", "kairn agent state"),
+            ("kairos-agent", "kairn agent state"),
+            ("/usr/bin/kairn", "/usr/bin/kairn state"),
+        ] {
+            let words = words([name, "state"].map(OsString::from));
+            assert_eq!(words.join(std::ffi::OsStr::new(" ")), expected);
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

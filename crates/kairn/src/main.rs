@@ -6,14 +6,14 @@ mod cli;
 mod output;
 mod verbs;
 
-use clap::Parser;
+use clap::Parser as _;
 use cli::Cli;
 use kairn_report::Report;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    tracing_subscriber::fmt().with_max_level(cli.global.log).with_writer(std::io::stderr).without_time().init();
+    let cli = Cli::parse_from(cli::words(std::env::args_os()));
+    tracing_subscriber::fmt().with_max_level(cli.log()).with_writer(std::io::stderr).without_time().init();
     match verbs::run(cli) {
         Ok(code) => code,
         Err(report) => {

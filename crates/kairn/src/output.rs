@@ -44,8 +44,16 @@ pub fn json(value: &impl Serialize) -> Result<(), Report> {
 /// # Errors
 /// Stdout is full. A closed pipe is the reader's choice and no error.
 pub fn line(text: &str) -> Result<(), Report> {
+    raw(&format!("{}\n", text.trim_end_matches('\n')))
+}
+
+/// Prints a text as it stands.
+///
+/// # Errors
+/// Stdout is full. A closed pipe is the reader's choice and no error.
+pub fn raw(text: &str) -> Result<(), Report> {
     let mut stdout = io::stdout().lock();
-    let written = stdout.write_all(text.trim_end_matches('\n').as_bytes()).and_then(|()| stdout.write_all(b"\n"));
+    let written = stdout.write_all(text.as_bytes());
     match written.and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Report::new(Kind::Environment, format!("cannot write the result: {error}")))

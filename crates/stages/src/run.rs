@@ -283,7 +283,7 @@ mod tests {
         assert!(dir.path().join("a").exists());
         assert_eq!(result.failures(), 1);
         let said = serde_json::to_value(&result.diagnostics).unwrap();
-        assert_eq!((said[0]["severity"].as_str(), said[0]["span"]["source"].as_str()), (Some("error"), Some("a.yaml")));
+        assert_eq!((said[0]["severity"].as_str(), said[0]["file"].as_str()), (Some("error"), Some("a.yaml")));
         let told = |event: &Event| matches!(event, Event::Warning { text } if text.starts_with("a.yaml:5:11: error"));
         assert!(events.iter().any(told), "{events:?}");
     }

@@ -1,120 +1,125 @@
-//! `kairn config`: validate, show, explain, schema.
+//! `kairn config`: reads, checks and explains configuration.
 
-use crate::cli::Config;
-use crate::output::{self, Format};
-use kairn_config::{Configuration, Diagnostic, Document, Merged, MergedValue, Severity, merge, validate};
-use kairn_report::{Kind, Report};
-use serde_json::json;
-use std::path::PathBuf;
+mod diff;
+mod explain;
+pub mod query;
+mod show;
+mod template;
+mod validate;
+
+use crate::cli::{Config, Directories, StagePlan};
+use crate::output;
+use crate::verbs::stage;
+use kairn_config::{Configuration, Document};
+use kairn_host::Error as HostError;
+use kairn_report::{Kind, Report, Span};
+use serde_json::{Value, json};
+pub use show::{get, show};
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+pub use template::render;
+pub use validate::{validate, validate_text};
 
 /// Directories of a machine's configuration, lowest precedence first.
-pub const SOURCES: [&str; 5] = ["/system/oem", "/run/initramfs/live", "/etc/kairos", "/oem", "/usr/local/cloud-config"];
+pub const SOURCES: [&str; 5] = kairn_config::DIRECTORIES;
 
 /// What the image ships; the lowest of [`SOURCES`].
 pub const SHIPPED: &str = "/system/oem";
 
-/// Loads this machine's configuration and further files or directories, which win.
-pub fn load_with(further: &[PathBuf]) -> Vec<Document> {
-    let mut documents = load(&[]);
-    documents.extend(kairn_stages::load(further));
-    documents
+/// What stands for stdin among paths.
+pub const STDIN: &str = "-";
+
+/// The most bytes of stdin that are read; the parser refuses less.
+const STDIN_LIMIT: u64 = 8 << 20;
+
+/// Loads the configuration of the machine below a root.
+pub fn of_machine(root: &Path) -> Vec<Document> {
+    let below = |source: &str| root.join(source.trim_start_matches('/'));
+    let sources: Vec<PathBuf> = SOURCES.into_iter().map(below).filter(|path| path.exists()).collect();
+    kairn_stages::load(&sources)
+}
+
+/// Loads what a stage is read from: directories of the machine below a root, or what takes their place, and what comes on top.
+///
+/// # Errors
+/// A path that was named is not there.
+pub fn of_stage(root: &Path, directories: &Directories) -> Result<Vec<Document>, Report> {
+    let instead = &directories.override_cloud_init_paths;
+    let mut documents = if instead.is_empty() { of_machine(root) } else { named(instead)? };
+    if !directories.cloud_init_paths.is_empty() {
+        documents.extend(named(&directories.cloud_init_paths)?);
+    }
+    Ok(documents)
 }
 
 /// Loads files or directories; without any, this machine's.
-pub fn load(paths: &[PathBuf]) -> Vec<Document> {
-    if paths.is_empty() {
-        let sources: Vec<PathBuf> = SOURCES.iter().map(PathBuf::from).filter(|path| path.exists()).collect();
-        return kairn_stages::load(&sources);
+///
+/// # Errors
+/// A path is not there.
+pub fn load(paths: &[PathBuf]) -> Result<Vec<Document>, Report> {
+    if paths.is_empty() { Ok(of_machine(Path::new("/"))) } else { named(paths) }
+}
+
+/// Loads what was named on the command line.
+fn named(paths: &[PathBuf]) -> Result<Vec<Document>, Report> {
+    let mut documents = Vec::new();
+    for path in paths {
+        if path == Path::new(STDIN) {
+            documents.push(stdin()?);
+            continue;
+        }
+        if !path.exists() {
+            return Err(Report::new(Kind::User, format!("there is no `{}`", path.display())));
+        }
+        documents.append(&mut kairn_stages::load(std::slice::from_ref(path)));
     }
-    kairn_stages::load(paths)
+    Ok(documents)
+}
+
+fn stdin() -> Result<Document, Report> {
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().take(STDIN_LIMIT).read_to_end(&mut bytes).map_err(HostError::path("read", "stdin"))?;
+    Ok(match String::from_utf8(bytes) {
+        Ok(text) => Document::parse("stdin", &text),
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            Document::unreadable("stdin", format!("it is not UTF-8 at byte {at}"))
+        }
+    })
+}
+
+/// Prints the JSON Schema of a configuration.
+pub fn schema() -> Result<ExitCode, Report> {
+    output::json(&kairn_config::schema(env!("CARGO_PKG_VERSION")))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 pub fn run(verb: Config) -> Result<ExitCode, Report> {
     match verb {
-        Config::Validate { paths, strict, reading } => {
-            for path in &paths {
-                if !path.exists() {
-                    return Err(Report::new(Kind::User, format!("there is no `{}`", path.display())));
-                }
-            }
-            check(&load(&paths), strict, reading.output)
+        Config::Validate(verb) => validate(&verb),
+        Config::Show { named, reveal, reading } => show(&load(&named.paths)?, reveal, reading.output),
+        Config::Get { query, named, reading } => get(&load(&named.paths)?, &query, reading.output),
+        Config::Explain(verb) => explain::explain(&verb),
+        Config::Plan { stage, named, reading } => {
+            let directories = Directories { override_cloud_init_paths: named.paths, ..Directories::default() };
+            stage::show_plan(&StagePlan { name: stage, directories, reading })
         }
-        Config::Show { paths, reading } => show(&merge(&load(&paths)), reading.output),
-        Config::Schema => {
-            output::json(&kairn_config::schema(env!("CARGO_PKG_VERSION")))?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Config::Explain { key, paths, reading } => explain(&merge(&load(&paths)), &key, reading.output),
+        Config::Diff(verb) => diff::diff(&verb),
+        Config::Schema => schema(),
     }
 }
 
-/// Prints every diagnostic and ends with 3 when one is an error.
-fn check(documents: &[Document], strict: bool, format: Format) -> Result<ExitCode, Report> {
-    let found = validate(documents);
-    let count = |severity| found.iter().filter(|diagnostic: &&Diagnostic| diagnostic.severity == severity).count();
-    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-    match format {
-        Format::Json => output::json(&json!({
-            "files": documents.iter().map(|document| &document.source).collect::<Vec<_>>(),
-            "errors": errors, "warnings": warnings, "diagnostics": found,
-        }))?,
-        Format::Human => {
-            for diagnostic in &found {
-                output::line(&diagnostic.to_string())?;
-            }
-            output::line(&format!("{} files: {errors} errors, {warnings} warnings", documents.len()))?;
-        }
+/// Merges, and says on stderr what is wrong with that.
+fn merged(documents: &[Document]) -> Configuration {
+    let configuration = kairn_config::merge(documents);
+    for said in documents.iter().flat_map(|document| &document.diagnostics).chain(&configuration.diagnostics) {
+        output::say(&said.to_string());
     }
-    let refused = errors > 0 || (strict && warnings > 0);
-    Ok(if refused { ExitCode::from(Kind::Config.exit_code()) } else { ExitCode::SUCCESS })
+    configuration
 }
 
-fn show(configuration: &Configuration, format: Format) -> Result<ExitCode, Report> {
-    for diagnostic in &configuration.diagnostics {
-        output::say(&diagnostic.to_string());
-    }
-    match format {
-        Format::Json => output::json(&configuration.merged.to_json())?,
-        Format::Human => {
-            let mut text = String::new();
-            list(&configuration.merged, "", &mut text);
-            output::line(&text)?;
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// One line per value: `install.device = "/dev/vda"`, aligned with where it was written.
-fn list(merged: &Merged, path: &str, out: &mut String) {
-    let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
-    match &merged.value {
-        MergedValue::Map(entries) if !entries.is_empty() => {
-            entries.iter().for_each(|(name, value)| list(value, &below(name), out));
-        }
-        MergedValue::List(items) if !items.is_empty() => {
-            items.iter().enumerate().for_each(|(index, item)| list(item, &below(&index.to_string()), out));
-        }
-        _ => out.push_str(&format!("{path} = {}    # {}\n", merged.to_json(), merged.origin)),
-    }
-}
-
-fn explain(configuration: &Configuration, key: &str, format: Format) -> Result<ExitCode, Report> {
-    let Some(value) = configuration.merged.at(key) else {
-        return Err(Report::new(Kind::User, format!("no file sets `{key}`"))
-            .hint("`kairn config show` lists everything that is set"));
-    };
-    match format {
-        Format::Json => output::json(&json!({
-            "key": key, "value": value.to_json(), "origin": value.origin, "overrode": value.overrode,
-        }))?,
-        Format::Human => {
-            let mut text = format!("{key} = {}\n  set at {}\n", value.to_json(), value.origin);
-            for span in value.overrode.iter().rev() {
-                text.push_str(&format!("  overrode {span}\n"));
-            }
-            output::line(&text)?;
-        }
-    }
-    Ok(ExitCode::SUCCESS)
+/// A place as all results in JSON have it.
+fn place(span: &Span) -> Value {
+    json!({"file": span.source, "line": span.place.line, "column": span.place.column})
 }

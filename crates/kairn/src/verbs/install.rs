@@ -90,10 +90,10 @@ fn wanted(verb: &Install, sink: &mut dyn Sink) -> Result<Wanted, Report> {
         Some(path) => files::read(path)?,
     };
     let paths: Vec<PathBuf> = path.into_iter().collect();
-    let own: Vec<Document> = if paths.is_empty() { Vec::new() } else { config::load(&paths) };
+    let own: Vec<Document> = if paths.is_empty() { Vec::new() } else { config::load(&paths)? };
     accept(&own, sink)?;
     // Whether somebody can log in depends on what the image ships, too.
-    let mut all = config::load(&[PathBuf::from(config::SHIPPED)]);
+    let mut all = kairn_stages::load(&[PathBuf::from(config::SHIPPED)]);
     all.extend(own.iter().cloned());
     Ok(Wanted { configuration: merge(&own), bytes, login: login(&all) })
 }

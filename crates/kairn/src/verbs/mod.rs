@@ -1,5 +1,6 @@
 //! One module per group of verbs: each turns parsed arguments into a call of the engine that does the work.
 
+mod agent;
 mod config;
 mod image;
 mod install;
@@ -46,7 +47,9 @@ fn dispatch(verb: Verb, progress: &mut Progress) -> Result<ExitCode, Report> {
         Verb::BootEntry(verb) => node::boot_entry(verb),
         Verb::Health(verb) => node::health(&verb, progress),
         Verb::Config(verb) => config::run(verb),
-        Verb::Stage(verb) => stage::run(verb, progress),
+        Verb::Stage(verb) => stage::run(&verb, progress),
+        Verb::RenderTemplate(verb) => config::render(&verb),
+        Verb::Agent(verb) => agent::run(verb, progress),
         Verb::Completions { shell } => manual::completions(shell),
         Verb::Manual { output } => manual::pages(&output),
         Verb::FirstBoot(planned) => node::first_boot(planned, progress),

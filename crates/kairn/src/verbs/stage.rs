@@ -1,49 +1,65 @@
 //! `kairn stage`: runs stages, or shows what they would run.
 
-use crate::cli::Stage;
+use crate::cli::{Stage, StagePlan, StageRun};
 use crate::output::{self, Format, Progress};
 use crate::verbs::config;
-use kairn_config::{Chance, StagePlan, Strictness, TemplateValues, plan};
+use kairn_config::{Chance, Strictness, TemplateValues, plan};
 use kairn_host::{Clock, SystemClock, chance, files, inventory};
 use kairn_layout::paths;
 use kairn_report::{Kind, Report, Sink};
 use kairn_stages::{Context, Identity, StageResult};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-pub fn run(verb: Stage, progress: &mut Progress) -> Result<ExitCode, Report> {
+pub fn run(verb: &Stage, progress: &mut Progress) -> Result<ExitCode, Report> {
     match verb {
-        Stage::Run { name, cloud_init_paths, strict } => {
-            let documents = config::load_with(&cloud_init_paths);
-            let mut context = Context::this(values());
-            context.identity = identity(&context)?;
-            // The flag asks for as much as the owner's `strict: true`; a file may ask for more.
-            let asked = kairn_config::merge(&documents).strict;
-            context.strictness = (strict && asked == Strictness::Lenient).then_some(Strictness::Owner);
-            let result = kairn_stages::run(&documents, &name, &context, progress as &mut dyn Sink);
-            keep(&result)?;
-            let failures = result.failures();
-            if failures > 0 {
-                output::say(&format!("stage {name}: {failures} failures"));
-            }
-            Ok(if result.refused > 0 { ExitCode::from(Kind::Config.exit_code()) } else { ExitCode::SUCCESS })
-        }
-        Stage::Plan { name, cloud_init_paths, reading } => {
-            let plan = plan(&config::load_with(&cloud_init_paths), &name);
-            match reading.output {
-                Format::Json => output::json(&plan)?,
-                Format::Human => output::line(&in_words(&plan)?)?,
-            }
-            Ok(ExitCode::SUCCESS)
-        }
+        Stage::Run(verb) => run_stage(verb, progress),
+        Stage::Plan(verb) => show_plan(verb),
     }
 }
 
-/// What templates stand for on this machine.
-fn values() -> TemplateValues {
-    let inventory = inventory::read(Path::new("/"));
+/// Runs a stage on a root. A failed step is told and kept; whether it counts is the owner's choice.
+pub fn run_stage(verb: &StageRun, progress: &mut Progress) -> Result<ExitCode, Report> {
+    let root = verb
+        .root
+        .canonicalize()
+        .map_err(|error| Report::new(Kind::User, format!("`{}` cannot be a root: {error}", verb.root.display())))?;
+    let documents = config::of_stage(&root, &verb.directories)?;
+    let values = values(&root);
+    // The flag asks for as much as the owner's `strict: true`; a file may ask for more.
+    let asked = kairn_config::merge(&documents).strict;
+    let context = Context {
+        identity: identity(&root, &values)?,
+        strictness: (verb.strict && asked == Strictness::Lenient).then_some(Strictness::Owner),
+        // Of another root, nothing runs that could be told of a change.
+        live: root == Path::new("/"),
+        root,
+        ..Context::this(values)
+    };
+    let result = kairn_stages::run(&documents, &verb.name, &context, progress as &mut dyn Sink);
+    keep(&result, &context)?;
+    let failures = result.failures();
+    if failures > 0 {
+        output::say(&format!("stage {}: {failures} failures", verb.name));
+    }
+    Ok(if result.refused > 0 { ExitCode::from(Kind::Config.exit_code()) } else { ExitCode::SUCCESS })
+}
+
+/// Shows what a stage would run.
+pub fn show_plan(verb: &StagePlan) -> Result<ExitCode, Report> {
+    let plan = plan(&config::of_stage(Path::new("/"), &verb.directories)?, &verb.name);
+    match verb.reading.output {
+        Format::Json => output::json(&plan)?,
+        Format::Human => output::line(&in_words(&plan)?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What templates stand for on the machine below a root.
+pub fn values(root: &Path) -> TemplateValues {
+    let inventory = inventory::read(root);
     let machine_id = inventory.pointer("/node/machineid").and_then(|id| id.as_str()).map(str::to_owned);
     // What is no text cannot stand in one.
     let environment =
@@ -58,23 +74,23 @@ fn values() -> TemplateValues {
 }
 
 /// What the machine is to steps that run once for each of something: the release that runs, and the machine itself.
-fn identity(context: &Context) -> Result<Identity, Report> {
-    let boot = files::read_text_if_any(Path::new(paths::run::BOOT_REPORT))?;
+fn identity(root: &Path, values: &TemplateValues) -> Result<Identity, Report> {
+    let boot = files::read_text_if_any(&root.join(paths::run::BOOT_REPORT.trim_start_matches('/')))?;
     let boot = boot.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
     let image = boot.and_then(|boot| boot.get("release")?.as_str().map(str::to_owned));
-    Ok(Identity { instance: context.values.machine_id.clone(), image })
+    Ok(Identity { instance: values.machine_id.clone(), image })
 }
 
-/// Writes `/run/kairn/stages/<stage>.json`, readable by root only: a failure may quote what a command said.
-fn keep(result: &StageResult) -> Result<(), Report> {
-    let dir = PathBuf::from(paths::run::STAGES);
+/// Writes `/run/kairn/stages/<stage>.json` of the root, readable by root only: a failure may quote what a command said.
+fn keep(result: &StageResult, context: &Context) -> Result<(), Report> {
+    let dir = context.at(Path::new(paths::run::STAGES));
     files::make_dir(&dir, 0o700)?;
     let text = serde_json::to_vec_pretty(result)
         .map_err(|error| Report::new(Kind::Bug, format!("cannot write a stage's result: {error}")))?;
     Ok(files::write_whole(&dir.join(format!("{}.json", result.stage.replace('/', "_"))), &text, 0o600)?)
 }
 
-fn in_words(plan: &StagePlan) -> Result<String, Report> {
+fn in_words(plan: &kairn_config::StagePlan) -> Result<String, Report> {
     let mut text = String::new();
     let written = (|| {
         for diagnostic in &plan.diagnostics {

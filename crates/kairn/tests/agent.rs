@@ -1,0 +1,83 @@
+//! The command line of kairos-agent, by its own name and as a verb.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+/// Runs the program by a name; returns its exit code and what it said on both streams.
+fn run(name: &str, args: &[&str]) -> (i32, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(name);
+    symlink(env!("CARGO_BIN_EXE_kairn"), &path).unwrap();
+    let output = Command::new(path).args(args).output().unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (output.status.code().unwrap(), text)
+}
+
+/// Every call that existing files make of what is not done yet.
+const NOT_YET: &[&[&str]] = &[
+    &["start"],
+    &["notify", "agent.boot"],
+    &["webui"],
+    &["recovery"],
+    &["recovery", "tty1"],
+    &["interactive-install", "--shell"],
+    &["interactive-install", "--shell", "tty1"],
+    &["reset", "--unattended", "--reboot"],
+    &["reset", "--unattended", "--reboot", "tty1"],
+    &["--debug", "reset", "--unattended"],
+    &["upgrade"],
+    &["install", "--source", "oci:x"],
+    &["manual-install", "https://example.org/a.yaml"],
+    &["validate", "https://example.org/a.yaml"],
+];
+
+#[test]
+fn what_is_not_done_yet_is_understood_and_says_so() {
+    for args in NOT_YET {
+        let (code, said) = run("kairos-agent", args);
+        assert!(code == 4 && said.contains("is not supported yet"), "{args:?}: {code} {said}");
+    }
+}
+
+#[test]
+fn what_is_done_goes_to_the_verbs_of_this_program() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let good = put("good.yaml", "#cloud-config\nhostname: x\n");
+    let bad = put("bad.yaml", "#cloud-config\ninstall: {devise: auto}\n");
+    let steps = put("steps.yaml", "stages: {s: [{name: greet, commands: [echo]}]}\n");
+    let cases: [(&[&str], i32, &str); 15] = [
+        (&["print-schema"], 0, "json-schema.org"),
+        (&["validate", &good], 0, "0 errors"),
+        (&["validate", &bad], 3, "did you mean `device`?"),
+        (&["validate", "#cloud-config\ninstall: {devise: auto}\n"], 3, "argument:2:11: error"),
+        (&["validate", "absent.yaml"], 2, "there is no `absent.yaml`"),
+        (&["config"], 0, "# Sources:"),
+        (&["config", "get", "nothing.is.there"], 0, ""),
+        (&["--strict-validation", "config", "get", "nothing"], 0, ""),
+        (&["state", "get", "oem.found"], 0, ""),
+        (&["state"], 0, "kairos:"),
+        (&["run-stage", "s", "--analyze", "--override-cloud-init-paths", &steps], 0, "greet"),
+        (&["run-stage", "s", "-a", "--strict", "--cloud-init-paths", &steps], 0, "greet"),
+        (&["--strict-validation", "run-stage", "s", "-a", "--override-cloud-init-paths", &bad], 3, "devise"),
+        (&["upgrade", "--source", "tar:x.tar"], 2, "a node upgrades from"),
+        (&["frobnicate"], 2, "frobnicate"),
+    ];
+    for (args, code, word) in cases {
+        let (found, said) = run("kairos-agent", args);
+        assert!(found == code && said.contains(word), "{args:?}: {found} {said}");
+        let as_verb: Vec<&str> = ["agent"].iter().chain(args).copied().collect();
+        assert_eq!(run("kairn", &as_verb).0, code, "{as_verb:?}");
+    }
+}
