@@ -44,11 +44,11 @@ pub mod yaml;
 
 pub use action::{
     AccountWork, Action, CommandWork, Credential, DEFAULT_ENVIRONMENT_FILE, DEFAULT_RESOLVER_FILE, Day, Directory,
-    DropIn, Entity, EntityError, EntityFields, EntityVerb, Environment, File, FileWork, FirstBootOption, Git, GitLogin,
-    Group, HostsFile, KernelModule, KeySource, Keyboard, Locale, Lock, MachineName, Mode, Mount, NameServers, Number,
-    Owner, Packages, Parameter, Password, PowerCondition, PowerMode, PowerState, Resolver, SettingWork, SoftwareWork,
-    SshDaemon, SshKey, StorageWork, SwapFile, SwapSize, SystemWork, TimeClient, TimeSync, Trust, UnitVerb, UnitWork,
-    UnpackedImage, User, Work, hostname_fault, mount_point_fault, mount_source_fault, unit_name,
+    Download, DropIn, Entity, EntityError, EntityFields, EntityVerb, Environment, File, FileWork, FirstBootOption, Git,
+    GitLogin, Group, HostsFile, KernelModule, KeySource, Keyboard, Locale, Lock, MachineName, Mode, Mount, NameServers,
+    Number, Owner, Packages, Parameter, Password, PowerCondition, PowerMode, PowerState, Resolver, SettingWork,
+    SoftwareWork, SshDaemon, SshKey, StorageWork, SwapFile, SwapSize, SystemWork, TimeClient, TimeSync, Trust,
+    UnitVerb, UnitWork, UnpackedImage, User, Work, hostname_fault, mount_point_fault, mount_source_fault, unit_name,
 };
 pub use cmdline::{CommandLine, cmdline};
 pub use condition::{Condition, FileCheck, Pattern, ServiceManager};

@@ -3,6 +3,7 @@
 mod accounts;
 mod commands;
 mod condition;
+mod downloads;
 mod files;
 mod software;
 mod system;
@@ -92,6 +93,9 @@ impl Actions<'_, '_> {
         let get = |name: &str| field(entries, name).filter(|node| !node.is_null());
         if let Some(node) = get("dns") {
             self.dns(node);
+        }
+        if let Some(node) = get("downloads") {
+            self.each(node, "`downloads`", |actions, _, item| actions.download(item));
         }
         if let Some(node) = get("git") {
             self.git(node);

@@ -124,6 +124,16 @@ pub enum Error {
     /// An image cannot be had or unpacked.
     #[error(transparent)]
     Image(#[from] kairn_oci::Error),
+    /// A file that was fetched is not the one that is wanted.
+    #[error("`{path}` is not what is wanted: its SHA-256 is {found}, not {wanted}")]
+    Digest {
+        /// The file.
+        path: PathBuf,
+        /// The digest in the configuration.
+        wanted: String,
+        /// The digest of what came.
+        found: String,
+    },
     /// No image is for the architecture of this machine.
     #[error("images for the architecture of this machine are not known")]
     Architecture,

@@ -101,7 +101,7 @@ pub fn settle(path: &Path, mode: Option<Mode>, uid: Option<u32>, gid: Option<u32
     Ok(uid.is_some() || gid.is_some() || metadata.mode() & 0o7777 != wanted)
 }
 
-fn owners(
+pub fn owners(
     context: &Context,
     owner: Option<&Owner>,
     group: Option<&Owner>,

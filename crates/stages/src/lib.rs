@@ -9,6 +9,7 @@ mod clock;
 mod conditions;
 mod context;
 mod defaults;
+mod downloads;
 mod entity;
 mod environment;
 mod error;

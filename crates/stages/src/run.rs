@@ -2,8 +2,8 @@
 
 use crate::conditions::unmet;
 use crate::{
-    ActionResult, Context, Effect, Error, StageResult, StepResult, accounts, entity, environment, files, frequency,
-    git, images, keys, mounts, packages, shell, ssh_daemon, swap, system, units,
+    ActionResult, Context, Effect, Error, StageResult, StepResult, accounts, downloads, entity, environment, files,
+    frequency, git, images, keys, mounts, packages, shell, ssh_daemon, swap, system, units,
 };
 use kairn_config::{
     AccountWork, Action, CommandWork, Document, Entity, FileWork, PackageWishes, PlannedStep, Severity, SoftwareWork,
@@ -153,7 +153,7 @@ fn failed(label: &str, error: Error, title: &str, sink: &mut dyn Sink) -> Action
 impl Run<'_> {
     fn perform(&mut self, action: &Action) -> Result<Effect, Error> {
         let changed = match &action.work {
-            Work::Files(work) => self.files(work, action)?,
+            Work::Files(work) => return self.files(work, action),
             Work::Accounts(work) => self.accounts(work, action)?,
             Work::Command(CommandWork::Shell(line)) => {
                 let line = self.expand(line.reveal(), action);
@@ -212,8 +212,9 @@ impl Run<'_> {
         }
     }
 
-    fn files(&mut self, work: &FileWork, action: &Action) -> Result<bool, Error> {
-        match work {
+    fn files(&mut self, work: &FileWork, action: &Action) -> Result<Effect, Error> {
+        let changed = match work {
+            FileWork::Download(download) => return downloads::ensure(&self.context, download, self.sink),
             FileWork::Directory(directory) => files::ensure_directory(&self.context, directory),
             FileWork::File(file) => {
                 let (content, said) = file.content.reveal().expand(self.data);
@@ -231,7 +232,8 @@ impl Run<'_> {
                     values.map(|(name, value)| (name.clone(), self.expand(value, action).into_owned())).collect();
                 environment::ensure(&self.context, &environment.file, values)
             }
-        }
+        };
+        Ok(Effect::of(changed?))
     }
 
     /// Expands a text; one that cannot be expanded stays as it was written, and that is told.

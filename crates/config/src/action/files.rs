@@ -6,6 +6,7 @@ use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Where `environment` goes when a step names no file.
 pub const DEFAULT_ENVIRONMENT_FILE: &str = "/etc/environment";
@@ -18,6 +19,8 @@ pub enum FileWork {
     Directory(Directory),
     /// A file holds this.
     File(File),
+    /// A file holds what an address gives.
+    Download(Download),
     /// A file holds this somewhere; where it does not, it gets it at its end.
     Append(File),
     /// A file of variables holds these.
@@ -47,6 +50,25 @@ pub struct File {
     /// Its permissions; those that it has, or 0644, when absent.
     pub mode: Option<Mode>,
     /// Its owner; the one that it has, or root, when absent.
+    pub owner: Option<Owner>,
+    /// Its group, likewise.
+    pub group: Option<Owner>,
+}
+
+/// A file that is fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Download {
+    /// Absolute.
+    pub path: PathBuf,
+    /// Where it comes from, by HTTP; it may hold a password or a token.
+    pub url: Secret<String>,
+    /// SHA-256 of its content in 64 hex digits, if that is known.
+    pub sha256: Option<String>,
+    /// How long fetching it may take; the engine's own bound when absent.
+    pub timeout: Option<Duration>,
+    /// Its permissions; 0644 when absent.
+    pub mode: Option<Mode>,
+    /// Its owner; root when absent.
     pub owner: Option<Owner>,
     /// Its group, likewise.
     pub group: Option<Owner>,

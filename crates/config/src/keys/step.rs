@@ -1,7 +1,7 @@
 //! A step of a stage, and the modules that it may have.
 
 use super::cloud_init::USER;
-use super::{Block, COMMANDS, COUNT, MEBIBYTES, NAMED_TEXTS, Shape, TEXTS, block, done, not_yet};
+use super::{Block, COMMANDS, MEBIBYTES, NAMED_TEXTS, Shape, TEXTS, block, done, not_yet};
 use Shape::{Bool, Enum, List, Map, Mode, OneOf, Path, Text, Words};
 
 /// Keys of a step that decide whether it runs, in the order in which they are evaluated: what costs a process comes last.
@@ -40,7 +40,7 @@ pub(crate) static STEP: Block = block(
             .example("5m"),
         done("parallel", Bool, "Lets the step run beside its neighbours that may too."),
         done("dns", Shape::Block(&DNS), "Writes how names are resolved.").example("\n  nameservers: [9.9.9.9]"),
-        not_yet("downloads", List(&Shape::Block(&DOWNLOAD)), "Fetches files.")
+        done("downloads", List(&Shape::Block(&DOWNLOAD)), "Fetches files.")
             .example("\n- url: https://example.org/tool\n  path: /usr/local/bin/tool\n  permissions: 0755"),
         done("git", Shape::Block(&GIT), "Clones a repository, or brings its clone up to date.")
             .example("\n  url: https://example.org/a.git\n  path: /usr/local/a"),
@@ -109,7 +109,9 @@ static DOWNLOAD: Block = block(
         done("permissions", Mode, "Sets its permissions; 0644 without it."),
         done("owner", Text, "Names its owner, or is the owner's number.").example("root"),
         done("group", Text, "Names its group, or is the group's number.").example("root"),
-        done("timeout", COUNT, "Bounds the seconds that fetching may take; 0 is no bound."),
+        done("timeout", Text, "Bounds the seconds that fetching may take; 0 is the usual bound.").example("90"),
+        done("sha256", Text, "Is the digest that the file must have, in 64 hex digits.")
+            .example("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
         done("ownerstring", Text, "Names owner and group at once.").example("root:root"),
     ],
 )

@@ -10,8 +10,8 @@ mod validate;
 use crate::cli::{Config, Directories, StagePlan};
 use crate::output;
 use crate::verbs::stage;
-use kairn_config::{Configuration, Document};
-use kairn_host::Error as HostError;
+use kairn_config::{Code, CommandLine, Configuration, Diagnostic, Document, Severity};
+use kairn_host::{Error as HostError, files};
 use kairn_report::{Kind, Report, Span};
 use serde_json::{Value, json};
 pub use show::{get, show};
@@ -37,7 +37,27 @@ const STDIN_LIMIT: u64 = 8 << 20;
 pub fn of_machine(root: &Path) -> Vec<Document> {
     let below = |source: &str| root.join(source.trim_start_matches('/'));
     let sources: Vec<PathBuf> = SOURCES.into_iter().map(below).filter(|path| path.exists()).collect();
-    kairn_stages::load(&sources)
+    let mut documents = kairn_stages::load(&sources);
+    documents.extend(command_line(root));
+    documents
+}
+
+/// What the kernel command line sets; it wins over all files.
+fn command_line(root: &Path) -> Option<Document> {
+    let path = root.join("proc/cmdline");
+    // Another root has none.
+    let text = files::read_text_if_any(&path).transpose()?;
+    match text {
+        Ok(text) => {
+            let CommandLine { mut document, urls } = kairn_config::cmdline(&text);
+            for (_, span) in urls {
+                let message = "a configuration is not fetched from an address yet; this has no effect";
+                document.diagnostics.push(Diagnostic::new(Severity::Warning, Code::NotSupported, span, message));
+            }
+            (document.root.is_some() || !document.diagnostics.is_empty()).then_some(document)
+        }
+        Err(error) => Some(Document::unreadable(path.display().to_string(), error)),
+    }
 }
 
 /// Loads what a stage is read from: directories of the machine below a root, or what takes their place, and what comes on top.

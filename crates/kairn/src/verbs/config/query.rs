@@ -12,7 +12,7 @@ use thiserror::Error as ThisError;
 #[non_exhaustive]
 pub enum QueryError {
     /// It is not jq.
-    #[error("`{query}` is no query: it cannot be read at `{at}`")]
+    #[error("`{query}` is no query: it cannot be read at {at}")]
     Syntax {
         /// The query.
         query: String,
