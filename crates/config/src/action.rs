@@ -5,6 +5,7 @@ mod entity;
 mod files;
 mod setting;
 mod software;
+mod sources;
 mod storage;
 mod system;
 mod units;
@@ -17,6 +18,7 @@ pub use setting::{
     TimeClient, TimeSync, Trust,
 };
 pub use software::{Git, GitLogin, Packages, SoftwareWork, UnpackedImage};
+pub use sources::{DATASOURCES, Datasource, NetworkWork};
 pub use storage::{Mount, StorageWork, SwapFile, SwapSize, mount_point_fault, mount_source_fault};
 pub use system::{
     DEFAULT_RESOLVER_FILE, FirstBootOption, KernelModule, Parameter, Resolver, SystemWork, hostname_fault,
@@ -58,6 +60,10 @@ pub enum Work {
     Setting(SettingWork),
     /// Something about file systems and swap space.
     Storage(StorageWork),
+    /// Datasources are asked who the machine is.
+    Datasource(Datasource),
+    /// The network is set up.
+    Network(NetworkWork),
     /// Known and not done yet: to be reported as skipped, with this reason.
     NotSupported(String),
     /// Wrong in itself: to be reported as failed, with this reason.

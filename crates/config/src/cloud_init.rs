@@ -8,6 +8,7 @@ mod clock;
 mod files;
 mod language;
 mod names;
+mod network;
 mod power;
 mod storage;
 mod trust;
@@ -33,6 +34,7 @@ pub(crate) fn steps(reader: &mut Reader<'_>, stage: &str, steps: &mut Vec<Planne
         "initramfs" => {
             names::machine(&mut actions, entries);
             names::servers(&mut actions, entries);
+            network::read(&mut actions, entries);
             clock::timezone(&mut actions, entries);
             clock::ntp(&mut actions, entries);
             language::locale(&mut actions, entries);

@@ -3,6 +3,7 @@
 mod accounts;
 mod commands;
 mod condition;
+mod datasource;
 mod downloads;
 mod files;
 mod software;
@@ -141,6 +142,9 @@ impl Actions<'_, '_> {
         }
         if let Some(node) = get("systemd_firstboot") {
             self.systemd_firstboot(node);
+        }
+        if let Some(node) = get("datasource") {
+            self.datasource(node);
         }
         if let Some(node) = get("package_pins") {
             self.package_pins(node);

@@ -134,6 +134,9 @@ pub enum Error {
         /// The digest of what came.
         found: String,
     },
+    /// Datasources cannot be asked, or their answer cannot be kept.
+    #[error(transparent)]
+    Datasource(#[from] kairn_datasource::Error),
     /// No image is for the architecture of this machine.
     #[error("images for the architecture of this machine are not known")]
     Architecture,
@@ -166,6 +169,7 @@ impl Diagnostic for Error {
             Self::Host(error) => error.kind(),
             Self::Fetch(error) => error.kind(),
             Self::Image(error) => error.kind(),
+            Self::Datasource(error) => error.kind(),
             Self::Separator { .. }
             | Self::Entity(_)
             | Self::HostName { .. }
@@ -181,6 +185,7 @@ impl Diagnostic for Error {
             Self::Host(error) => error.hints(),
             Self::Entity(error) => error.hint.iter().cloned().collect(),
             Self::Image(error) => error.hints(),
+            Self::Datasource(error) => error.hints(),
             Self::NoBranch { .. } => vec!["name it with `branch`; `master` is meant without".into()],
             Self::NoAccount { kind, .. } => vec![format!("make the {kind} in an earlier step")],
             Self::Refused { hint, .. } if !hint.is_empty() => vec![hint.clone()],

@@ -2,8 +2,9 @@
 
 use crate::conditions::unmet;
 use crate::{
-    ActionResult, Context, Effect, Error, StageResult, StepResult, accounts, downloads, entity, environment, files,
-    frequency, git, images, keys, mounts, packages, shell, ssh_daemon, swap, system, units,
+    ActionResult, Context, Effect, Error, StageResult, StepResult, accounts, datasource, downloads, entity,
+    environment, files, frequency, git, images, keys, mounts, network, packages, shell, ssh_daemon, swap, system,
+    units,
 };
 use kairn_config::{
     AccountWork, Action, CommandWork, Document, Entity, FileWork, PackageWishes, PlannedStep, Severity, SoftwareWork,
@@ -170,6 +171,8 @@ impl Run<'_> {
             Work::Setting(work) => return self.setting(work, action),
             Work::Storage(StorageWork::Mount(mount)) => return mounts::ensure(&self.context, mount, self.sink),
             Work::Storage(StorageWork::SwapFile(file)) => return swap::ensure(&self.context, file, self.sink),
+            Work::Datasource(wanted) => return datasource::pull(&self.context, wanted, self.sink),
+            Work::Network(wanted) => network::ensure(&self.context, &wanted.0, self.sink)?,
             Work::NotSupported(why) => return Ok(Effect::Skipped(why.clone())),
             Work::Invalid(why) => return Ok(Effect::Failed(why.clone())),
         };

@@ -66,7 +66,7 @@ pub(crate) static STEP: Block = block(
         done("environment_file", Path, "Names that file; /etc/environment without it.").example("/etc/default/thing"),
         done("systemd_firstboot", Shape::Block(&FIRSTBOOT), "Sets what systemd-firstboot knows of.")
             .example("\n  keymap: de"),
-        not_yet("datasource", Shape::Block(&DATASOURCE), "Fetches configuration from the platform.")
+        done("datasource", Shape::Block(&DATASOURCE), "Fetches configuration from the platform.")
             .example("\n  providers: [aws, cdrom]\n  path: /oem"),
         not_yet("layout", Shape::Block(&LAYOUT), "Adds partitions to a disk, or makes its last one larger.")
             .example("\n  device: {label: COS_PERSISTENT}\n  expand_partition: {size: 0}"),
@@ -238,6 +238,7 @@ static DATASOURCE: Block = block(
         done("path", Path, "Says where what was found goes.").example("/oem"),
         done("userdata_name", Text, "Names the file that holds the user data; `userdata.yaml` without it.")
             .example("userdata.yaml"),
+        done("scripts", Bool, "Runs programs that come as user data; without it they are kept and not run."),
     ],
 );
 
