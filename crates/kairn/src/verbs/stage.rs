@@ -75,10 +75,14 @@ pub fn values(root: &Path) -> TemplateValues {
 
 /// What the machine is to steps that run once for each of something: the release that runs, and the machine itself.
 fn identity(root: &Path, values: &TemplateValues) -> Result<Identity, Report> {
-    let boot = files::read_text_if_any(&root.join(paths::run::BOOT_REPORT.trim_start_matches('/')))?;
-    let boot = boot.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
-    let image = boot.and_then(|boot| boot.get("release")?.as_str().map(str::to_owned));
-    Ok(Identity { instance: values.machine_id.clone(), image })
+    let word = |path: &str, pointer: &str| -> Result<Option<String>, Report> {
+        let text = files::read_text_if_any(&root.join(path.trim_start_matches('/')))?;
+        let data = text.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+        Ok(data.and_then(|data| data.pointer(pointer)?.as_str().map(str::to_owned)))
+    };
+    // What a datasource says of the instance counts before what the machine knows of itself.
+    let instance = word("/run/kairn/instance.json", "/v1/instance_id")?.or_else(|| values.machine_id.clone());
+    Ok(Identity { instance, image: word(paths::run::BOOT_REPORT, "/release")? })
 }
 
 /// Writes `/run/kairn/stages/<stage>.json` of the root, readable by root only: a failure may quote what a command said.
