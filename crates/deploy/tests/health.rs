@@ -164,7 +164,10 @@ fn a_trial_whose_units_come_up_in_time_is_blessed() {
     ));
     let (report, done) = site.health(&runner, false);
     done.unwrap();
-    assert_eq!(report.to_string(), "passed  ssh.service\npassed  /bin/true\npassed  stages of the configuration\nhealthy\n");
+    assert_eq!(
+        report.to_string(),
+        "passed  ssh.service\npassed  /bin/true\npassed  stages of the configuration\nhealthy\n"
+    );
     assert_eq!(site.entries(), ["kairn-7.conf"]);
     assert_eq!(site.verdict(), Verdict::Healthy);
     assert_eq!(site.machine.restarts, 0);
