@@ -61,7 +61,7 @@ pub enum AgentVerb {
         /// File, directory, - for stdin, or the configuration itself
         source: String,
     },
-    /// Writes the JSON Schema of the configuration (not done yet)
+    /// Writes the JSON Schema of the configuration: `kairn config schema`
     PrintSchema(Anything),
     /// Renders a template: `kairn render-template`
     RenderTemplate {
@@ -94,8 +94,8 @@ pub enum AgentVerb {
         /// Powers off afterwards
         #[arg(long)]
         poweroff: bool,
-        /// Image to install instead of the medium's (not done yet)
-        #[arg(long)]
+        /// Image to install instead of the medium's: accepted, and said not to be done
+        #[arg(long, hide = true)]
         source: Option<String>,
         /// Console, which old init tables name behind the command
         #[arg(hide = true)]
@@ -114,11 +114,11 @@ pub enum AgentVerb {
         /// Powers off afterwards
         #[arg(long)]
         poweroff: bool,
-        /// Image to install instead of the medium's (not done yet)
-        #[arg(long)]
+        /// Image to install instead of the medium's: accepted, and said not to be done
+        #[arg(long, hide = true)]
         source: Option<String>,
-        /// Reads this machine's configuration too (not done yet)
-        #[arg(long)]
+        /// Reads this machine's configuration too: accepted, and said not to be done
+        #[arg(long, hide = true)]
         use_default_dirs: bool,
     },
     /// Brings a new release: `kairn upgrade`
@@ -136,17 +136,23 @@ pub enum AgentVerb {
         #[arg(long)]
         reboot: bool,
     },
-    /// Sends an event to providers (not done yet)
+    /// Sends an event to providers: accepted, and said not to be done
+    #[command(hide = true)]
     Notify(Anything),
-    /// Runs the agent's services at boot (not done yet)
+    /// Runs the agent's services at boot: accepted, and said not to be done
+    #[command(hide = true)]
     Start(Anything),
-    /// Serves the installer's pages (not done yet)
+    /// Serves the installer's pages: accepted, and said not to be done
+    #[command(hide = true)]
     Webui(Anything),
-    /// Waits for a remote recovery (not done yet)
+    /// Waits for a remote recovery: accepted, and said not to be done
+    #[command(hide = true)]
     Recovery(Anything),
-    /// Asks what to install (not done yet)
+    /// Asks what to install: accepted, and said not to be done
+    #[command(hide = true)]
     InteractiveInstall(Anything),
-    /// Makes the machine as new (not done yet)
+    /// Makes the machine as new: accepted, and said not to be done
+    #[command(hide = true)]
     Reset(Anything),
 }
 

@@ -6,7 +6,7 @@ use crate::output;
 use crate::verbs::config::query::query;
 use kairn_config::yaml;
 use kairn_host::files;
-use kairn_report::Report;
+use kairn_report::{Kind, Report};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 use std::process::ExitCode;
@@ -39,7 +39,8 @@ pub fn get(text: &str) -> Result<ExitCode, Report> {
 /// Puts the state together. A system that kairn-init did not boot has no partitions of ours.
 fn state(root: &Path) -> Result<Value, Report> {
     let status = match kairn_deploy::status::status(root) {
-        Ok(status) => serde_json::to_value(status).unwrap_or_default(),
+        Ok(status) => serde_json::to_value(status)
+            .map_err(|error| Report::new(Kind::Bug, format!("cannot write the state as JSON: {error}")))?,
         Err(error) => {
             tracing::debug!(%error, "no status");
             Value::Null
