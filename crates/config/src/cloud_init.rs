@@ -19,7 +19,7 @@ mod tests;
 
 use crate::reading::{Reader, field};
 use crate::step::Actions;
-use crate::{Code, Document, Entry, Frequency, Node, PlannedStep, Settings, Severity, Work};
+use crate::{Code, Document, Entry, Node, PlannedStep, Settings, Severity, Work};
 use accounts::Accounts;
 
 /// The stages that top-level keys add steps to.
@@ -86,10 +86,9 @@ pub(crate) fn last_steps(reader: &mut Reader<'_>, stage: &str, steps: &mut Vec<P
             let message = std::mem::take(&mut actions.actions);
             push(&mut *steps, stage, "final message", Settings::default(), message);
             power::state(&mut actions, entries);
-            // At every boot the machine would never stay up.
-            let settings = Settings { frequency: Frequency::PerInstance, ..Settings::default() };
+            // No `frequency`: that is written down when a step is done, and this one has to be before.
             let actions = actions.actions;
-            push(steps, stage, "power state", settings, actions);
+            push(steps, stage, "power state", Settings::default(), actions);
         }
         _ => {}
     }

@@ -59,7 +59,7 @@ pub use document::{Document, Header};
 pub use install::{InstallOptions, install};
 pub use key_path::{KeyPath, Step, path_text, value_at};
 pub use login::{Login, Means, login};
-pub use merge::{Configuration, DIRECTORIES, Merged, MergedValue, Strictness, merge};
+pub use merge::{Configuration, DIRECTORIES, Merged, MergedValue, SHIPPED, Strictness, merge};
 pub use node::{Entry, Node, Scalar, Style, Value};
 pub use packages::{PackageManager, PackageWishes, Pinning, merge_world, package_fault};
 pub use plan::{PlannedStep, StagePlan, plan};

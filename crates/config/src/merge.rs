@@ -14,7 +14,7 @@ pub const DIRECTORIES: [&str; 5] =
     ["/system/oem", "/run/initramfs/live", "/etc/kairos", "/oem", "/usr/local/cloud-config"];
 
 /// What the image brings; the lowest of [`DIRECTORIES`].
-const SHIPPED: &str = "/system/oem";
+pub const SHIPPED: &str = "/system/oem";
 
 /// A merged value.
 #[derive(Clone, Debug, PartialEq)]

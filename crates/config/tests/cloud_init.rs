@@ -43,7 +43,7 @@ fn every_key_has_its_stage() {
     }
     let last = planned("network", text).steps.pop().unwrap();
     // At every boot the machine would never stay up.
-    assert_eq!(last.settings.frequency, Frequency::PerInstance);
+    assert_eq!(last.settings.frequency, Frequency::Always);
     // Without a header nothing of it counts.
     let bare = [Document::parse("t", text)];
     assert_eq!(labels(&plan(&bare, "initramfs")), [""; 0]);

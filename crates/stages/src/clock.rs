@@ -1,7 +1,7 @@
 //! What the clock follows: the zone of local time, and the program that keeps the time.
 
 use crate::files::{follow, write_if_other};
-use crate::{Context, Error, shell};
+use crate::{Context, Error, systemd, tool};
 use kairn_config::{TimeClient, TimeSync};
 use kairn_host::files;
 use kairn_report::{Event, Sink};
@@ -55,7 +55,7 @@ fn replace_link(link: &Path, target: &Path) -> Result<(), Error> {
 
 /// Has the time come from servers; says whether anything changed.
 pub fn keep_time(context: &Context, time: &TimeSync, sink: &mut dyn Sink) -> Result<bool, Error> {
-    let chrony = shell::find(context, "chronyd").is_some();
+    let chrony = tool::find(context, "chronyd").is_some();
     let timesyncd = ["/usr/lib/systemd/systemd-timesyncd", "/lib/systemd/systemd-timesyncd"]
         .iter()
         .any(|path| context.at(path.as_ref()).is_file());
@@ -76,10 +76,10 @@ pub fn keep_time(context: &Context, time: &TimeSync, sink: &mut dyn Sink) -> Res
             (timesyncd_file(context, time)?, ["systemd-timesyncd.service"].as_slice())
         }
     };
-    if let Some(unit) = units.iter().find(|unit| shell::has_unit(context, unit)) {
-        changed |= shell::enable(unit, context, sink)?;
-        if changed && shell::systemd_runs(context) {
-            shell::restart(unit, context, sink)?;
+    if let Some(unit) = units.iter().find(|unit| systemd::has_unit(context, unit)) {
+        changed |= systemd::enable(unit, context, sink)?;
+        if changed && systemd::runs(context) {
+            systemd::restart(unit, context, sink)?;
         }
     }
     Ok(changed)

@@ -1,16 +1,11 @@
 //! Asks datasources who the machine is, and acts on the answer: name, keys, network, scripts; configurations in it lie where the
 //! next stages find them.
 
-use crate::{Context, Effect, Error, hostname, keys, network, shell};
+use crate::{Context, Effect, Error, hostname, instance, keys, network, shell};
 use kairn_config::network::{Dialect, parse};
 use kairn_config::{Datasource, Document, Severity, SshKey, hostname_fault};
 use kairn_datasource::{Decoded, Found, Hints, NetworkFormat, Options, ProviderName, ScriptPolicy, Target};
-use kairn_host::files;
 use kairn_report::{Event, Sink};
-use serde_json::json;
-
-/// What a datasource said of this machine, in the names of cloud-init's instance data.
-const INSTANCE: &str = "/run/kairn/instance.json";
 
 /// Asks; a machine without any of the datasources is no fault.
 pub fn pull(context: &Context, wanted: &Datasource, sink: &mut dyn Sink) -> Result<Effect, Error> {
@@ -40,7 +35,7 @@ pub fn pull(context: &Context, wanted: &Datasource, sink: &mut dyn Sink) -> Resu
     for said in plan.diagnostics.iter().filter(|said| said.severity != Severity::Note) {
         sink.event(Event::warning(said.to_string()));
     }
-    note(context, &found)?;
+    instance::keep(context, &found)?;
     apply(context, &found, sink)?;
     for script in &plan.scripts {
         match &script.path {
@@ -55,22 +50,6 @@ pub fn pull(context: &Context, wanted: &Datasource, sink: &mut dyn Sink) -> Resu
         }
     }
     Ok(Effect::Changed)
-}
-
-/// Keeps what identifies the instance for steps and templates.
-fn note(context: &Context, found: &Found) -> Result<(), Error> {
-    let data = json!({"v1": {
-        "cloud_name": found.provider.name(),
-        "instance_id": found.instance_id,
-        "local_hostname": found.hostname,
-        "region": found.region,
-        "availability_zone": found.zone,
-    }});
-    let path = context.at(INSTANCE.as_ref());
-    if let Some(dir) = path.parent() {
-        files::make_dir(dir, 0o755)?;
-    }
-    Ok(files::write_whole(&path, data.to_string().as_bytes(), 0o600)?)
 }
 
 /// Sets name, keys and network; what cannot be is told and leaves the rest alone.

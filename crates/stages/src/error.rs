@@ -91,8 +91,8 @@ pub enum Error {
     /// What a step runs once for is not known.
     #[error("the {0} of this machine is not known, so whether the step ran for it already is neither")]
     NoIdentity(&'static str),
-    /// The record of steps that ran cannot be used.
-    #[error("the record of the steps that ran: {0}")]
+    /// A record of what the machine is, or did, cannot be used.
+    #[error("{0}")]
     Record(String),
     /// A program that a module needs ended with an error.
     #[error("`{program}` ended with {ended}")]

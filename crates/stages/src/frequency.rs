@@ -1,8 +1,9 @@
 //! Which steps ran already, for those that do not run each time.
 //!
-//! Invariant: a step is written down only after it ran without a failure, so that one that failed, or was cut off, runs again.
+//! Invariant: a step is written down only after it did all that it asks for, so that one that failed, skipped something or was cut
+//! off runs again.
 
-use crate::{Context, Error};
+use crate::{Context, Error, Identity};
 use kairn_config::{Frequency, PlannedStep};
 use kairn_host::files;
 use serde::{Deserialize, Serialize};
@@ -14,15 +15,6 @@ const RECORD: &str = "/usr/local/.kairn/steps.json";
 
 /// Version of its form.
 const FORMAT: u32 = 1;
-
-/// What a machine is to steps that run once for each of something.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
-    /// The instance, as a datasource names it, else the machine's own id.
-    pub instance: Option<String>,
-    /// The release that runs.
-    pub image: Option<String>,
-}
 
 /// The steps that ran, each with what it ran for.
 #[derive(Debug, Serialize, Deserialize)]
@@ -72,7 +64,7 @@ pub fn note(step: &PlannedStep, context: &Context) -> Result<(), Error> {
     }
     let path = path(context);
     let mut record = read(&path)?;
-    let Identity { instance, image } = context.identity.clone();
+    let Identity { instance, image, .. } = context.identity.clone();
     record.steps.insert(name(step), Ran { instance, image });
     let text = serde_json::to_vec_pretty(&record).map_err(|error| Error::Record(error.to_string()))?;
     if let Some(dir) = path.parent() {
@@ -95,10 +87,14 @@ fn read(path: &Path) -> Result<Record, Error> {
         None => Ok(Record { format: FORMAT, steps: BTreeMap::new() }),
         Some(text) => match serde_json::from_str::<Record>(&text) {
             Ok(record) if record.format == FORMAT => Ok(record),
-            Ok(record) => {
-                Err(Error::Record(format!("`{}` has format {}, not {FORMAT}", path.display(), record.format)))
+            Ok(record) => Err(Error::Record(format!(
+                "the record of steps `{}` has format {}, not {FORMAT}",
+                path.display(),
+                record.format
+            ))),
+            Err(error) => {
+                Err(Error::Record(format!("the record of steps `{}` cannot be understood: {error}", path.display())))
             }
-            Err(error) => Err(Error::Record(format!("`{}` cannot be understood: {error}", path.display()))),
         },
     }
 }
@@ -122,7 +118,8 @@ mod tests {
         let documents = [Document::parse("/oem/a.yaml", &STEPS.replace("commands: ['echo ", "x-ran: ['echo "))];
         let mut context = context(dir.path());
         let mut skipped = |instance: &str, image: &str| -> Vec<String> {
-            context.identity = Identity { instance: Some(instance.into()), image: Some(image.into()) };
+            context.identity =
+                Identity { instance: Some(instance.into()), image: Some(image.into()), ..Identity::default() };
             let result = run(&documents, "boot", &context, &mut Vec::new());
             let names = result.steps.iter().filter(|step| step.skipped.is_some());
             names.map(|step| step.name.clone()).collect()
@@ -134,6 +131,17 @@ mod tests {
         fs::remove_file(dir.path().join("blocked")).unwrap();
         assert_eq!(skipped("i2", "r2"), ["a", "i", "r"]);
         assert_eq!(skipped("i2", "r2"), ["a", "i", "r", "f"]);
+    }
+
+    #[test]
+    fn a_step_that_skips_something_runs_again() {
+        let dir = tempfile::tempdir().unwrap();
+        // systemd does not run there, so that nothing can be started.
+        let text = "stages: {boot: [{name: a, frequency: once, systemctl: {start: [x.service]}}]}";
+        for _ in 0..2 {
+            let result = run(&[Document::parse("/oem/a.yaml", text)], "boot", &context(dir.path()), &mut Vec::new());
+            assert!(matches!(result.steps[0].actions[0].effect, crate::Effect::Skipped(_)), "{result:?}");
+        }
     }
 
     #[test]

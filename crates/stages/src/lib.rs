@@ -40,6 +40,7 @@ mod ssh_daemon;
 mod sudoers;
 mod swap;
 mod system;
+mod systemd;
 mod table;
 mod tool;
 mod trust;
@@ -47,7 +48,7 @@ mod units;
 
 pub use context::Context;
 pub use error::Error;
-pub use frequency::Identity;
+pub use instance::Identity;
 pub use load::load;
 pub use result::{ActionResult, Effect, StageResult, StepResult};
 pub use run::run;

@@ -1,7 +1,7 @@
 //! File systems that a configuration mounts: now, and in `/etc/fstab` for whoever looks there.
 
 use crate::Effect;
-use crate::{Context, Error, fstab, shell, swap};
+use crate::{Context, Error, fstab, swap, tool};
 use kairn_config::Mount;
 use kairn_host::{files, mount_info};
 use kairn_report::Sink;
@@ -49,7 +49,11 @@ pub fn ensure(context: &Context, mount: &Mount, sink: &mut dyn Sink) -> Result<E
         changed = true;
     }
     if context.live && !is_mounted(context, target)? {
-        shell::run_program("mount", &[&target.to_string_lossy()], DEADLINE, context, sink)?;
+        tool::run(
+            &tool::program(context, "mount")?.arg(target.display().to_string()).deadline(DEADLINE),
+            context,
+            sink,
+        )?;
         changed = true;
     }
     Ok(Effect::of(changed))

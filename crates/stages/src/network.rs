@@ -1,7 +1,7 @@
 //! The network that a configuration describes: files for the service that carries it out, and what an earlier one left taken away.
 
 use crate::files::write_if_other;
-use crate::{Context, Error, shell};
+use crate::{Context, Error, systemd};
 use kairn_config::network::{FOLDERS, Network, Renderer, RendererWish, is_rendered, render};
 use kairn_host::files;
 use kairn_report::{Event, Sink};
@@ -24,10 +24,10 @@ pub fn ensure(context: &Context, network: &Network, sink: &mut dyn Sink) -> Resu
         changed |= crate::files::settle(&path, Some(file.mode), None, None)?;
     }
     for unit in &rendering.units {
-        changed |= shell::enable(unit, context, sink)?;
+        changed |= systemd::enable(unit, context, sink)?;
     }
-    if changed && shell::systemd_runs(context) {
-        shell::reload(
+    if changed && systemd::runs(context) {
+        systemd::reload(
             &["systemd-networkd.service", "systemd-resolved.service", "NetworkManager.service"],
             context,
             sink,

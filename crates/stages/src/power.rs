@@ -1,7 +1,7 @@
 //! The end of a boot: what the console shows, and whether the machine goes down again.
 
 use crate::Effect;
-use crate::{Context, Error, instance, shell};
+use crate::{Context, Error, shell, tool};
 use kairn_config::{PowerCondition, PowerMode, PowerState};
 use kairn_host::files;
 use kairn_report::Sink;
@@ -26,7 +26,8 @@ pub fn due(context: &Context) -> Result<String, String> {
     if !context.live {
         return Err("this is not the running system".to_owned());
     }
-    let id = instance::id(context);
+    // An image that has no id yet is one machine at most.
+    let id = context.identity.instance.clone().unwrap_or_else(|| "uninitialized".to_owned());
     let mark = files::read_text_if_any(&context.at(MARK.as_ref()));
     match mark {
         Ok(Some(mark)) if mark.trim() == id => Err("it was done for this instance".to_owned()),
@@ -48,7 +49,7 @@ pub fn go_down(context: &Context, state: &PowerState, id: &str, sink: &mut dyn S
     }
     files::write_whole(&mark, format!("{id}\n").as_bytes(), 0o644)?;
     let args: Vec<_> = args.iter().map(String::as_str).collect();
-    shell::run_program(program, &args, DEADLINE, context, sink)?;
+    tool::run(&tool::program(context, program)?.args(args).deadline(DEADLINE), context, sink)?;
     Ok(Effect::Changed)
 }
 
@@ -71,7 +72,7 @@ pub fn holds(
 
 /// The program that ends the system, and its arguments; nothing where there is none.
 fn words(context: &Context, state: &PowerState) -> Vec<String> {
-    let has = |name: &str| shell::find(context, name).is_some();
+    let has = |name: &str| tool::find(context, name).is_some();
     let mut words: Vec<String> = Vec::new();
     let mut add = |more: &[&str]| words.extend(more.iter().map(|word| (*word).to_owned()));
     if has("shutdown") {
@@ -116,10 +117,8 @@ pub fn tell(context: &Context, text: &str) -> Result<Effect, Error> {
 fn fill_in(text: &str, context: &Context) -> Result<String, Error> {
     let uptime = files::read_text_if_any(&context.at("/proc/uptime".as_ref()))?.unwrap_or_default();
     let uptime = uptime.split_whitespace().next().unwrap_or("0");
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map(|since| since.as_secs());
-    let now = now.unwrap_or_default().to_string();
-    let instance = instance::data(context);
-    let datasource = instance.pointer("/v1/cloud_name").and_then(serde_json::Value::as_str).unwrap_or("none");
+    let now = context.values.now.map_or_else(|| "unknown".to_owned(), |now| now.to_string());
+    let datasource = context.identity.datasource.as_deref().unwrap_or("none");
     let mut text = text.to_owned();
     for (name, value) in [
         ("UPTIME", uptime),
@@ -137,6 +136,7 @@ fn fill_in(text: &str, context: &Context) -> Result<String, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Identity;
     use crate::context::tests::context;
     use std::fs;
 
@@ -149,8 +149,8 @@ mod tests {
         for path in ["usr/sbin", "etc", "run/cos", "proc"] {
             fs::create_dir_all(dir.path().join(path)).unwrap();
         }
-        fs::write(dir.path().join("etc/machine-id"), "abc\n").unwrap();
-        let here = Context { live: true, ..context(dir.path()) };
+        let identity = Identity { instance: Some("abc".into()), ..Identity::default() };
+        let here = Context { live: true, identity, ..context(dir.path()) };
         (dir, here)
     }
 
@@ -183,8 +183,8 @@ mod tests {
         fs::write(dir.path().join("usr/sbin/halt"), "").unwrap();
         assert!(go_down(&here, &state(PowerMode::Halt, 0), "abc", &mut Vec::new()).is_err());
         assert_eq!(due(&here), Err("it was done for this instance".to_owned()));
-        fs::create_dir_all(dir.path().join("run/kairn")).unwrap();
-        fs::write(dir.path().join("run/kairn/instance.json"), r#"{"v1": {"instance_id": "i-2"}}"#).unwrap();
+        let here =
+            Context { identity: Identity { instance: Some("i-2".into()), ..Identity::default() }, ..here.clone() };
         assert_eq!(due(&here), Ok("i-2".to_owned()));
         fs::write(dir.path().join("run/cos/live_mode"), "").unwrap();
         assert!(due(&here).unwrap_err().contains("live medium"));

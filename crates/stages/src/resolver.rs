@@ -1,7 +1,7 @@
 //! How names are resolved: resolv.conf(5), or the settings of systemd-resolved where that program writes the file.
 
 use crate::files::write_if_other;
-use crate::{Context, Error, shell};
+use crate::{Context, Error, systemd};
 use kairn_config::NameServers;
 use kairn_report::Sink;
 use std::fs;
@@ -13,8 +13,8 @@ pub fn set(context: &Context, servers: &NameServers, sink: &mut dyn Sink) -> Res
     if resolved {
         let path = context.at("/etc/systemd/resolved.conf.d/50-kairn.conf".as_ref());
         let changed = write_if_other(&path, drop_in(servers).as_bytes(), 0o644, fs::metadata(&path).ok().as_ref())?;
-        if changed && shell::systemd_runs(context) {
-            shell::restart("systemd-resolved.service", context, sink)?;
+        if changed && systemd::runs(context) {
+            systemd::restart("systemd-resolved.service", context, sink)?;
         }
         return Ok(changed);
     }

@@ -65,6 +65,12 @@ pub struct StageResult {
 }
 
 impl StepResult {
+    /// Says whether every action is done: none failed and none was skipped.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.actions.iter().all(|action| matches!(action.effect, Effect::Changed | Effect::Unchanged))
+    }
+
     /// Counts failed actions.
     #[must_use]
     pub fn failures(&self) -> usize {

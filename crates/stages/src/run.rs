@@ -124,7 +124,7 @@ fn run_step(step: &PlannedStep, context: &Context, sink: &mut dyn Sink) -> StepR
         });
         result.actions.push(ActionResult { label: action.label.clone(), effect });
     }
-    if result.failures() == 0
+    if result.is_done()
         && let Err(error) = frequency::note(step, &run.context)
     {
         result.actions.push(failed("frequency", error, &title, run.sink));

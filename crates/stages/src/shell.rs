@@ -1,7 +1,6 @@
 //! Commands. A step ends when its process exits, not when its pipes close: daemons that it left are kept.
 
 use crate::{Context, Error};
-use kairn_config::UnitVerb;
 use kairn_host::{Invocation, run_in_root};
 use kairn_report::{Event, Sink};
 use std::collections::VecDeque;
@@ -12,9 +11,6 @@ const LINES_SHOWN: usize = 3;
 
 /// How long a condition may take.
 const CONDITION_DEADLINE: Duration = Duration::from_secs(60);
-/// How long a unit may take to start.
-const UNIT_DEADLINE: Duration = Duration::from_secs(300);
-const SYSTEMCTL: &str = "/usr/bin/systemctl";
 /// Where programs are looked for.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -35,76 +31,11 @@ pub fn holds(line: &str, context: &Context, sink: &mut dyn Sink) -> Result<bool,
     Ok(execute(&invocation, context, &mut |_| {}, sink)?.success())
 }
 
-/// Brings a unit of systemd into a state.
-pub fn unit(verb: UnitVerb, unit: &str, context: &Context, sink: &mut dyn Sink) -> Result<bool, Error> {
-    let words = [verb.name(), "--", unit];
-    // In the initramfs, and on another root, systemd does not run and only the links are made.
-    let offline: &[&str] = if verb == UnitVerb::Start { &[] } else { &["--root=/"] };
-    finish(&invocation(offline.iter().copied().chain(words), SYSTEMCTL, UNIT_DEADLINE), context, sink)
-}
-
 /// Says whether a program exits with zero. A name without a slash is looked up by `env`, inside the root.
 pub fn words_hold(words: &[String], context: &Context, sink: &mut dyn Sink) -> Result<bool, Error> {
     let words = words.iter().map(String::as_str);
     let invocation = invocation(["--"].into_iter().chain(words), "/usr/bin/env", CONDITION_DEADLINE);
     Ok(execute(&invocation, context, &mut |_| {}, sink)?.success())
-}
-
-/// Finds a program in the root; its absolute path there.
-pub fn find(context: &Context, name: &str) -> Option<String> {
-    PATH.split(':').map(|dir| format!("{dir}/{name}")).find(|path| context.at(path.as_ref()).is_file())
-}
-
-/// Runs a program of the root, which is part of doing something else. Always a change.
-pub fn run_program(
-    name: &str,
-    args: &[&str],
-    deadline: Duration,
-    context: &Context,
-    sink: &mut dyn Sink,
-) -> Result<bool, Error> {
-    let Some(path) = find(context, name) else {
-        let hint = format!("the image needs the distribution's package that has `{name}`");
-        return Err(Error::refused(format!("the program `{name}` is not there"), hint));
-    };
-    finish(&invocation(args.iter().copied(), &path, deadline), context, sink)
-}
-
-/// Says whether the root has a unit of systemd.
-pub fn has_unit(context: &Context, unit: &str) -> bool {
-    let dirs = ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
-    dirs.iter().any(|dir| context.at(format!("{dir}/{unit}").as_ref()).exists())
-}
-
-/// Has a unit start at boot, unless it does; says whether anything changed.
-pub fn enable(name: &str, context: &Context, sink: &mut dyn Sink) -> Result<bool, Error> {
-    let words = ["--root=/", "--quiet", "is-enabled", "--", name];
-    let asked = invocation(words, SYSTEMCTL, CONDITION_DEADLINE);
-    if execute(&asked, context, &mut |_| {}, sink)?.success() {
-        return Ok(false);
-    }
-    unit(UnitVerb::Enable, name, context, sink)
-}
-
-/// Starts a unit anew, so that it reads its settings.
-pub fn restart(unit: &str, context: &Context, sink: &mut dyn Sink) -> Result<bool, Error> {
-    finish(&invocation(["restart", "--", unit], SYSTEMCTL, UNIT_DEADLINE), context, sink)
-}
-
-/// Has services that run read their settings anew. One that is not there, or does not run, is no fault.
-pub fn reload(units: &[&str], context: &Context, sink: &mut dyn Sink) -> Result<(), Error> {
-    for unit in units {
-        let words = ["--no-block", "try-reload-or-restart", "--", unit];
-        let invocation = invocation(words, "/usr/bin/systemctl", Duration::from_secs(60));
-        let status = execute(&invocation, context, &mut |_| {}, sink)?;
-        tracing::debug!(unit, %status, "asked to read its settings anew");
-    }
-    Ok(())
-}
-
-/// Says whether systemd runs in the root (sd_booted(3)).
-pub fn systemd_runs(context: &Context) -> bool {
-    context.at("/run/systemd/system".as_ref()).is_dir()
 }
 
 fn invocation<'a>(words: impl IntoIterator<Item = &'a str>, program: &str, deadline: Duration) -> Invocation {

@@ -1,7 +1,7 @@
 //! Settings of the ssh daemon, in a file of their own beside the distribution's.
 
 use crate::files::write_if_other;
-use crate::{Context, Error, shell};
+use crate::{Context, Error, systemd};
 use kairn_config::SshDaemon;
 use kairn_host::files;
 use kairn_report::{Event, Sink};
@@ -35,8 +35,8 @@ pub fn ensure(context: &Context, settings: SshDaemon, sink: &mut dyn Sink) -> Re
     }
     let path = context.at(Path::new(OURS));
     let changed = write_if_other(&path, text.as_bytes(), 0o600, fs::metadata(&path).ok().as_ref())?;
-    if changed && context.live && shell::systemd_runs(context) {
-        shell::reload(&["ssh.service", "sshd.service"], context, sink)?;
+    if changed && context.live && systemd::runs(context) {
+        systemd::reload(&["ssh.service", "sshd.service"], context, sink)?;
     }
     Ok(changed)
 }

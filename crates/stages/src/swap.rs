@@ -1,7 +1,7 @@
 //! Swap space in a file.
 
 use crate::Effect;
-use crate::{Context, Error, fstab, shell};
+use crate::{Context, Error, fstab, tool};
 use kairn_config::{Mount, SwapFile, SwapSize};
 use kairn_host::files;
 use kairn_report::{Secret, Sink};
@@ -87,7 +87,8 @@ pub fn turn_on(context: &Context, path: &Path, sink: &mut dyn Sink) -> Result<bo
     if is_on(context, path)? {
         return Ok(false);
     }
-    shell::run_program("swapon", &[&path.to_string_lossy()], DEADLINE, context, sink)
+    tool::run(&tool::program(context, "swapon")?.arg(path.display().to_string()).deadline(DEADLINE), context, sink)?;
+    Ok(true)
 }
 
 /// Says whether the kernel uses it (proc_swaps(5)).

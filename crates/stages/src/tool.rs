@@ -25,15 +25,20 @@ pub struct Answer {
 /// # Errors
 /// It is not there.
 pub fn program(context: &Context, name: &str) -> Result<Invocation, Error> {
-    let is_there = |dir: &&str| context.at(format!("{dir}/{name}").as_ref()).symlink_metadata().is_ok();
-    match PATH.split(':').find(is_there) {
-        Some(dir) => Ok(Invocation::new(format!("{dir}/{name}"))
+    match find(context, name) {
+        Some(path) => Ok(Invocation::new(path)
             .env("PATH", PATH)
             .env("HOME", "/root")
             .env("LANG", "C.UTF-8")
             .deadline(context.command_deadline)),
         None => Err(kairn_host::Error::NoProgram { program: name.to_owned() }.into()),
     }
+}
+
+/// Finds a program in the root: its path there. A link counts, wherever it leads: the root is another than the one seen here.
+pub fn find(context: &Context, name: &str) -> Option<String> {
+    let is_there = |path: &String| context.at(path.as_ref()).symlink_metadata().is_ok_and(|found| !found.is_dir());
+    PATH.split(':').map(|dir| format!("{dir}/{name}")).find(is_there)
 }
 
 /// Runs a program to its end, however that is.

@@ -4,7 +4,7 @@
 //! reboot while what the program makes does not, so the program runs whenever what it makes lacks a certificate.
 
 use crate::files::write_if_other;
-use crate::{Context, Error, shell};
+use crate::{Context, Error, tool};
 use kairn_config::Trust;
 use kairn_host::files;
 use kairn_report::Sink;
@@ -60,7 +60,7 @@ pub fn set(context: &Context, trust: &Trust, source: &str, sink: &mut dyn Sink) 
     let found = STORES.iter().find(|store| {
         // SUSE and Debian differ in the directory.
         let own = store.anchors.starts_with("/etc/pki/trust") && !context.at(store.anchors.as_ref()).is_dir();
-        shell::find(context, store.program).is_some() && !own
+        tool::find(context, store.program).is_some() && !own
     });
     let Some(store) = found else {
         let hint = "the image needs the distribution's package `ca-certificates`";
@@ -78,7 +78,11 @@ pub fn set(context: &Context, trust: &Trust, source: &str, sink: &mut dyn Sink) 
     let bundle = files::read_text_if_any(&context.at(store.bundle.as_ref()))?.unwrap_or_default();
     let lacks = trust.trusted.iter().any(|certificate| !holds(&bundle, certificate));
     if changed || lacks {
-        shell::run_program(store.program, store.args, DEADLINE, context, sink)?;
+        tool::run(
+            &tool::program(context, store.program)?.args(store.args.iter().copied()).deadline(DEADLINE),
+            context,
+            sink,
+        )?;
         changed = true;
     }
     Ok(changed)

@@ -1,18 +1,17 @@
 //! Units of systemd: their states, and their drop-ins.
 
-use crate::shell::{self, systemd_runs};
 use crate::system::write;
-use crate::{Context, Effect, Error, tool};
+use crate::{Context, Effect, Error, systemd, tool};
 use kairn_config::{DropIn, UnitVerb, UnitWork};
 use kairn_report::Sink;
 
 /// Brings a unit about as it is wanted.
 pub fn perform(work: &UnitWork, context: &Context, sink: &mut dyn Sink) -> Result<Effect, Error> {
     let changed = match work {
-        UnitWork::State { verb: UnitVerb::Start, .. } if !systemd_runs(context) => {
+        UnitWork::State { verb: UnitVerb::Start, .. } if !systemd::runs(context) => {
             return Ok(Effect::Skipped("systemd does not run yet".into()));
         }
-        UnitWork::State { verb, unit } => shell::unit(*verb, unit, context, sink)?,
+        UnitWork::State { verb, unit } => systemd::set(*verb, unit, context, sink)?,
         UnitWork::DropIn(drop_in) => put(drop_in, context, sink)?,
     };
     Ok(if changed { Effect::Changed } else { Effect::Unchanged })
@@ -21,7 +20,7 @@ pub fn perform(work: &UnitWork, context: &Context, sink: &mut dyn Sink) -> Resul
 /// Writes a drop-in, and lets a systemd that runs read it.
 fn put(drop_in: &DropIn, context: &Context, sink: &mut dyn Sink) -> Result<bool, Error> {
     let changed = write(context, &drop_in.path(), drop_in.content.reveal())?;
-    if changed && systemd_runs(context) {
+    if changed && systemd::runs(context) {
         tool::run(&tool::program(context, "systemctl")?.arg("daemon-reload"), context, sink)?;
     }
     Ok(changed)

@@ -10,7 +10,7 @@ mod validate;
 use crate::cli::{Config, Directories, StagePlan};
 use crate::output;
 use crate::verbs::stage;
-use kairn_config::{Code, CommandLine, Configuration, Diagnostic, Document, Severity};
+use kairn_config::{Code, CommandLine, Configuration, DIRECTORIES, Diagnostic, Document, Severity};
 use kairn_host::{Error as HostError, files};
 use kairn_report::{Kind, Report, Span};
 use serde_json::{Value, json};
@@ -21,12 +21,6 @@ use std::process::ExitCode;
 pub use template::render;
 pub use validate::{validate, validate_text};
 
-/// Directories of a machine's configuration, lowest precedence first.
-pub const SOURCES: [&str; 5] = kairn_config::DIRECTORIES;
-
-/// What the image ships; the lowest of [`SOURCES`].
-pub const SHIPPED: &str = "/system/oem";
-
 /// What stands for stdin among paths.
 pub const STDIN: &str = "-";
 
@@ -36,7 +30,7 @@ const STDIN_LIMIT: u64 = 8 << 20;
 /// Loads the configuration of the machine below a root.
 pub fn of_machine(root: &Path) -> Vec<Document> {
     let below = |source: &str| root.join(source.trim_start_matches('/'));
-    let sources: Vec<PathBuf> = SOURCES.into_iter().map(below).filter(|path| path.exists()).collect();
+    let sources: Vec<PathBuf> = DIRECTORIES.into_iter().map(below).filter(|path| path.exists()).collect();
     let mut documents = kairn_stages::load(&sources);
     documents.extend(command_line(root));
     documents

@@ -93,7 +93,7 @@ fn wanted(verb: &Install, sink: &mut dyn Sink) -> Result<Wanted, Report> {
     let own: Vec<Document> = if paths.is_empty() { Vec::new() } else { config::load(&paths)? };
     accept(&own, sink)?;
     // Whether somebody can log in depends on what the image ships, too.
-    let mut all = kairn_stages::load(&[PathBuf::from(config::SHIPPED)]);
+    let mut all = kairn_stages::load(&[PathBuf::from(kairn_config::SHIPPED)]);
     all.extend(own.iter().cloned());
     Ok(Wanted { configuration: merge(&own), bytes, login: login(&all) })
 }

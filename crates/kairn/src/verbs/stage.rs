@@ -31,7 +31,7 @@ pub fn run_stage(verb: &StageRun, progress: &mut Progress) -> Result<ExitCode, R
     // The flag asks for as much as the owner's `strict: true`; a file may ask for more.
     let asked = kairn_config::merge(&documents).strict;
     let context = Context {
-        identity: identity(&root, &values)?,
+        identity: Identity::read(&root, values.machine_id.as_deref())?,
         strictness: (verb.strict && asked == Strictness::Lenient).then_some(Strictness::Owner),
         // Of another root, nothing runs that could be told of a change.
         live: root == Path::new("/"),
@@ -71,18 +71,6 @@ pub fn values(root: &Path) -> TemplateValues {
         now: i64::try_from(SystemClock.since_epoch().as_secs()).ok(),
         chance: Chance::from_source(chance::draw),
     }
-}
-
-/// What the machine is to steps that run once for each of something: the release that runs, and the machine itself.
-fn identity(root: &Path, values: &TemplateValues) -> Result<Identity, Report> {
-    let word = |path: &str, pointer: &str| -> Result<Option<String>, Report> {
-        let text = files::read_text_if_any(&root.join(path.trim_start_matches('/')))?;
-        let data = text.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
-        Ok(data.and_then(|data| data.pointer(pointer)?.as_str().map(str::to_owned)))
-    };
-    // What a datasource says of the instance counts before what the machine knows of itself.
-    let instance = word("/run/kairn/instance.json", "/v1/instance_id")?.or_else(|| values.machine_id.clone());
-    Ok(Identity { instance, image: word(paths::run::BOOT_REPORT, "/release")? })
 }
 
 /// Writes `/run/kairn/stages/<stage>.json` of the root, readable by root only: a failure may quote what a command said.
