@@ -33,6 +33,7 @@ mod reference;
 mod scalar;
 mod schema;
 mod settings;
+mod sources;
 mod step;
 mod suggest;
 mod template;
@@ -68,6 +69,7 @@ pub use reference::reference;
 pub use scalar::Resolved;
 pub use schema::schema;
 pub use settings::{Frequency, Reference, Settings};
+pub use sources::{Address, Remote, address, directories};
 pub use template::{
     Chance, Expanded, Rendered, Template, TemplateData, TemplateError, TemplateFault, TemplateValues, TemplateWarning,
 };

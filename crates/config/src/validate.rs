@@ -2,7 +2,7 @@
 
 use crate::classify::classify;
 use crate::diagnostic::{refuse_errors, tidy};
-use crate::{Code, Diagnostic, Document, Error, Severity, cloud_init, merge, plan};
+use crate::{Code, Diagnostic, Document, Error, Severity, cloud_init, merge, plan, sources};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Returns everything that is to be said, by document and place: faults of the text, classes of keys, types and values of every
@@ -17,6 +17,7 @@ pub fn validate(documents: &[Document]) -> Vec<Diagnostic> {
         said.extend(keys);
         misfits.extend(types);
         said.extend(without_header(document));
+        said.extend(sources::check(document));
     }
     for stage in stage_names(documents) {
         said.extend(plan(documents, &stage).diagnostics);

@@ -54,7 +54,7 @@ pub enum Config {
 /// Files that take the place of this machine's.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Named {
-    /// Files or directories instead of this machine's; - is stdin
+    /// Files, directories or addresses instead of this machine's; - is stdin
     pub paths: Vec<PathBuf>,
 }
 
@@ -69,7 +69,7 @@ pub struct Reveal {
 /// `kairn config validate`.
 #[derive(Debug, Args)]
 pub struct Validate {
-    /// Files or directories; - is stdin
+    /// Files, directories or addresses of http or https; - is stdin
     #[arg(required = true)]
     pub paths: Vec<PathBuf>,
     /// Counts unknown keys and unreadable templates as errors (default)
