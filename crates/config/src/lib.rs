@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod action;
+mod apply;
 mod calendar;
 mod classify;
 mod cloud_init;
@@ -52,6 +53,7 @@ pub use action::{
     SystemWork, TimeClient, TimeSync, Trust, UnitVerb, UnitWork, UnpackedImage, User, Work, hostname_fault,
     mount_point_fault, mount_source_fault, unit_name,
 };
+pub use apply::{ApplyPlan, Kept, Named, PAST_STAGES, Waiting, apply};
 pub use cmdline::{CommandLine, cmdline};
 pub use condition::{Condition, FileCheck, Pattern, ServiceManager};
 pub use diagnostic::{Code, Diagnostic, Error, Severity};
@@ -64,6 +66,7 @@ pub use merge::{Configuration, DIRECTORIES, Merged, MergedValue, SHIPPED, Strict
 pub use node::{Entry, Node, Scalar, Style, Value};
 pub use packages::{PackageManager, PackageWishes, Pinning, merge_world, package_fault};
 pub use plan::{PlannedStep, StagePlan, plan};
+pub use reading::duration;
 pub use redaction::{HIDDEN, redact};
 pub use reference::reference;
 pub use scalar::Resolved;

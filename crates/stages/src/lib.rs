@@ -44,6 +44,7 @@ mod system;
 mod systemd;
 mod table;
 mod tool;
+mod trial;
 mod trust;
 mod units;
 
@@ -54,3 +55,4 @@ pub use load::load;
 pub use result::{ActionResult, Effect, StageResult, StepResult};
 pub use run::{run, run_gathered};
 pub use sources::{Gathered, Sources};
+pub use trial::Trial;

@@ -1,5 +1,6 @@
 //! `kairn config`: reads, checks and explains configuration.
 
+pub mod apply;
 mod diff;
 mod explain;
 pub mod query;
@@ -8,7 +9,7 @@ mod template;
 mod validate;
 
 use crate::cli::{Config, Directories, StagePlan};
-use crate::output::{self, Voice};
+use crate::output::{self, Progress, Voice};
 use crate::verbs::stage;
 use kairn_config::{Configuration, Document, Remote};
 use kairn_host::{Error as HostError, files};
@@ -70,7 +71,7 @@ fn named(paths: &[PathBuf]) -> Result<Vec<Document>, Report> {
     let mut documents = Vec::new();
     for path in paths {
         if path == Path::new(STDIN) {
-            documents.push(stdin()?);
+            documents.push(Document::parse("stdin", &stdin()?));
             continue;
         }
         if let Some(url) = url(path) {
@@ -113,15 +114,12 @@ pub fn fetched(url: &str) -> Result<(Document, String), Report> {
     }
 }
 
-fn stdin() -> Result<Document, Report> {
+fn stdin() -> Result<String, Report> {
     let mut bytes = Vec::new();
     std::io::stdin().lock().take(STDIN_LIMIT).read_to_end(&mut bytes).map_err(HostError::path("read", "stdin"))?;
-    Ok(match String::from_utf8(bytes) {
-        Ok(text) => Document::parse("stdin", &text),
-        Err(error) => {
-            let at = error.utf8_error().valid_up_to();
-            Document::unreadable("stdin", format!("it is not UTF-8 at byte {at}"))
-        }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Report::new(Kind::Config, format!("stdin is not UTF-8 at byte {at}"))
     })
 }
 
@@ -131,8 +129,9 @@ pub fn schema() -> Result<ExitCode, Report> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub fn run(verb: Config) -> Result<ExitCode, Report> {
+pub fn run(verb: Config, progress: &mut Progress) -> Result<ExitCode, Report> {
     match verb {
+        Config::Apply(verb) => apply::apply(&verb, progress),
         Config::Validate(verb) => validate(&verb),
         Config::Show { named, reveal, reading } => show(&load(&named.paths)?, reveal, reading.output),
         Config::Get { query, named, reading } => get(&load(&named.paths)?, &query, reading.output),

@@ -3,9 +3,7 @@
 use crate::cli::Install;
 use crate::output::{self, Progress};
 use crate::verbs::{config, node, stage};
-use kairn_config::{
-    Configuration, Diagnostic, Document, Login, SHIPPED, Severity, Strictness, login, merge, validate,
-};
+use kairn_config::{Configuration, Diagnostic, Document, Login, SHIPPED, Severity, Strictness, login, merge, validate};
 use kairn_deploy::install::{self, InstallActor, Material, Probe};
 use kairn_host::efivars::EfiVars;
 use kairn_host::{Clock, Lock, RealMachine, SystemClock, clock, files};

@@ -34,6 +34,7 @@ pub fn run_stage(verb: &StageRun, progress: &mut Progress) -> Result<ExitCode, R
         root,
         ..Context::this(values)
     };
+    config::apply::expire(&context, &verb.name, progress);
     // The stages before it have no network, and those after it need not ask again.
     let sources = match verb.name.as_str() {
         "network" => Sources::online(&context),
