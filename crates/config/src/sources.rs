@@ -41,8 +41,8 @@ impl Address {
     ///
     /// # Errors
     /// The template cannot be rendered, the result is no address of HTTP, or its pin is none; each as a diagnostic of its place.
-    pub fn resolve(&self, values: &TemplateValues) -> Result<Remote, Diagnostic> {
-        let refuse = |code, why: String| Diagnostic::new(Severity::Error, code, self.span.clone(), why);
+    pub fn resolve(&self, values: &TemplateValues) -> Result<Remote, Box<Diagnostic>> {
+        let refuse = |code, why: String| Box::new(Diagnostic::new(Severity::Error, code, self.span.clone(), why));
         let rendered = values
             .config_url(self.template.reveal())
             .map_err(|error| refuse(Code::Template, format!("the address cannot be made out: {error}")))?;
@@ -146,9 +146,18 @@ mod tests {
     #[test]
     fn what_is_no_address_is_pointed_at_without_quoting_it() {
         for (text, expected) in [
-            ("ftp://c/secret", "2:13: error: `config_url`: a configuration is fetched from an address of http or https"),
-            ("https:///secret", "2:13: error: `config_url`: a configuration is fetched from an address of http or https"),
-            ("'https://c/a b'", "2:13: error: `config_url`: a configuration is fetched from an address of http or https"),
+            (
+                "ftp://c/secret",
+                "2:13: error: `config_url`: a configuration is fetched from an address of http or https",
+            ),
+            (
+                "https:///secret",
+                "2:13: error: `config_url`: a configuration is fetched from an address of http or https",
+            ),
+            (
+                "'https://c/a b'",
+                "2:13: error: `config_url`: a configuration is fetched from an address of http or https",
+            ),
             ("https://c/#md5=0", "2:13: error: `config_url`: what follows `#` is `sha256=` and a digest"),
             ("https://c/#sha256=0", "2:13: error: `config_url`: a SHA-256 has 64 hexadecimal digits"),
             ("https://c/{{ .a", "2:13: error: `config_url`: a `{{` has no `}}`"),

@@ -65,12 +65,14 @@ pub fn strict(documents: &[Document]) -> Result<(), Error> {
     refuse_errors(&validate(documents))
 }
 
-/// Refuses texts that cannot be read as YAML: of those nothing is known, not even whether they want to be taken strictly.
+/// Refuses texts that cannot be read as YAML: of those nothing is known, not even whether they want to be taken strictly. What a text
+/// points at may come later.
 ///
 /// # Errors
 /// At least one has such a fault.
 pub fn readable(documents: &[Document]) -> Result<(), Error> {
-    let faults: Vec<Diagnostic> = documents.iter().flat_map(|document| document.diagnostics.iter().cloned()).collect();
+    let faults = documents.iter().flat_map(|document| &document.diagnostics).filter(|said| said.code != Code::Remote);
+    let faults: Vec<Diagnostic> = faults.cloned().collect();
     refuse_errors(&faults)
 }
 

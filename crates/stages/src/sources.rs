@@ -168,7 +168,7 @@ impl Work<'_> {
     fn follow(&mut self, found: &Address, depth: usize) -> Option<Diagnostic> {
         let remote = match found.resolve(&self.sources.values) {
             Ok(remote) => remote,
-            Err(said) => return Some(said),
+            Err(said) => return Some(*said),
         };
         // Twice named is once read; that ends circles, too.
         if self.seen.contains(remote.url.reveal()) {
@@ -237,7 +237,10 @@ impl Work<'_> {
                 }
                 None => {
                     let said = Diagnostic::new(Severity::Error, Code::Remote, span.clone(), why);
-                    (None, Some(said.hint("the configuration is read without it; stage `network` tries it at each boot")))
+                    (
+                        None,
+                        Some(said.hint("the configuration is read without it; stage `network` tries it at each boot")),
+                    )
                 }
             },
         }
@@ -270,7 +273,9 @@ impl Work<'_> {
         }
         let fault = document.diagnostics.iter().find(|said| said.severity == Severity::Error);
         match (&document.root, fault) {
-            (None, Some(fault)) => Err(format!("`{name}` is no configuration: line {}: {}", fault.span.place.line, fault.message)),
+            (None, Some(fault)) => {
+                Err(format!("`{name}` is no configuration: line {}: {}", fault.span.place.line, fault.message))
+            }
             _ => Ok(Some((fresh, document))),
         }
     }

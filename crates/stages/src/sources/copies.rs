@@ -70,7 +70,8 @@ impl Copies {
         let path = self.path(remote.url.reveal())?;
         let Some(text) = files::read_text_if_any(&path)? else { return Ok(None) };
         let damaged = |why: String| Error::Record(format!("`{}` {why}", path.display()));
-        let kept: Kept = serde_json::from_str(&text).map_err(|error| damaged(format!("cannot be understood: {error}")))?;
+        let kept: Kept =
+            serde_json::from_str(&text).map_err(|error| damaged(format!("cannot be understood: {error}")))?;
         let found = files::sha256_of(&mut kept.text.as_bytes()).map_err(Error::path("read", &path))?;
         if kept.format != FORMAT || found != kept.sha256 {
             return Err(damaged("is damaged".to_owned()));

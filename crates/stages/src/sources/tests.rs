@@ -104,7 +104,10 @@ fn text(value: &str, url: &str) -> String {
 fn sources_come_in_the_order_of_their_precedence() {
     let machine = Machine::new(&[
         ("oem/a.yaml", &text("oem", "https://c/one")),
-        ("usr/local/cloud-config/b.yaml", "#cloud-config\nx-v: local\ncloud-init-paths: [/srv/more, /srv/absent, /oem]\n"),
+        (
+            "usr/local/cloud-config/b.yaml",
+            "#cloud-config\nx-v: local\ncloud-init-paths: [/srv/more, /srv/absent, /oem]\n",
+        ),
         ("srv/more/c.yaml", "#cloud-config\nx-v: more\ncloud-init-paths: [/srv/more, /srv/last]\n"),
         ("srv/last/d.yaml", &text("last", "https://c/three")),
         ("proc/cmdline", "quiet kairn.config_url=https://c/two x-v=no kairos.config=x-v=line\n"),
@@ -136,7 +139,10 @@ fn a_copy_counts_where_nothing_is_fetched_and_only_changes_come_late() {
     assert_eq!((values(&again), again.late), (vec!["a".into(), "1".into()], vec![]));
     machine.server.put("https://c/x?token=s", &text("2", ""));
     assert_eq!(machine.online().late, [1]);
-    assert_eq!(machine.server.log(), ["https://c/x?token=s sent", "https://c/x?token=s unmodified", "https://c/x?token=s sent"]);
+    assert_eq!(
+        machine.server.log(),
+        ["https://c/x?token=s sent", "https://c/x?token=s unmodified", "https://c/x?token=s sent"]
+    );
     // Neither its name nor any message shows the token; the copy is root's alone.
     assert_eq!(machine.offline().documents[1].source, "https://c/x?…");
     let copies: Vec<_> = fs::read_dir(machine.dir.path().join("oem/.kairn/remote")).unwrap().collect();
@@ -153,7 +159,10 @@ fn what_is_no_configuration_is_told_and_the_last_good_copy_counts() {
     let machine = Machine::new(&[("oem/a.yaml", &text("a", "https://c/x")), ("oem/b.yaml", &text("b", ""))]);
     let long = format!("#cloud-config\n# {}\n", "x".repeat(yaml::LIMITS.bytes));
     for (page, why) in [
-        ("<html>please log in</html>", "`https://c/x` is no configuration: it has no header line such as `#cloud-config`"),
+        (
+            "<html>please log in</html>",
+            "`https://c/x` is no configuration: it has no header line such as `#cloud-config`",
+        ),
         ("#cloud-config\na: [\n", "`https://c/x` is no configuration: line 3: "),
         (&*long, "`https://c/x` has more than 1048576 bytes"),
         ("", "`https://c/x` is no configuration: it has no header line such as `#cloud-config`"),
