@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod action;
+mod bundled;
 mod calendar;
 mod classify;
 mod cloud_init;
@@ -33,6 +34,7 @@ mod reference;
 mod scalar;
 mod schema;
 mod settings;
+mod stage;
 mod step;
 mod suggest;
 mod template;
@@ -68,6 +70,7 @@ pub use reference::reference;
 pub use scalar::Resolved;
 pub use schema::schema;
 pub use settings::{Frequency, Reference, Settings};
+pub use stage::{FIRST_BOOT, is_in_release, is_of_operation};
 pub use template::{
     Chance, Expanded, Rendered, Template, TemplateData, TemplateError, TemplateFault, TemplateValues, TemplateWarning,
 };
