@@ -77,9 +77,10 @@ fn path(context: &Context) -> PathBuf {
     context.at(Path::new(RECORD))
 }
 
-/// A step is the same one as long as file, stage and name are.
+/// A step is the same one as long as file, stage and name are, and of several with one name the number among them.
 fn name(step: &PlannedStep) -> String {
-    format!("{} {} {}", step.span.source, step.stage, step.name)
+    let name = format!("{} {} {}", step.span.source, step.stage, step.name);
+    if step.twin == 0 { name } else { format!("{name} #{}", step.twin + 1) }
 }
 
 fn read(path: &Path) -> Result<Record, Error> {
@@ -131,6 +132,17 @@ mod tests {
         fs::remove_file(dir.path().join("blocked")).unwrap();
         assert_eq!(skipped("i2", "r2"), ["a", "i", "r"]);
         assert_eq!(skipped("i2", "r2"), ["a", "i", "r", "f"]);
+    }
+
+    #[test]
+    fn steps_of_one_name_in_one_file_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "stages: {boot: [{name: a, frequency: once, files: [{path: /one}]}, {name: a, frequency: once, files: [{path: /two}]}]}";
+        let documents = [Document::parse("/oem/a.yaml", text)];
+        run(&documents, "boot", &context(dir.path()), &mut Vec::new());
+        assert!(dir.path().join("one").exists() && dir.path().join("two").exists());
+        let again = run(&documents, "boot", &context(dir.path()), &mut Vec::new());
+        assert!(again.steps.iter().all(|step| step.skipped.is_some()), "{again:?}");
     }
 
     #[test]
