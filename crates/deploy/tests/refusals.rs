@@ -39,9 +39,9 @@ fn an_image_that_turns_out_wrong_after_unpacking_is_taken_back_to_the_last_byte(
     }
 }
 
-/// What counts of all files: only the journal says that something was tried, and downloads may serve a next try.
+/// What counts of all files: only journal and results of stages say that something was tried, and downloads may serve a next try.
 fn kept(content: Vec<(PathBuf, Vec<u8>)>) -> Vec<(PathBuf, Vec<u8>)> {
-    let new = ["kairn/journal", "kairn/staging"];
+    let new = ["kairn/journal", "kairn/staging", "kairn/stages"];
     content.into_iter().filter(|(path, _)| !new.iter().any(|name| path.to_string_lossy().contains(name))).collect()
 }
 

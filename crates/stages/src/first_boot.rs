@@ -25,7 +25,9 @@ pub fn is_over(stage: &str, context: &Context, sink: &mut dyn Sink) -> Option<St
 /// Writes down that the stage is over if nothing of it is left to do; that it cannot be written down is a failure of the stage.
 pub fn note(result: &mut StageResult, context: &Context, sink: &mut dyn Sink) {
     let is_fault = |said: &kairn_config::Diagnostic| said.severity == Severity::Error;
-    if result.stage != FIRST_BOOT || !result.steps.iter().all(StepResult::is_done) || result.diagnostics.iter().any(is_fault)
+    if result.stage != FIRST_BOOT
+        || !result.steps.iter().all(StepResult::is_done)
+        || result.diagnostics.iter().any(is_fault)
     {
         return;
     }
@@ -85,7 +87,7 @@ mod tests {
         let wrong = [Document::parse("/oem/a.yaml", "stages: {first-boot: [{file: []}]}")];
         run(&wrong, "first-boot", &context(dir.path()), &mut Vec::new());
         run(&[], "boot", &context(dir.path()), &mut Vec::new());
-        assert!(!dir.path().join("usr").exists());
+        assert!(!dir.path().join("usr").exists(), "neither the stage nor its step is done");
         run(&[], "first-boot", &context(dir.path()), &mut Vec::new());
         assert!(dir.path().join("usr/local/.kairos/first-boot").exists(), "without steps it is over at once");
     }

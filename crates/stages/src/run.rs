@@ -3,8 +3,8 @@
 use crate::conditions::unmet;
 use crate::{
     ActionResult, Context, Effect, Error, StageResult, StepResult, accounts, datasource, downloads, entity,
-    environment, files, first_boot, frequency, git, images, keys, mounts, network, packages, shell, ssh_daemon, swap, system,
-    units,
+    environment, files, first_boot, frequency, git, images, keys, mounts, network, packages, shell, ssh_daemon, swap,
+    system, units,
 };
 use kairn_config::{
     AccountWork, Action, CommandWork, Document, Entity, FileWork, PackageWishes, PlannedStep, Severity, SoftwareWork,
@@ -146,7 +146,9 @@ fn run_step(step: &PlannedStep, context: &Context, sink: &mut dyn Sink) -> StepR
         });
         result.actions.push(ActionResult { label: action.label.clone(), effect });
     }
+    // A step without actions may be one whose only key was mistyped.
     if result.is_done()
+        && !result.actions.is_empty()
         && let Err(error) = frequency::note(step, &run.context)
     {
         result.actions.push(failed("frequency", error, &title, run.sink));
@@ -340,7 +342,12 @@ mod tests {
             let steps = [step(1, "/a"), step(2, "/b/x")].concat();
             // What the image brings counts with `all` only.
             let shipped = format!("stages:\n  {stage}:\n{}", steps);
-            let own = format!("#cloud-config\nstrict: {strict}\nstages:\n  {stage}:\n{}{}{}", step(3, "/c"), step(4, "/b/y"), step(5, "/d"));
+            let own = format!(
+                "#cloud-config\nstrict: {strict}\nstages:\n  {stage}:\n{}{}{}",
+                step(3, "/c"),
+                step(4, "/b/y"),
+                step(5, "/d")
+            );
             let documents = [Document::parse("/system/oem/a.yaml", &shipped), Document::parse("/oem/a.yaml", &own)];
             let mut events = Vec::new();
             let result = run(&documents, stage, &context(dir.path()), &mut events);
@@ -356,7 +363,8 @@ mod tests {
     fn an_error_of_a_file_that_counts_keeps_all_steps_of_an_operation_from_running() {
         let dir = tempfile::tempdir().unwrap();
         let text = "#cloud-config\nstrict: true\nusres: []\nstages: {before-install: [{files: [{path: /a}]}]}\n";
-        let result = run(&[Document::parse("/oem/a.yaml", text)], "before-install", &context(dir.path()), &mut Vec::new());
+        let result =
+            run(&[Document::parse("/oem/a.yaml", text)], "before-install", &context(dir.path()), &mut Vec::new());
         assert!(result.refused > 0 && !dir.path().join("a").exists(), "{result:?}");
     }
 
@@ -364,7 +372,10 @@ mod tests {
     fn what_a_sealed_root_refuses_is_explained_in_the_stages_that_run_in_one() {
         let said = "cannot write `/etc/motd`: Read-only file system (os error 30)".to_owned();
         let told = explained(said.clone(), "after-upgrade-chroot.before");
-        assert!(told.contains("sealed") && told.contains("stage after-upgrade-chroot only /oem and /usr/local"), "{told}");
+        assert!(
+            told.contains("sealed") && told.contains("stage after-upgrade-chroot only /oem and /usr/local"),
+            "{told}"
+        );
         assert_eq!(explained(said.clone(), "after-upgrade"), said);
         assert_eq!(explained("it ended with 1".into(), "after-upgrade-chroot"), "it ended with 1");
     }
