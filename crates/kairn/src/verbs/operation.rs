@@ -6,7 +6,7 @@ use kairn_deploy::Error;
 use kairn_deploy::executor::in_words;
 use kairn_deploy::release_root::ReleaseRoot;
 use kairn_deploy::stage::{StageOutcome, StageRoot, StageRunner};
-use kairn_host::{Error as HostError, Invocation, files, run_in_root};
+use kairn_host::{Invocation, files, run_in_root};
 use kairn_layout::{PartLabel, paths};
 use kairn_lifecycle::stage::StepCounts;
 use kairn_lifecycle::{BootReport, Role};
@@ -35,14 +35,11 @@ pub struct Stages {
 }
 
 impl Stages {
-    /// The stages of an installation: the live system's configuration, and what is installed unless it is part of that.
+    /// The stages of an installation, from the configuration of the live system and the one that is installed.
     ///
     /// # Errors
     /// It cannot be told who this machine is.
-    pub fn of_installation(own: &[Document]) -> Result<Self, Report> {
-        let mut documents = config::of_machine(Path::new("/"));
-        let known: Vec<String> = documents.iter().map(|document| document.source.clone()).collect();
-        documents.extend(own.iter().filter(|document| !known.contains(&document.source)).cloned());
+    pub fn of_installation(documents: Vec<Document>) -> Result<Self, Report> {
         let mounted = |label: PartLabel| Some(kairn_lifecycle::install::mount_point(label).into());
         let (oem, persistent) = (mounted(PartLabel::Oem), mounted(PartLabel::Persistent));
         Ok(Self { documents, context: this()?, on_medium: true, oem, persistent })
@@ -154,8 +151,7 @@ fn run_own(root: &Path, stage: &str) -> Result<String, Error> {
         }
         last.push_back(line.to_owned());
     };
-    let status =
-        run_in_root(root, &program, Duration::from_secs(10), &mut keep, &mut || {}).map_err(HostError::from)?;
+    let status = run_in_root(root, &program, Duration::from_secs(10), &mut keep, &mut || {})?;
     let said = Vec::from(last).join(" / ");
     Ok(format!("{program} ended with {status} and left no result; it said: {said}"))
 }
