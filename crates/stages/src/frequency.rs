@@ -108,15 +108,15 @@ mod tests {
     use kairn_config::Document;
     use std::fs;
 
-    const STEPS: &str = "stages:\n  boot:\n  - {name: a, frequency: once, commands: ['echo a >> /tmp/ran']}\n  - {name: i, \
-                         frequency: per-instance, commands: ['echo i >> /tmp/ran']}\n  - {name: r, frequency: per-image, \
-                         commands: ['echo r >> /tmp/ran']}\n  - {name: f, frequency: once, files: [{path: /blocked/x}]}\n";
+    const STEPS: &str = "stages:\n  boot:\n  - {name: a, frequency: once, directories: [{path: /a}]}\n  - {name: i, \
+                         frequency: per-instance, directories: [{path: /i}]}\n  - {name: r, frequency: per-image, \
+                         directories: [{path: /r}]}\n  - {name: f, frequency: once, files: [{path: /blocked/x}]}\n";
 
     #[test]
     fn steps_run_as_often_as_they_say_and_a_failed_one_runs_again() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("blocked"), "").unwrap();
-        let documents = [Document::parse("/oem/a.yaml", &STEPS.replace("commands: ['echo ", "x-ran: ['echo "))];
+        let documents = [Document::parse("/oem/a.yaml", STEPS)];
         let mut context = context(dir.path());
         let mut skipped = |instance: &str, image: &str| -> Vec<String> {
             context.identity =
