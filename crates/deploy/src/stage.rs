@@ -100,13 +100,16 @@ pub(crate) mod tests {
     use kairn_host::{RealMachine, Recorder, Runner};
     use kairn_report::Diagnostic;
 
+    /// What a stage's steps do.
+    type Steps = Box<dyn FnMut(&str)>;
+
     /// Notes which stages run, and has those fail that it was told to.
     #[derive(Default)]
     pub(crate) struct Noted {
         pub ran: Vec<(String, StageRoot)>,
         pub refused: Vec<&'static str>,
         /// Called with the name of each stage, in the place of its steps.
-        pub steps: Option<Box<dyn FnMut(&str)>>,
+        pub steps: Option<Steps>,
     }
 
     impl StageRunner for Noted {

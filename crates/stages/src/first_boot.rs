@@ -50,7 +50,6 @@ fn write(context: &Context) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::context::tests::context;
     use crate::run;
     use kairn_config::Document;
