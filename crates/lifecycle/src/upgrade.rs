@@ -6,8 +6,8 @@
 use crate::gc::{Garbage, Keep, garbage};
 use crate::installed::{Installed, Space};
 use crate::plan::{Plan, Step};
-use crate::stage::{self, AFTER_UPGRADE, AFTER_UPGRADE_CHROOT, BEFORE_UPGRADE};
 use crate::refusal::{NeedsSpace, Refusal};
+use crate::stage::{self, AFTER_UPGRADE, AFTER_UPGRADE_CHROOT, BEFORE_UPGRADE};
 use crate::{Architecture, DeploymentState, Digest, ReleaseId, Role, Sequence, Source};
 use kairn_layout::{Bytes, PartLabel};
 use serde::{Deserialize, Serialize};

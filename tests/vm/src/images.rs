@@ -15,6 +15,25 @@ use std::time::Duration;
 
 /// The user of all machines.
 pub const USER: &str = "kairos";
+/// Stages of an installation and of the first boot after it; the last step of the new root is refused, since that is sealed.
+const STAGES_OF_INSTALLATION: &str = "\
+stages:
+  before-install:
+  - name: before
+    commands: [\"echo before > /run/kairn/before-install\"]
+  after-install-chroot:
+  - name: inside
+    commands: [\"echo inside > /oem/inside\", \"test -e /etc/kairn-release && echo release > /usr/local/inside\"]
+  - name: sealed
+    files: [{path: /usr/share/sealed, content: x}]
+  after-install:
+  - name: after
+    if: grep -q before /run/kairn/before-install
+    commands: [\"echo after > /run/kairn/install/oem/after\"]
+  first-boot:
+  - name: first
+    commands: [\"echo first >> /usr/local/first-boot\"]
+";
 /// Copying a tree or making a file system of a release.
 const COPY: Duration = Duration::from_secs(900);
 /// What a file system needs besides the files on it.
@@ -57,7 +76,8 @@ impl World {
 
     /// The same of another release.
     pub fn install_medium_of(&self, out: &Path) -> Result<PathBuf, Fault> {
-        self.medium("unattended", out, "--iso", "install.iso", "install:\n  auto: true\n  reboot: true\n")
+        let more = format!("install:\n  auto: true\n  reboot: true\n{STAGES_OF_INSTALLATION}");
+        self.medium("unattended", out, "--iso", "install.iso", &more)
     }
 
     /// Makes the medium that waits for a person.

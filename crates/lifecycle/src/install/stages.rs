@@ -43,8 +43,7 @@ impl Steps<'_> {
     pub(super) fn after_stages(&mut self, request: &InstallRequest) {
         let release = &self.source.release;
         let dir = format!("{}/{}/{}", mount_point(PartLabel::State), paths::RELEASES, release.id);
-        let root =
-            ReleaseRoot { image: format!("{dir}/{}", paths::release::ROOT), format: release.root.format };
+        let root = ReleaseRoot { image: format!("{dir}/{}", paths::release::ROOT), format: release.root.format };
         self.stage(request, AFTER_INSTALL_CHROOT, Some(root), Some(results()));
         self.stage(request, AFTER_INSTALL, None, Some(results()));
     }

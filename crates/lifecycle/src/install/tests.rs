@@ -296,7 +296,10 @@ fn the_stages_of_an_installation_run_where_a_failure_of_theirs_leaves_it_undone(
     assert_eq!(stage, "after-install-chroot");
     assert!(root.image.starts_with("/run/kairn/install/state/kairn/releases/"), "{root:?}");
     assert_eq!(results.as_deref(), Some("/run/kairn/install/state/kairn/stages"));
-    assert!(matches!(&step("stage-kairos-install-after").action, InstallAction::RunStage { root: None, results: None, .. }));
+    assert!(matches!(
+        &step("stage-kairos-install-after").action,
+        InstallAction::RunStage { root: None, results: None, .. }
+    ));
     assert!(plan.to_string().contains("run the stage before-install (2 steps)"), "{plan}");
 }
 

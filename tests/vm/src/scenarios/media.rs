@@ -35,6 +35,7 @@ fn install_from(stage: &Stage<'_>, medium: Disk) -> Result<Verdict, Fault> {
     let machine = stage.machine("node").cpus(2).disk(disk).disk(medium).create()?;
     let mut node = Node::start_installing(stage, &machine, TO_INSTALLED)?;
     node.expect_good(1)?;
+    expect_stages(&node)?;
     let identity = node.identity()?;
     node.sh("echo kept > ~/kept && sync")?;
     node.reboot()?;
@@ -44,8 +45,17 @@ fn install_from(stage: &Stage<'_>, medium: Disk) -> Result<Verdict, Fault> {
     ensure(again == identity, || format!("the machine was {identity:?} and is now {again:?}"))?;
     let kept = node.sh("cat ~/kept")?;
     ensure(kept == "kept", || format!("the file of the first boot holds {kept:?}"))?;
+    expect_stages(&node)?;
     node.shut_down()?;
     Ok(Verdict::Passed)
+}
+
+/// What the stages of the installation and of the first boot have left: once, and not in the sealed root.
+fn expect_stages(node: &Node<'_>) -> Result<(), Fault> {
+    let left = node.sh("sudo cat /oem/inside /oem/after /usr/local/inside /usr/local/first-boot")?;
+    ensure(left == "inside\nafter\nrelease\nfirst", || format!("the stages left {left:?}"))?;
+    let status = node.sh("test ! -e /usr/share/sealed && sudo kairn status")?;
+    ensure(status.contains("/usr/share/sealed"), || format!("the status does not name the step that failed:\n{status}"))
 }
 
 /// A medium that is not told to install offers its live system.

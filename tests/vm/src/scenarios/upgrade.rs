@@ -2,7 +2,7 @@
 
 use crate::fault::{Fault, ensure};
 use crate::images::Change;
-use crate::node::{Node, deployment};
+use crate::node::{LONG, Node, deployment};
 use crate::runner::Verdict;
 use crate::world::Stage;
 use kairn_lifecycle::Sequence;
@@ -22,6 +22,11 @@ pub const WITH_UNIT: &[Change] = &[
     ),
 ];
 
+/// Stages of an upgrade; the second runs in the root of the new release.
+const STAGES: &str = "stages:\n  before-upgrade: [{commands: ['echo before >> /usr/local/stages']}]\n  after-upgrade-chroot: \
+                      [{commands: ['test -e /usr/lib/systemd/system/vm-marker.service', 'echo inside >> /usr/local/stages']}]\n  \
+                      after-upgrade: [{commands: ['echo after >> /usr/local/stages']}]\n";
+
 /// A file that the image seeds into a persistent directory.
 const SEEDED: &str = "/etc/ssh/moduli";
 
@@ -39,8 +44,12 @@ pub fn from_registry(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     let first = node.expect_good(1)?;
     let identity = node.identity()?;
     node.sh(&format!("test -e {SEEDED} && sudo rm {SEEDED} && echo kept > ~/kept"))?;
+    let written = node.script(&format!("cat > /oem/91_stages.yaml <<'END'\n{STAGES}END\n"), "", LONG)?;
+    ensure(written.status.success(), || format!("writing a configuration: {}", written.stderr))?;
     let done = node.long(&upgrade)?;
     ensure(done.status.success(), || format!("the upgrade failed: {}{}", done.text(), done.stderr))?;
+    let stages = node.sh("cat /usr/local/stages")?;
+    ensure(stages == "before\ninside\nafter", || format!("the stages of the upgrade left {stages:?}"))?;
     stage.note("upgraded");
     node.reboot()?;
     let status = node.expect_good(2)?;
