@@ -5,7 +5,6 @@
 //! to another host; no error and no log holds a query or a password of a URL.
 
 mod http;
-mod names;
 #[cfg(test)]
 pub(crate) mod tests;
 

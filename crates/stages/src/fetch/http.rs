@@ -1,7 +1,7 @@
 //! Requests over sockets, by `ureq`; redirections are followed here, since what they may carry along is ours to say.
 
-use super::names::Names;
 use super::{Answer, Fetch, FetchError, Request, shown};
+use kairn_datasource::Names;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ impl Http {
             .max_idle_connections(0)
             .user_agent(concat!("kairn/", env!("CARGO_PKG_VERSION")))
             .build();
-        Agent::with_parts(config, DefaultConnector::default(), Names)
+        Agent::with_parts(config, DefaultConnector::default(), Names::new("/"))
     }
 }
 
