@@ -3,9 +3,10 @@
 
 use crate::{Context, Effect, Error, hostname, instance, keys, network, shell};
 use kairn_config::network::{Dialect, parse};
-use kairn_config::{Datasource, Document, Severity, SshKey, hostname_fault};
+use kairn_config::user_data::{Content, Part};
+use kairn_config::{Datasource, Document, Severity, SshKey, hostname_fault, render_text};
 use kairn_datasource::{Decoded, Found, Hints, NetworkFormat, Options, ProviderName, ScriptPolicy, Target};
-use kairn_report::{Event, Sink};
+use kairn_report::{Event, Secret, Sink};
 
 /// Asks; a machine without any of the datasources is no fault.
 pub fn pull(context: &Context, wanted: &Datasource, sink: &mut dyn Sink) -> Result<Effect, Error> {
@@ -25,17 +26,18 @@ pub fn pull(context: &Context, wanted: &Datasource, sink: &mut dyn Sink) -> Resu
     for warning in &found.warnings {
         sink.event(Event::warning(format!("{}: {warning}", found.provider)));
     }
-    let decoded = Decoded::of(&found).with_includes(&options, None, sink);
+    let mut decoded = Decoded::of(&found).with_includes(&options, None, sink);
     let mut target = Target { userdata_name: wanted.userdata_name.clone(), ..Target::new(context.root.clone()) };
     if !is_file {
         target.path.clone_from(&wanted.path);
     }
     target.scripts = if wanted.scripts { ScriptPolicy::Allow } else { ScriptPolicy::Refuse };
+    instance::keep(context, &found, &target.path)?;
+    render_scripts(context, &mut decoded, sink)?;
     let plan = kairn_datasource::store(&found, &decoded, &target, sink)?;
     for said in plan.diagnostics.iter().filter(|said| said.severity != Severity::Note) {
         sink.event(Event::warning(said.to_string()));
     }
-    instance::keep(context, &found)?;
     apply(context, &found, sink)?;
     for script in &plan.scripts {
         match &script.path {
@@ -50,6 +52,29 @@ pub fn pull(context: &Context, wanted: &Datasource, sink: &mut dyn Sink) -> Resu
         }
     }
     Ok(Effect::Changed)
+}
+
+/// Renders programs that ask for it with cloud-init's header. Configurations are stored as they came, and rendered when they are read.
+fn render_scripts(context: &Context, decoded: &mut Decoded, sink: &mut dyn Sink) -> Result<(), Error> {
+    let instance = instance::data(&context.root)?;
+    let mut is_usable = |part: &mut Part| {
+        let (true, Content::Script { body, .. }) = (part.jinja, &mut part.content) else { return true };
+        let Ok(text) = std::str::from_utf8(body.reveal()) else {
+            sink.event(Event::warning(format!("{}: a template is UTF-8; this one is left out", part.source)));
+            return false;
+        };
+        match render_text(&part.source, text, &instance) {
+            Ok(rendered) => *body = Secret::new(rendered.into_bytes()),
+            Err(said) => {
+                sink.event(Event::warning(format!("{said}; the program is left out")));
+                return false;
+            }
+        }
+        true
+    };
+    decoded.vendor.parts.retain_mut(&mut is_usable);
+    decoded.user.parts.retain_mut(&mut is_usable);
+    Ok(())
 }
 
 /// Sets name, keys and network; what cannot be is told and leaves the rest alone.

@@ -31,6 +31,7 @@ mod network;
 mod packages;
 mod password;
 mod power;
+mod release;
 mod resolver;
 mod result;
 mod run;
@@ -48,7 +49,7 @@ mod units;
 
 pub use context::Context;
 pub use error::Error;
-pub use instance::Identity;
-pub use load::load;
+pub use instance::{Identity, data as instance_data};
+pub use load::{load, load_on};
 pub use result::{ActionResult, Effect, StageResult, StepResult};
 pub use run::run;

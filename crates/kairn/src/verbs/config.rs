@@ -10,8 +10,9 @@ mod validate;
 use crate::cli::{Config, Directories, StagePlan};
 use crate::output;
 use crate::verbs::stage;
-use kairn_config::{Code, CommandLine, Configuration, DIRECTORIES, Diagnostic, Document, Severity};
+use kairn_config::{Code, CommandLine, Configuration, DIRECTORIES, Diagnostic, Document, InstanceData, Severity};
 use kairn_host::{Error as HostError, files};
+use kairn_layout::paths;
 use kairn_report::{Kind, Report, Span};
 use serde_json::{Value, json};
 pub use show::{get, show};
@@ -31,9 +32,25 @@ const STDIN_LIMIT: u64 = 8 << 20;
 pub fn of_machine(root: &Path) -> Vec<Document> {
     let below = |source: &str| root.join(source.trim_start_matches('/'));
     let sources: Vec<PathBuf> = DIRECTORIES.into_iter().map(below).filter(|path| path.exists()).collect();
-    let mut documents = kairn_stages::load(&sources);
+    let mut documents = kairn_stages::load_on(&sources, instance(root).as_ref());
     documents.extend(command_line(root));
     documents
+}
+
+/// What is known of the instance below a root, for templates of cloud-init.
+fn instance(root: &Path) -> Option<InstanceData> {
+    match kairn_stages::instance_data(root) {
+        Ok(data) => Some(data),
+        Err(error) => {
+            output::say(&format!("warning: what is known of this instance cannot be read: {error}"));
+            None
+        }
+    }
+}
+
+/// That of this machine, where it is one of ours: a template would become something else on another.
+fn own_instance() -> Option<InstanceData> {
+    Path::new(paths::run::BOOT_REPORT).exists().then(|| instance(Path::new("/"))).flatten()
 }
 
 /// What the kernel command line sets; it wins over all files.
@@ -78,24 +95,25 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Document>, Report> {
 /// Loads what was named on the command line.
 fn named(paths: &[PathBuf]) -> Result<Vec<Document>, Report> {
     let mut documents = Vec::new();
+    let instance = own_instance();
     for path in paths {
         if path == Path::new(STDIN) {
-            documents.push(stdin()?);
+            documents.push(stdin(instance.as_ref())?);
             continue;
         }
         if !path.exists() {
             return Err(Report::new(Kind::User, format!("there is no `{}`", path.display())));
         }
-        documents.append(&mut kairn_stages::load(std::slice::from_ref(path)));
+        documents.append(&mut kairn_stages::load_on(std::slice::from_ref(path), instance.as_ref()));
     }
     Ok(documents)
 }
 
-fn stdin() -> Result<Document, Report> {
+fn stdin(instance: Option<&InstanceData>) -> Result<Document, Report> {
     let mut bytes = Vec::new();
     std::io::stdin().lock().take(STDIN_LIMIT).read_to_end(&mut bytes).map_err(HostError::path("read", "stdin"))?;
     Ok(match String::from_utf8(bytes) {
-        Ok(text) => Document::parse("stdin", &text),
+        Ok(text) => Document::parse_on("stdin", &text, instance),
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
             Document::unreadable("stdin", format!("it is not UTF-8 at byte {at}"))
