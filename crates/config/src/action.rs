@@ -12,7 +12,7 @@ mod units;
 
 pub use accounts::{AccountWork, Credential, EntityVerb, Group, KeySource, Lock, Password, SshDaemon, SshKey, User};
 pub use entity::{Day, Entity, EntityError, EntityFields, Number};
-pub use files::{DEFAULT_ENVIRONMENT_FILE, Directory, Download, Environment, File, FileWork, Mode, Owner};
+pub use files::{DEFAULT_ENVIRONMENT_FILE, Directory, Download, Environment, File, FileWork, Mode, Owner, Sourced};
 pub use setting::{
     HostsFile, Keyboard, Locale, MachineName, NameServers, PowerCondition, PowerMode, PowerState, SettingWork,
     TimeClient, TimeSync, Trust,

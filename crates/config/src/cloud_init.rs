@@ -59,10 +59,11 @@ pub(crate) fn steps(reader: &mut Reader<'_>, stage: &str, steps: &mut Vec<Planne
                 run_commands(&mut actions, entries);
             }
         }
-        // Keys that are fetched have to wait for it.
+        // What is fetched has to wait for it.
         "network" => {
             let accounts = Accounts::read(&mut actions, entries);
             actions.actions.clear();
+            files::write(&mut actions, entries, files::When::Fetched);
             accounts.network(&mut actions);
         }
         _ => return,

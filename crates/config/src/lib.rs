@@ -48,7 +48,7 @@ pub use action::{
     Datasource, Day, Directory, Download, DropIn, Entity, EntityError, EntityFields, EntityVerb, Environment, File,
     FileWork, FirstBootOption, Git, GitLogin, Group, HostsFile, KernelModule, KeySource, Keyboard, Locale, Lock,
     MachineName, Mode, Mount, NameServers, NetworkWork, Number, Owner, Packages, Parameter, Password, PowerCondition,
-    PowerMode, PowerState, Resolver, SettingWork, SoftwareWork, SshDaemon, SshKey, StorageWork, SwapFile, SwapSize,
+    PowerMode, PowerState, Resolver, SettingWork, SoftwareWork, Sourced, SshDaemon, SshKey, StorageWork, SwapFile, SwapSize,
     SystemWork, TimeClient, TimeSync, Trust, UnitVerb, UnitWork, UnpackedImage, User, Work, hostname_fault,
     mount_point_fault, mount_source_fault, unit_name,
 };

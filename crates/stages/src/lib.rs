@@ -37,6 +37,7 @@ mod result;
 mod run;
 mod setting;
 mod shell;
+mod sourced;
 mod ssh_daemon;
 mod sudoers;
 mod swap;

@@ -154,7 +154,11 @@ pub(crate) static WRITE_FILE: Block = block(
         done("permissions", OctalMode, "Sets its permissions, in octal; 0644 without it.").example("'0600'"),
         done("append", Bool, "Adds to the file what it does not hold, instead of replacing it."),
         done("defer", Bool, "Writes the file after users were made."),
-        not_yet("source", Shape::Block(&WRITE_FILE_SOURCE), "Fetches what the file holds."),
+        done(
+            "source",
+            Shape::Block(&WRITE_FILE_SOURCE),
+            "Fetches what the file holds, in `network`; `content` counts where that fails.",
+        ),
     ],
 );
 
@@ -163,6 +167,8 @@ static WRITE_FILE_SOURCE: Block = block(
     &[
         done("uri", Text, "Says where it comes from.").example("https://example.org/file"),
         done("headers", Shape::Map(&Text), "Adds headers to the request.").example("{Accept: text/plain}"),
+        done("sha256", Text, "Is the digest that what is fetched must have, in 64 hex digits.")
+            .example("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
     ],
 );
 
