@@ -17,7 +17,7 @@ pub use setting::{
     HostsFile, Keyboard, Locale, MachineName, NameServers, PowerCondition, PowerMode, PowerState, SettingWork,
     TimeClient, TimeSync, Trust,
 };
-pub use software::{Git, GitLogin, Packages, SoftwareWork, UnpackedImage};
+pub use software::{ChosenPackage, Git, GitLogin, Packages, SoftwareWork, UnpackedImage};
 pub use sources::{DATASOURCES, Datasource, NetworkWork};
 pub use storage::{Mount, StorageWork, SwapFile, SwapSize, mount_point_fault, mount_source_fault};
 pub use system::{

@@ -9,6 +9,7 @@ mod files;
 mod language;
 mod names;
 mod network;
+mod packages;
 mod power;
 mod storage;
 mod trust;
@@ -65,6 +66,7 @@ pub(crate) fn steps(reader: &mut Reader<'_>, stage: &str, steps: &mut Vec<Planne
             actions.actions.clear();
             files::write(&mut actions, entries, files::When::Fetched);
             accounts.network(&mut actions);
+            packages::read(&mut actions, entries);
         }
         _ => return,
     }

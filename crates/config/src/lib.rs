@@ -44,7 +44,7 @@ mod validate;
 pub mod yaml;
 
 pub use action::{
-    AccountWork, Action, CommandWork, Credential, DATASOURCES, DEFAULT_ENVIRONMENT_FILE, DEFAULT_RESOLVER_FILE,
+    AccountWork, Action, ChosenPackage, CommandWork, Credential, DATASOURCES, DEFAULT_ENVIRONMENT_FILE, DEFAULT_RESOLVER_FILE,
     Datasource, Day, Directory, Download, DropIn, Entity, EntityError, EntityFields, EntityVerb, Environment, File,
     FileWork, FirstBootOption, Git, GitLogin, Group, HostsFile, KernelModule, KeySource, Keyboard, Locale, Lock,
     MachineName, Mode, Mount, NameServers, NetworkWork, Number, Owner, Packages, Parameter, Password, PowerCondition,

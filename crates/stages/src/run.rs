@@ -209,8 +209,9 @@ impl Run<'_> {
                 };
                 let (install, remove) = (words(&wanted.install), words(&wanted.remove));
                 let wishes = PackageWishes { refresh: wanted.refresh, upgrade: wanted.upgrade, install, remove };
-                packages::ensure(&self.context, &wishes, self.sink)
+                packages::ensure(&self.context, &wishes, &wanted.chosen, self.sink)
             }
+            SoftwareWork::RebootIfRequired => Ok(packages::reboot_if_required(&self.context)),
             SoftwareWork::Image(image) => images::ensure(&self.context, image, self.sink),
         }
     }

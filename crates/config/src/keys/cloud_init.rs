@@ -59,10 +59,19 @@ pub(crate) static CLOUD_INIT: Block = block(
         done("network", Any, "Describes the network, in `initramfs`: our own block, or cloud-init's version 1 or 2.")
             .example("\n  interfaces:\n  - name: eth0\n    dhcp: true"),
         done("ntp", Shape::Block(&NTP), "Says where the time comes from.").example("\n  servers: [ntp.example.org]"),
-        not_yet("package_reboot_if_required", Bool, "Reboots when a package wants it."),
-        not_yet("package_update", Bool, "Fetches the lists of packages."),
-        not_yet("package_upgrade", Bool, "Upgrades all packages."),
-        not_yet("packages", List(&OneOf(&[Text, TEXTS, NAMED])), "Installs packages.").example("[curl]"),
+        done(
+            "package_reboot_if_required",
+            Bool,
+            "Tells at the end of `packages` when one wants a reboot, which is not done.",
+        ),
+        done("package_update", Bool, "Fetches the lists of packages, in `network`."),
+        done("package_upgrade", Bool, "Upgrades all packages, in `network`."),
+        done(
+            "packages",
+            List(&OneOf(&[Text, TEXTS, Shape::Map(&List(&OneOf(&[Text, TEXTS])))])),
+            "Installs packages, in `network`: names, `[name, version]`, or lists of these by package manager.",
+        )
+        .example("\n- curl\n- [jq, '1.7.1-3']\n- apt: [iproute2]"),
         done("password", Text, "Sets the password of the default user.").example("secret"),
         done(
             "power_state",
