@@ -14,8 +14,8 @@ pub use accounts::{AccountWork, Credential, EntityVerb, Group, KeySource, Lock, 
 pub use entity::{Day, Entity, EntityError, EntityFields, Number};
 pub use files::{DEFAULT_ENVIRONMENT_FILE, Directory, Download, Environment, File, FileWork, Mode, Owner, Sourced};
 pub use setting::{
-    HostsFile, Keyboard, Locale, MachineName, NameServers, PowerCondition, PowerMode, PowerState, SettingWork,
-    TimeClient, TimeSync, Trust,
+    HostsFile, Keyboard, Locale, MachineName, NameServers, PhoneHome, PhoneHomeFact, PowerCondition, PowerMode,
+    PowerState, SettingWork, TimeClient, TimeSync, Trust,
 };
 pub use software::{ChosenPackage, Git, GitLogin, Packages, SoftwareWork, UnpackedImage};
 pub use sources::{DATASOURCES, Datasource, NetworkWork};

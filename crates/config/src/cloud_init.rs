@@ -10,6 +10,7 @@ mod language;
 mod names;
 mod network;
 mod packages;
+mod phone_home;
 mod power;
 mod storage;
 mod trust;
@@ -20,7 +21,7 @@ mod tests;
 
 use crate::reading::{Reader, field};
 use crate::step::Actions;
-use crate::{Code, Document, Entry, Node, PlannedStep, Settings, Severity, Work};
+use crate::{Code, Document, Entry, Frequency, Node, PlannedStep, Settings, Severity, Work};
 use accounts::Accounts;
 
 /// The stages that top-level keys add steps to.
@@ -85,6 +86,10 @@ pub(crate) fn last_steps(reader: &mut Reader<'_>, stage: &str, steps: &mut Vec<P
             push(steps, stage, "deferred files of the top level", Settings::default(), actions);
         }
         "network" => {
+            phone_home::read(&mut actions, entries);
+            let call = std::mem::take(&mut actions.actions);
+            let once = Settings { frequency: Frequency::PerInstance, ..Settings::default() };
+            push(&mut *steps, stage, "phone home", once, call);
             power::message(&mut actions, entries);
             let message = std::mem::take(&mut actions.actions);
             push(&mut *steps, stage, "final message", Settings::default(), message);

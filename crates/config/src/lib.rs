@@ -44,13 +44,13 @@ mod validate;
 pub mod yaml;
 
 pub use action::{
-    AccountWork, Action, ChosenPackage, CommandWork, Credential, DATASOURCES, DEFAULT_ENVIRONMENT_FILE, DEFAULT_RESOLVER_FILE,
-    Datasource, Day, Directory, Download, DropIn, Entity, EntityError, EntityFields, EntityVerb, Environment, File,
-    FileWork, FirstBootOption, Git, GitLogin, Group, HostsFile, KernelModule, KeySource, Keyboard, Locale, Lock,
-    MachineName, Mode, Mount, NameServers, NetworkWork, Number, Owner, Packages, Parameter, Password, PowerCondition,
-    PowerMode, PowerState, Resolver, SettingWork, SoftwareWork, Sourced, SshDaemon, SshKey, StorageWork, SwapFile, SwapSize,
-    SystemWork, TimeClient, TimeSync, Trust, UnitVerb, UnitWork, UnpackedImage, User, Work, hostname_fault,
-    mount_point_fault, mount_source_fault, unit_name,
+    AccountWork, Action, ChosenPackage, CommandWork, Credential, DATASOURCES, DEFAULT_ENVIRONMENT_FILE,
+    DEFAULT_RESOLVER_FILE, Datasource, Day, Directory, Download, DropIn, Entity, EntityError, EntityFields, EntityVerb,
+    Environment, File, FileWork, FirstBootOption, Git, GitLogin, Group, HostsFile, KernelModule, KeySource, Keyboard,
+    Locale, Lock, MachineName, Mode, Mount, NameServers, NetworkWork, Number, Owner, Packages, Parameter, Password,
+    PhoneHome, PhoneHomeFact, PowerCondition, PowerMode, PowerState, Resolver, SettingWork, SoftwareWork, Sourced,
+    SshDaemon, SshKey, StorageWork, SwapFile, SwapSize, SystemWork, TimeClient, TimeSync, Trust, UnitVerb, UnitWork,
+    UnpackedImage, User, Work, hostname_fault, mount_point_fault, mount_source_fault, unit_name,
 };
 pub use cmdline::{CommandLine, cmdline};
 pub use condition::{Condition, FileCheck, Pattern, ServiceManager};

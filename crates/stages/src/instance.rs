@@ -43,6 +43,16 @@ impl Identity {
     }
 }
 
+/// The instance, as a datasource names it by now: one may have been asked since the machine's identity was read.
+///
+/// # Errors
+/// What was said cannot be read or understood.
+pub fn current(context: &Context) -> Result<Option<String>, Error> {
+    let said = said(&context.root)?;
+    let named = said.pointer("/v1/instance_id").and_then(Value::as_str).filter(|word| !word.is_empty());
+    Ok(named.map(str::to_owned).or_else(|| context.identity.instance.clone()))
+}
+
 /// Keeps what a datasource said of the instance: for this boot, and for the next ones where user-data in `place` is, too. Says
 /// whether it is news.
 pub fn keep(context: &Context, found: &Found, place: &Path) -> Result<bool, Error> {

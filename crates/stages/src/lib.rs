@@ -30,6 +30,7 @@ mod mounts;
 mod network;
 mod packages;
 mod password;
+mod phone_home;
 mod power;
 mod release;
 mod resolver;

@@ -74,6 +74,12 @@ pub(crate) static CLOUD_INIT: Block = block(
         .example("\n- curl\n- [jq, '1.7.1-3']\n- apt: [iproute2]"),
         done("password", Text, "Sets the password of the default user.").example("secret"),
         done(
+            "phone_home",
+            Shape::Block(&PHONE_HOME),
+            "Posts to an address, at the end of `network`, once for each instance.",
+        )
+        .example("\n  url: https://example.org/up/$INSTANCE_ID\n  post: [instance_id, hostname]"),
+        done(
             "power_state",
             Shape::Block(&POWER_STATE),
             "Powers the machine off, or reboots it, at the end of boot, once for each instance.",
@@ -130,7 +136,6 @@ pub(crate) static CLOUD_INIT_TOOLS: Block = block(
         not_yet("mcollective", Any, "Runs MCollective."),
         not_yet("merge_how", Any, "Sets how cloud-init merges."),
         not_yet("output", Any, "Says where cloud-init logs."),
-        not_yet("phone_home", Any, "Posts to a URL after boot."),
         not_yet("puppet", Any, "Runs Puppet."),
         not_yet("random_seed", Any, "Seeds the random numbers."),
         not_yet("reporting", Any, "Says where cloud-init reports."),
@@ -317,6 +322,24 @@ static NTP: Block = block(
         done("allow", TEXTS, "Lists networks that may ask this machine.").example("[10.0.0.0/8]"),
         done("ntp_client", Text, "Names the program that does it.").example("chrony"),
         done("config", NAMED, "Configures that program.").example("{confpath: /etc/chrony.conf}"),
+    ],
+);
+
+static PHONE_HOME: Block = block(
+    "`phone_home`",
+    &[
+        done("url", Text, "Is the address; `$INSTANCE_ID` in it stands for the instance.")
+            .example("https://example.org/up"),
+        done(
+            "post",
+            OneOf(&[
+                Enum(&["all"]),
+                List(&Enum(&["pub_key_rsa", "pub_key_ecdsa", "pub_key_ed25519", "instance_id", "hostname", "fqdn"])),
+            ]),
+            "Lists what is posted, `N/A` for what the machine does not have; all without it.",
+        )
+        .example("[instance_id, hostname]"),
+        done("tries", Shape::Int(1, u32::MAX as i64), "Is how often it is tried; 10 without it.").example("10"),
     ],
 );
 
