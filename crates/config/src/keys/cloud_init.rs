@@ -56,8 +56,12 @@ pub(crate) static CLOUD_INIT: Block = block(
             .example("[~, ~, auto, 'defaults,nofail', '0', '2']"),
         done("mounts", List(&TEXTS), "Mounts file systems, each as the fields of fstab(5), in `fs`.")
             .example("\n- [/dev/vdb, /mnt/data, ext4, 'defaults,nofail']"),
-        done("network", Any, "Describes the network, in `initramfs`: our own block, or cloud-init's version 1 or 2.")
-            .example("\n  interfaces:\n  - name: eth0\n    dhcp: true"),
+        done(
+            "network",
+            Shape::Network,
+            "Describes the network, in `initramfs`: our own block, or cloud-init's version 1 or 2.",
+        )
+        .example("\n  interfaces:\n  - name: eth0\n    dhcp: true"),
         done("ntp", Shape::Block(&NTP), "Says where the time comes from.").example("\n  servers: [ntp.example.org]"),
         done(
             "package_reboot_if_required",
