@@ -132,7 +132,6 @@ fn read(path: &Path) -> Result<Record, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::context::tests::context;
     use crate::{Identity, run};
     use kairn_config::Document;
