@@ -142,9 +142,10 @@ pub(crate) fn read(source: &str, text: &str, instance: Option<&InstanceData>) ->
 ///
 /// # Errors
 /// What is wrong: it is no template, it cannot be rendered, or a value is not defined.
-pub fn render_text(source: &str, text: &str, instance: &InstanceData) -> Result<String, Diagnostic> {
+pub fn render_text(source: &str, text: &str, instance: &InstanceData) -> Result<String, Box<Diagnostic>> {
     let fault = |place: Place, message: String| {
-        Diagnostic::new(Severity::Error, Code::Template, Span { source: source.to_owned(), place }, message)
+        let span = Span { source: source.to_owned(), place };
+        Box::new(Diagnostic::new(Severity::Error, Code::Template, span, message))
     };
     let rendered = render(text, Some(instance)).map_err(|found| fault(found.place, found.message))?;
     match rendered.undefined.first() {
