@@ -2,7 +2,7 @@
 //! daemons into the project's cache; says what stands in the way of user namespaces.
 
 use crate::packages::{self, Distribution, Package};
-use crate::run::{Failure, Run, print, say};
+use crate::run::{Failure, Run, print, root, say};
 use crate::tools::{self, Tools};
 use std::fs;
 use std::io::{self, BufRead, IsTerminal};
@@ -16,8 +16,35 @@ pub fn set_up(yes: bool) -> Result<Tools, Failure> {
     }
     let tools = tools::unpack(&distribution)?;
     check_namespaces()?;
+    check_space()?;
     say("setup: the machine has all that is needed");
     Ok(tools)
+}
+
+/// What a whole run of the tests leaves below the checkout at its widest, in gigabytes: programs 5.5, images and disks 10.5.
+const SPACE: u64 = 16;
+const GIGABYTE: u64 = 1_000_000_000;
+
+/// Says beforehand where the disk may become full: what then fails does not always say so.
+fn check_space() -> Result<(), Failure> {
+    let place = root().to_string_lossy().into_owned();
+    let free = last_number(Run::new("df").args(["--output=avail", "-B1", place.as_str()]).output()?);
+    let used = last_number(Run::new("du").args(["-sB1", "--", place.as_str()]).output()?);
+    // Where either cannot be asked, the run itself will tell.
+    if let (Some(free), Some(used)) = (free, used)
+        && free.saturating_add(used) < SPACE * GIGABYTE
+    {
+        let free = free / GIGABYTE;
+        say(&format!(
+            "warning: {free} GB are free for {place}; a whole run takes {SPACE} GB, and may fail where they are used up"
+        ));
+    }
+    Ok(())
+}
+
+/// The first word of the last line, as a number.
+fn last_number(said: Result<String, String>) -> Option<u64> {
+    said.ok()?.lines().last()?.split_whitespace().next()?.parse().ok()
 }
 
 fn install(distribution: &Distribution, missing: &[&Package], yes: bool) -> Result<(), Failure> {

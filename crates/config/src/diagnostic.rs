@@ -67,6 +67,8 @@ pub enum Code {
     SecondDocument,
     /// A value that another directory puts aside.
     Override,
+    /// A document that is fetched from elsewhere.
+    Remote,
     /// Two sources that cannot be merged.
     Conflict,
 }

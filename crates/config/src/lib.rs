@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod action;
+mod apply;
 mod calendar;
 mod classify;
 mod cloud_init;
@@ -34,6 +35,7 @@ mod reference;
 mod scalar;
 mod schema;
 mod settings;
+mod sources;
 mod step;
 mod suggest;
 mod template;
@@ -52,6 +54,7 @@ pub use action::{
     SshDaemon, SshKey, StorageWork, SwapFile, SwapSize, SystemWork, TimeClient, TimeSync, Trust, UnitVerb, UnitWork,
     UnpackedImage, User, Work, hostname_fault, mount_point_fault, mount_source_fault, unit_name,
 };
+pub use apply::{ApplyPlan, Kept, Named, PAST_STAGES, Waiting, apply};
 pub use cmdline::{CommandLine, cmdline};
 pub use condition::{Condition, FileCheck, Pattern, ServiceManager};
 pub use diagnostic::{Code, Diagnostic, Error, Severity};
@@ -65,11 +68,13 @@ pub use merge::{Configuration, DIRECTORIES, Merged, MergedValue, SHIPPED, Strict
 pub use node::{Entry, Node, Scalar, Style, Value};
 pub use packages::{PackageManager, PackageWishes, Pinning, merge_world, package_fault};
 pub use plan::{PlannedStep, StagePlan, plan};
+pub use reading::duration;
 pub use redaction::{HIDDEN, redact};
 pub use reference::reference;
 pub use scalar::Resolved;
 pub use schema::schema;
 pub use settings::{Frequency, Reference, Settings};
+pub use sources::{Address, Remote, address, directories};
 pub use template::{
     Chance, Expanded, Rendered, Template, TemplateData, TemplateError, TemplateFault, TemplateValues, TemplateWarning,
 };

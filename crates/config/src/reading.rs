@@ -238,7 +238,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Reads `90`, `90s`, `5m`, `1h30m`.
-fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }

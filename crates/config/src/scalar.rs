@@ -41,17 +41,21 @@ impl Scalar {
     /// part the digits.
     #[must_use]
     pub fn as_int(&self) -> Option<i64> {
-        let text = self.text.replace('_', "");
-        let (negative, digits) = match text.strip_prefix('-') {
+        let (negative, digits) = match self.text.strip_prefix('-') {
             Some(digits) => (true, digits),
-            None => (false, text.strip_prefix('+').unwrap_or(&text)),
+            None => (false, self.text.strip_prefix('+').unwrap_or(&self.text)),
         };
+        // A name such as `_0` is none.
+        if digits.starts_with('_') {
+            return None;
+        }
+        let digits = digits.replace('_', "");
         let (digits, radix) = match digits.as_bytes() {
             [b'0', b'x', ..] => (digits.get(2..)?, 16),
             [b'0', b'b', ..] => (digits.get(2..)?, 2),
             [b'0', b'o', ..] => (digits.get(2..)?, 8),
             [b'0', _, ..] => (digits.get(1..)?, 8),
-            _ => (digits, 10),
+            _ => (&*digits, 10),
         };
         // `from_str_radix` would take a second sign.
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
@@ -104,6 +108,8 @@ mod tests {
             ("0x1F", Some(31)),
             ("-0b11", Some(-3)),
             ("1_000", Some(1000)),
+            ("_0", None),
+            ("-_1", None),
             ("0", Some(0)),
             ("-0", Some(0)),
             ("0899", None),

@@ -2,7 +2,7 @@
 
 use crate::classify::classify;
 use crate::diagnostic::{refuse_errors, tidy};
-use crate::{Code, Diagnostic, Document, Error, Severity, cloud_init, merge, plan};
+use crate::{Code, Diagnostic, Document, Error, Severity, cloud_init, merge, plan, sources};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Returns everything that is to be said, by document and place: faults of the text, classes of keys, types and values of every
@@ -17,6 +17,7 @@ pub fn validate(documents: &[Document]) -> Vec<Diagnostic> {
         said.extend(keys);
         misfits.extend(types);
         said.extend(without_header(document));
+        said.extend(sources::check(document));
     }
     for stage in stage_names(documents) {
         said.extend(plan(documents, &stage).diagnostics);
@@ -64,12 +65,14 @@ pub fn strict(documents: &[Document]) -> Result<(), Error> {
     refuse_errors(&validate(documents))
 }
 
-/// Refuses texts that cannot be read as YAML: of those nothing is known, not even whether they want to be taken strictly.
+/// Refuses texts that cannot be read as YAML: of those nothing is known, not even whether they want to be taken strictly. What a text
+/// points at may come later.
 ///
 /// # Errors
 /// At least one has such a fault.
 pub fn readable(documents: &[Document]) -> Result<(), Error> {
-    let faults: Vec<Diagnostic> = documents.iter().flat_map(|document| document.diagnostics.iter().cloned()).collect();
+    let faults = documents.iter().flat_map(|document| &document.diagnostics).filter(|said| said.code != Code::Remote);
+    let faults: Vec<Diagnostic> = faults.cloned().collect();
     refuse_errors(&faults)
 }
 

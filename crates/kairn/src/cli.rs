@@ -6,7 +6,9 @@ mod config;
 use crate::output::Format;
 pub use agent::{Agent, AgentConfig, AgentState, AgentVerb};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-pub use config::{Config, Diff, Directories, Explain, Named, Reveal, Stage, StagePlan, StageRun, Template, Validate};
+pub use config::{
+    Apply, Config, Diff, Directories, Explain, Named, Reveal, Stage, StagePlan, StageRun, Template, Validate,
+};
 use kairn_lifecycle::Source;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

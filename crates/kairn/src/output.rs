@@ -168,6 +168,18 @@ impl Sink for Progress {
     }
 }
 
+/// Says warnings on stderr, for verbs that only read and have no progress to show.
+#[derive(Debug)]
+pub struct Voice;
+
+impl Sink for Voice {
+    fn event(&mut self, event: Event) {
+        if let Event::Warning { text } = event {
+            say(&format!("warning: {text}"));
+        }
+    }
+}
+
 /// Opens an inherited descriptor through `/proc`, which needs no trust in its number.
 fn descriptor(fd: RawFd) -> Result<File, Report> {
     std::fs::OpenOptions::new().append(true).open(format!("/proc/self/fd/{fd}")).map_err(|error| {

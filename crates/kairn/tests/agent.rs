@@ -35,7 +35,6 @@ const NOT_YET: &[&[&str]] = &[
     &["upgrade"],
     &["install", "--source", "oci:x"],
     &["manual-install", "https://example.org/a.yaml"],
-    &["validate", "https://example.org/a.yaml"],
 ];
 
 #[test]

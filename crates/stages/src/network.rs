@@ -8,6 +8,9 @@ use kairn_report::{Event, Sink};
 use std::collections::BTreeSet;
 use std::fs;
 
+/// The services that carry a network out.
+pub const UNITS: [&str; 3] = ["systemd-networkd.service", "systemd-resolved.service", "NetworkManager.service"];
+
 /// Writes a network; says whether anything changed. Where systemd runs already, the services read it anew.
 pub fn ensure(context: &Context, network: &Network, sink: &mut dyn Sink) -> Result<bool, Error> {
     let renderer = choose(context, network.renderer)?;
@@ -27,11 +30,7 @@ pub fn ensure(context: &Context, network: &Network, sink: &mut dyn Sink) -> Resu
         changed |= systemd::enable(unit, context, sink)?;
     }
     if changed && systemd::runs(context) {
-        systemd::reload(
-            &["systemd-networkd.service", "systemd-resolved.service", "NetworkManager.service"],
-            context,
-            sink,
-        )?;
+        systemd::reload(&UNITS, context, sink)?;
     }
     Ok(changed)
 }

@@ -2,7 +2,7 @@
 
 use crate::conditions::unmet;
 use crate::{
-    ActionResult, Context, Effect, Error, StageResult, StepResult, accounts, datasource, downloads, entity,
+    ActionResult, Context, Effect, Error, Gathered, StageResult, StepResult, accounts, datasource, downloads, entity,
     environment, files, frequency, git, images, keys, mounts, network, packages, shell, sourced, ssh_daemon, swap,
     system, units,
 };
@@ -15,9 +15,23 @@ use std::borrow::Cow;
 use std::sync::mpsc;
 use std::thread;
 
+/// The stages of a boot that come before the first that fetches configurations.
+const EARLY: [&str; 3] = ["initramfs", "fs", "boot"];
+
 /// Runs `stage` with its `.before` and `.after`. Never fails as a whole: what went wrong is in the result and was reported.
 pub fn run(documents: &[Document], stage: &str, context: &Context, sink: &mut dyn Sink) -> StageResult {
-    let plan = plan(documents, stage);
+    run_gathered(&Gathered { documents: documents.to_vec(), late: Vec::new() }, stage, context, sink)
+}
+
+/// Does the same with what was just gathered: first, documents that came late catch up on the stages that ran without them.
+pub fn run_gathered(gathered: &Gathered, stage: &str, context: &Context, sink: &mut dyn Sink) -> StageResult {
+    let documents = &gathered.documents;
+    let mut plan = plan(documents, stage);
+    let late: Vec<Document> = gathered.late.iter().filter_map(|at| documents.get(*at).cloned()).collect();
+    if !late.is_empty() {
+        let missed = EARLY.iter().flat_map(|early| kairn_config::plan(&late, early).steps);
+        plan.steps = missed.chain(std::mem::take(&mut plan.steps)).collect();
+    }
     // Errors of other stages too: whoever looks at any stage's result sees that a file is wrong.
     let mut diagnostics = validate(documents);
     diagnostics.retain(|said| said.severity == Severity::Error && !plan.diagnostics.contains(said));
@@ -284,6 +298,21 @@ mod tests {
         let second = run(&documents, "boot", &context(dir.path()), &mut Vec::new());
         let effects: Vec<_> = second.steps.iter().flat_map(|step| &step.actions).map(|action| &action.effect).collect();
         assert!(effects.iter().all(|effect| **effect == Effect::Unchanged), "{effects:?}");
+    }
+
+    #[test]
+    fn a_document_that_came_late_catches_up_on_earlier_stages() {
+        let dir = tempfile::tempdir().unwrap();
+        let step = |name: &str, stage: &str| format!("{stage}: [{{name: {name}-{stage}, files: [{{path: /{name}}}]}}]");
+        let text = |name: &str| {
+            let stages = ["network", "boot", "initramfs.after", "rootfs"].map(|stage| step(name, stage));
+            Document::parse(name, &format!("#cloud-config\nstages: {{{}}}\n", stages.join(", ")))
+        };
+        let gathered = Gathered { documents: vec![text("a"), text("b")], late: vec![1] };
+        let result = run_gathered(&gathered, "network", &context(dir.path()), &mut Vec::new());
+        let names: Vec<_> = result.steps.iter().map(|step| step.name.as_str()).collect();
+        assert_eq!(names, ["b-initramfs.after", "b-boot", "a-network", "b-network"]);
+        assert_eq!((result.stage.as_str(), result.failures()), ("network", 0));
     }
 
     #[test]

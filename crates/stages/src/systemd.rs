@@ -51,6 +51,11 @@ pub fn reload(units: &[&str], context: &Context, sink: &mut dyn Sink) -> Result<
     Ok(())
 }
 
+/// Has a systemd that runs read the files of its units anew.
+pub fn read_units_anew(context: &Context, sink: &mut dyn Sink) -> Result<(), Error> {
+    systemctl(["daemon-reload"], UNIT_DEADLINE, context, sink).map(drop)
+}
+
 /// Says whether systemd runs in the root (sd_booted(3)).
 pub fn runs(context: &Context) -> bool {
     context.at("/run/systemd/system".as_ref()).is_dir()

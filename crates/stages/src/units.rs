@@ -1,7 +1,7 @@
 //! Units of systemd: their states, and their drop-ins.
 
 use crate::system::write;
-use crate::{Context, Effect, Error, systemd, tool};
+use crate::{Context, Effect, Error, systemd};
 use kairn_config::{DropIn, UnitVerb, UnitWork};
 use kairn_report::Sink;
 
@@ -21,7 +21,7 @@ pub fn perform(work: &UnitWork, context: &Context, sink: &mut dyn Sink) -> Resul
 fn put(drop_in: &DropIn, context: &Context, sink: &mut dyn Sink) -> Result<bool, Error> {
     let changed = write(context, &drop_in.path(), drop_in.content.reveal())?;
     if changed && systemd::runs(context) {
-        tool::run(&tool::program(context, "systemctl")?.arg("daemon-reload"), context, sink)?;
+        systemd::read_units_anew(context, sink)?;
     }
     Ok(changed)
 }

@@ -65,6 +65,15 @@ impl World {
         self.medium("live", &self.base()?, "--iso", "install.iso", "")
     }
 
+    /// Makes a medium of the base that carries a configuration, in a directory: it belongs to one scenario.
+    pub fn configured_medium(&self, dir: &Path, text: &str) -> Result<PathBuf, Fault> {
+        let config = dir.join("site.yaml");
+        fs::write(&config, text).map_err(Fault::io(format!("write {}", config.display())))?;
+        let (source, out) = (format!("release:{}", self.base()?.join("release").display()), dir.join("medium"));
+        self.build_into(&out, &source, &["--iso", "--config", &config.to_string_lossy()])?;
+        Ok(out.join("install.iso"))
+    }
+
     fn medium(&self, name: &str, out: &Path, kind: &str, file: &str, more: &str) -> Result<PathBuf, Fault> {
         let config = self.work.join(format!("{name}.yaml"));
         let text = format!(

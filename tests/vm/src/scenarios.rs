@@ -3,6 +3,7 @@
 use crate::runner::Scenario;
 
 mod clones;
+mod configuration;
 mod corruption;
 pub mod fallback;
 mod loader;
@@ -128,6 +129,18 @@ pub const ALL: &[Scenario] = &[
         about: "systemd-boot 257 counts, orders and selects entries as the contract needs",
         slots: 1,
         run: loader::debian_13,
+    },
+    Scenario {
+        name: "configuration-applied",
+        about: "a configuration is applied on trial and taken back, then applied, kept over a restart and confirmed",
+        slots: 1,
+        run: configuration::applied,
+    },
+    Scenario {
+        name: "configuration-whole",
+        about: "a medium starts with one large configuration, shows each of its effects and tells of each of its steps",
+        slots: 1,
+        run: configuration::whole,
     },
     Scenario {
         name: "image-on-larger-disk",

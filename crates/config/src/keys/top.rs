@@ -37,14 +37,14 @@ pub(crate) static TOP: Block = block(
         not_yet("bundles", List(&Shape::Block(&BUNDLE)), "Unpacks container images at boot."),
         done("milpa_files", List(&Shape::Block(&WRITE_FILE)), "Writes files: an old name of `write_files`."),
         not_yet("logs", Shape::Block(&LOGS), "Names what `logs` collects beyond the usual."),
-        not_yet("config_url", Text, "Fetches another document, which wins over this one.")
-            .example("https://example.org/node.yaml"),
+        done("config_url", Text, "Fetches another document, which wins over all files; `#sha256=` pins it.")
+            .example("https://example.org/{{ .Values.ProtectedID }}.yaml"),
         not_yet("options", NAMED, "Passes options on to the installer.").example("{key: value}"),
         not_yet("fail_on_bundles_errors", Bool, "Fails when a bundle cannot be unpacked."),
         not_yet("grub_options", Shape::Block(&GRUB_OPTIONS), "Sets variables of the boot loader's environment."),
         not_yet("env", TEXTS, "Sets variables, each `NAME=value`, for what the agent runs.").example("[A=b]"),
         not_yet("debug", Bool, "Logs more."),
-        not_yet("cloud-init-paths", TEXTS, "Adds directories to read configuration from.").example("[/usr/local/more]"),
+        done("cloud-init-paths", TEXTS, "Adds directories to read configuration from.").example("[/usr/local/more]"),
         not_yet("eject-cd", Bool, "Ejects the medium before the first reboot."),
         not_yet("cosign", Bool, "Verifies images by their signature."),
         not_yet("verify", Bool, "Verifies images by their checksum."),

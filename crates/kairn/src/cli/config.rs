@@ -1,8 +1,10 @@
 //! Verbs of the configuration: `config`, `stage`, `render-template`.
 
 use super::Reading;
+use crate::output::Format;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// `kairn config`.
 #[derive(Debug, Subcommand)]
@@ -45,6 +47,8 @@ pub enum Config {
         #[command(flatten)]
         reading: Reading,
     },
+    /// Takes a file into the configuration of this machine and runs what can run now
+    Apply(Apply),
     /// Shows what sets the merged configurations of two files or directories apart
     Diff(Diff),
     /// Prints the JSON Schema of a configuration, by which editors complete and check it
@@ -54,7 +58,7 @@ pub enum Config {
 /// Files that take the place of this machine's.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Named {
-    /// Files or directories instead of this machine's; - is stdin
+    /// Files, directories or addresses instead of this machine's; - is stdin
     pub paths: Vec<PathBuf>,
 }
 
@@ -69,7 +73,7 @@ pub struct Reveal {
 /// `kairn config validate`.
 #[derive(Debug, Args)]
 pub struct Validate {
-    /// Files or directories; - is stdin
+    /// Files, directories or addresses of http or https; - is stdin
     #[arg(required = true)]
     pub paths: Vec<PathBuf>,
     /// Counts unknown keys and unreadable templates as errors (default)
@@ -97,6 +101,43 @@ pub struct Explain {
     /// Format of the result
     #[command(flatten)]
     pub reading: Reading,
+}
+
+/// `kairn config apply`.
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// File or address of http or https; - is stdin. It is kept below /oem
+    #[arg(required_unless_present_any = ["confirm", "revert", "watch"])]
+    pub file: Option<PathBuf>,
+    /// Shows what would change, run now and wait, and touches nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Takes it back after this time (90s, 5m, 1h30m) unless it is confirmed, also over a restart
+    #[arg(long = "try", value_name = "TIME", value_parser = window, conflicts_with = "dry_run")]
+    pub trial: Option<Duration>,
+    /// Tries also what cannot be taken back: commands, users, software, settings of the kernel
+    #[arg(long, requires = "trial")]
+    pub allow_irreversible: bool,
+    /// Name of the file below /oem; default: its own
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Keeps the configuration that is on trial
+    #[arg(long, conflicts_with_all = ["file", "revert", "dry_run", "trial", "name"])]
+    pub confirm: bool,
+    /// Takes the configuration that is on trial back at once
+    #[arg(long, conflicts_with_all = ["file", "dry_run", "trial", "name"])]
+    pub revert: bool,
+    /// Waits until the trial is over, as its unit does
+    #[arg(long, hide = true, conflicts_with_all = ["file", "confirm", "revert", "dry_run", "trial", "name"])]
+    pub watch: bool,
+    /// Format of the result
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Format,
+}
+
+fn window(text: &str) -> Result<Duration, String> {
+    let window = kairn_config::duration(text).filter(|window| !window.is_zero());
+    window.ok_or_else(|| "it is a time such as `90s`, `5m` or `1h30m`".to_owned())
 }
 
 /// `kairn config diff`.

@@ -35,7 +35,8 @@ pub fn run(agent: Agent, progress: &mut Progress) -> Result<ExitCode, Report> {
         }
         AgentVerb::RunStage { stage: name, strict: fails, directories, analyze } => {
             if strict {
-                kairn_config::strict(&config::of_stage(Path::new("/"), &directories)?)?;
+                let sources = config::sources(Path::new("/"));
+                kairn_config::strict(&config::of_stage(&sources, &directories, progress)?.documents)?;
             }
             match analyze {
                 true => stage::show_plan(&StagePlan { name, directories, reading: READING }),
@@ -85,11 +86,8 @@ fn of_machine(strict: bool) -> Result<Vec<Document>, Report> {
 
 /// Checks a file, or a text that was given in its place.
 fn validate(source: &str) -> Result<ExitCode, Report> {
-    if is_url(source) {
-        return Err(not_yet("`validate` of a URL"));
-    }
     // A path has neither, and nothing else would be a configuration.
-    if source.contains([':', '\n']) && !Path::new(source).exists() {
+    if !is_url(source) && source.contains([':', '\n']) && !Path::new(source).exists() {
         return config::validate_text(source);
     }
     config::validate(&Validate { paths: vec![source.into()], strict: true, lenient: false, reading: READING })

@@ -1,5 +1,6 @@
 //! `kairn config`: reads, checks and explains configuration.
 
+pub mod apply;
 mod diff;
 mod explain;
 pub mod query;
@@ -8,17 +9,20 @@ mod template;
 mod validate;
 
 use crate::cli::{Config, Directories, StagePlan};
-use crate::output;
+use crate::output::{self, Progress, Voice};
 use crate::verbs::stage;
-use kairn_config::{Code, CommandLine, Configuration, DIRECTORIES, Diagnostic, Document, InstanceData, Severity};
+use kairn_config::{Configuration, Document, InstanceData, Remote};
 use kairn_host::{Error as HostError, files};
 use kairn_layout::paths;
-use kairn_report::{Kind, Report, Span};
+use kairn_report::{Kind, Report, Sink, Span};
+use kairn_stages::fetch::{self, Http, Patience, Request};
+use kairn_stages::{Gathered, Sources};
 use serde_json::{Value, json};
-pub use show::{get, show};
+pub use show::{get, merged_text, show};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 pub use template::render;
 pub use validate::{validate, validate_text};
 
@@ -28,60 +32,31 @@ pub const STDIN: &str = "-";
 /// The most bytes of stdin that are read; the parser refuses less.
 const STDIN_LIMIT: u64 = 8 << 20;
 
+/// How long fetching a document that was named may take.
+const FETCH_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The sources of the machine below a root, of which nothing is fetched.
+pub fn sources(root: &Path) -> Sources {
+    Sources::at_hand(root, stage::values(root))
+}
+
 /// Loads the configuration of the machine below a root.
 pub fn of_machine(root: &Path) -> Vec<Document> {
-    let below = |source: &str| root.join(source.trim_start_matches('/'));
-    let sources: Vec<PathBuf> = DIRECTORIES.into_iter().map(below).filter(|path| path.exists()).collect();
-    let mut documents = kairn_stages::load_on(&sources, instance(root).as_ref());
-    documents.extend(command_line(root));
-    documents
+    sources(root).machine(&mut Voice).documents
 }
 
-/// What is known of the instance below a root, for templates of cloud-init.
-fn instance(root: &Path) -> Option<InstanceData> {
-    match kairn_stages::instance_data(root) {
-        Ok(data) => Some(data),
-        Err(error) => {
-            output::say(&format!("warning: what is known of this instance cannot be read: {error}"));
-            None
-        }
-    }
-}
-
-/// That of this machine, where it is one of ours: a template would become something else on another.
-fn own_instance() -> Option<InstanceData> {
-    Path::new(paths::run::BOOT_REPORT).exists().then(|| instance(Path::new("/"))).flatten()
-}
-
-/// What the kernel command line sets; it wins over all files.
-fn command_line(root: &Path) -> Option<Document> {
-    let path = root.join("proc/cmdline");
-    // Another root has none.
-    let text = files::read_text_if_any(&path).transpose()?;
-    match text {
-        Ok(text) => {
-            let CommandLine { mut document, urls } = kairn_config::cmdline(&text);
-            for (_, span) in urls {
-                let message = "a configuration is not fetched from an address yet; this has no effect";
-                document.diagnostics.push(Diagnostic::new(Severity::Warning, Code::NotSupported, span, message));
-            }
-            (document.root.is_some() || !document.diagnostics.is_empty()).then_some(document)
-        }
-        Err(error) => Some(Document::unreadable(path.display().to_string(), error)),
-    }
-}
-
-/// Loads what a stage is read from: directories of the machine below a root, or what takes their place, and what comes on top.
+/// Loads what a stage is read from: the sources of a machine, or what takes their place, and what comes on top.
 ///
 /// # Errors
 /// A path that was named is not there.
-pub fn of_stage(root: &Path, directories: &Directories) -> Result<Vec<Document>, Report> {
+pub fn of_stage(sources: &Sources, directories: &Directories, sink: &mut dyn Sink) -> Result<Gathered, Report> {
     let instead = &directories.override_cloud_init_paths;
-    let mut documents = if instead.is_empty() { of_machine(root) } else { named(instead)? };
+    let mut gathered =
+        if instead.is_empty() { sources.machine(sink) } else { sources.complete(named(instead)?, None, sink) };
     if !directories.cloud_init_paths.is_empty() {
-        documents.extend(named(&directories.cloud_init_paths)?);
+        gathered.documents.extend(named(&directories.cloud_init_paths)?);
     }
-    Ok(documents)
+    Ok(gathered)
 }
 
 /// Loads files or directories; without any, this machine's.
@@ -92,13 +67,32 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Document>, Report> {
     if paths.is_empty() { Ok(of_machine(Path::new("/"))) } else { named(paths) }
 }
 
+/// What is known of this machine's instance, for templates of cloud-init, where it is one of ours: a template would become something
+/// else on another.
+pub fn own_instance() -> Option<InstanceData> {
+    if !Path::new(paths::run::BOOT_REPORT).exists() {
+        return None;
+    }
+    match kairn_stages::instance_data(Path::new("/")) {
+        Ok(data) => Some(data),
+        Err(error) => {
+            output::say(&format!("warning: what is known of this instance cannot be read: {error}"));
+            None
+        }
+    }
+}
+
 /// Loads what was named on the command line.
 fn named(paths: &[PathBuf]) -> Result<Vec<Document>, Report> {
     let mut documents = Vec::new();
     let instance = own_instance();
     for path in paths {
         if path == Path::new(STDIN) {
-            documents.push(stdin(instance.as_ref())?);
+            documents.push(Document::parse_on("stdin", &stdin()?, instance.as_ref()));
+            continue;
+        }
+        if let Some(url) = url(path) {
+            documents.push(fetched(url)?.0);
             continue;
         }
         if !path.exists() {
@@ -109,15 +103,40 @@ fn named(paths: &[PathBuf]) -> Result<Vec<Document>, Report> {
     Ok(documents)
 }
 
-fn stdin(instance: Option<&InstanceData>) -> Result<Document, Report> {
-    let mut bytes = Vec::new();
-    std::io::stdin().lock().take(STDIN_LIMIT).read_to_end(&mut bytes).map_err(HostError::path("read", "stdin"))?;
-    Ok(match String::from_utf8(bytes) {
-        Ok(text) => Document::parse_on("stdin", &text, instance),
+/// What was named is an address, not a path.
+pub fn url(path: &Path) -> Option<&str> {
+    path.to_str().filter(|text| text.starts_with("http://") || text.starts_with("https://"))
+}
+
+/// Fetches a document, with its text. What a `config_url` may say, an address on the command line may too: `#sha256=` pins it.
+///
+/// # Errors
+/// It cannot be fetched, or has another digest.
+pub fn fetched(url: &str) -> Result<(Document, String), Report> {
+    let remote = Remote::parse(url).map_err(|why| Report::new(Kind::User, why))?;
+    let limit = u64::try_from(kairn_config::yaml::LIMITS.bytes).unwrap_or(u64::MAX);
+    let request = Request::new(remote.url.reveal().as_str(), limit, FETCH_DEADLINE);
+    let (_, bytes) = fetch::bytes(&Http::default(), &request, Patience { tries: 3, ..Patience::USUAL }, &mut Voice)?;
+    let name = request.name();
+    let sha256 = files::sha256_of(&mut bytes.as_slice()).map_err(HostError::path("read", &name))?;
+    if let Some(wanted) = remote.sha256.filter(|wanted| *wanted != sha256) {
+        return Err(Report::new(Kind::Config, format!("`{name}` has the SHA-256 {sha256}, not {wanted}")));
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) => Ok((Document::parse_on(name, &text, own_instance().as_ref()), text)),
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
-            Document::unreadable("stdin", format!("it is not UTF-8 at byte {at}"))
+            Err(Report::new(Kind::Config, format!("`{name}` is not UTF-8 at byte {at}")))
         }
+    }
+}
+
+fn stdin() -> Result<String, Report> {
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().take(STDIN_LIMIT).read_to_end(&mut bytes).map_err(HostError::path("read", "stdin"))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        Report::new(Kind::Config, format!("stdin is not UTF-8 at byte {at}"))
     })
 }
 
@@ -127,8 +146,9 @@ pub fn schema() -> Result<ExitCode, Report> {
     Ok(ExitCode::SUCCESS)
 }
 
-pub fn run(verb: Config) -> Result<ExitCode, Report> {
+pub fn run(verb: Config, progress: &mut Progress) -> Result<ExitCode, Report> {
     match verb {
+        Config::Apply(verb) => apply::apply(&verb, progress),
         Config::Validate(verb) => validate(&verb),
         Config::Show { named, reveal, reading } => show(&load(&named.paths)?, reveal, reading.output),
         Config::Get { query, named, reading } => get(&load(&named.paths)?, &query, reading.output),

@@ -2,8 +2,8 @@
 
 use crate::cli::Install;
 use crate::output::{self, Progress};
-use crate::verbs::{config, node};
-use kairn_config::{Configuration, Diagnostic, Document, Login, Severity, Strictness, login, merge, validate};
+use crate::verbs::{config, node, stage};
+use kairn_config::{Configuration, Diagnostic, Document, Login, SHIPPED, Severity, Strictness, login, merge, validate};
 use kairn_deploy::install::{self, InstallActor, Material, Probe};
 use kairn_host::efivars::EfiVars;
 use kairn_host::{Clock, Lock, RealMachine, SystemClock, clock, files};
@@ -11,6 +11,7 @@ use kairn_layout::{Bytes, paths};
 use kairn_lifecycle::BootReport;
 use kairn_lifecycle::install::{InstallFacts, InstallRequest, plan};
 use kairn_report::{Event, Kind, Report, Sink};
+use kairn_stages::{Context, Sources};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -77,25 +78,64 @@ pub fn run(verb: &Install, progress: &mut Progress) -> Result<ExitCode, Report> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reads the configuration: the file that was named, else what this medium carries.
+/// Reads the configuration: the file or address that was named, else all sources of the live system; and what they point at, and
+/// the kernel command line.
 fn wanted(verb: &Install, sink: &mut dyn Sink) -> Result<Wanted, Report> {
-    let medium = Path::new(paths::run::LIVE).join(kairn_factory::media::MEDIUM_CONFIG);
-    let path = verb.config.clone().or_else(|| medium.is_file().then_some(medium));
-    let bytes = match &path {
-        None => Vec::new(),
-        Some(path) if !path.exists() => {
-            return Err(Report::new(Kind::User, format!("there is no configuration `{}`", path.display()))
-                .hint("name a file of this system with --config"));
+    let sources = Sources::online(&Context::this(stage::values(Path::new("/"))));
+    let (mut all, text) = match &verb.config {
+        None => (sources.machine(sink).documents, None),
+        Some(path) => {
+            let (document, text) = named(path)?;
+            let line = sources.command_line();
+            let mut all = kairn_stages::load(&[PathBuf::from(SHIPPED)]);
+            all.extend(sources.complete(vec![document], line, sink).documents);
+            (all, Some(text))
         }
-        Some(path) => files::read(path)?,
     };
-    let paths: Vec<PathBuf> = path.into_iter().collect();
-    let own: Vec<Document> = if paths.is_empty() { Vec::new() } else { config::load(&paths)? };
-    accept(&own, sink)?;
-    // Whether somebody can log in depends on what the image ships, too.
-    let mut all = kairn_stages::load(&[PathBuf::from(kairn_config::SHIPPED)]);
-    all.extend(own.iter().cloned());
-    Ok(Wanted { configuration: merge(&own), bytes, login: login(&all) })
+    // Whether somebody can log in depends on what the image ships, too; the rest is the owner's, and goes to the new machine.
+    let login = login(&all);
+    all.retain(|document| !Path::new(&document.source).starts_with(SHIPPED));
+    accept(&all, sink)?;
+    let configuration = merge(&all);
+    let bytes = material(&all, text, &configuration, sink)?;
+    Ok(Wanted { configuration, bytes, login })
+}
+
+/// Loads what was named, with its text.
+fn named(path: &Path) -> Result<(Document, String), Report> {
+    if let Some(url) = config::url(path) {
+        return config::fetched(url);
+    }
+    if !path.exists() {
+        return Err(Report::new(Kind::User, format!("there is no configuration `{}`", path.display()))
+            .hint("name a file of this system, or an address of http or https, with --config"));
+    }
+    let text = files::read_text(path)?;
+    Ok((Document::parse_on(path.display().to_string(), &text, config::own_instance().as_ref()), text))
+}
+
+/// Makes the file that the new machine gets: the only source as it is, with its comments; several of them merged.
+fn material(
+    own: &[Document],
+    text: Option<String>,
+    configuration: &Configuration,
+    sink: &mut dyn Sink,
+) -> Result<Vec<u8>, Report> {
+    let counts = |document: &&Document| document.header.is_some() && document.root.is_some();
+    let sources: Vec<&Document> = own.iter().filter(counts).collect();
+    for document in own.iter().filter(|document| document.header.is_none() && document.root.is_some()) {
+        let what = "it has no header line, so it is not part of the configuration that is installed";
+        sink.event(Event::warning(format!("{}: {what}", document.source)));
+    }
+    match (sources.as_slice(), text) {
+        ([], _) => Ok(Vec::new()),
+        ([_], Some(text)) => Ok(text.into_bytes()),
+        ([only], None) if Path::new(&only.source).is_file() => Ok(files::read(Path::new(&only.source))?),
+        _ => {
+            let names: Vec<&str> = sources.iter().map(|document| document.source.as_str()).collect();
+            Ok(config::merged_text(&names, &configuration.merged.to_json()).into_bytes())
+        }
+    }
 }
 
 /// Says what is wrong with a configuration, and refuses one that cannot be read, or that wants to be taken strictly and has errors.
@@ -140,6 +180,27 @@ mod tests {
         let mut events = Vec::new();
         let result = accept(&[Document::parse("a.yaml", text)], &mut events);
         (result, events)
+    }
+
+    #[test]
+    fn one_source_is_installed_as_it_is_and_several_are_merged() {
+        let text = "#cloud-config\n# mine\nhostname: a\n";
+        let one = Document::parse("/a.yaml", text);
+        let two = Document::parse("https://c/b", "#cloud-config\nhostname: b\nstages: {boot: [{name: x}]}\n");
+        let bare = Document::parse("/c.yaml", "stages: {}\n");
+        let material = |own: &[Document], text: Option<&str>| {
+            let mut events = Vec::new();
+            let bytes = material(own, text.map(str::to_owned), &merge(own), &mut events).unwrap();
+            (String::from_utf8(bytes).unwrap(), events.len())
+        };
+        assert_eq!(material(std::slice::from_ref(&one), Some(text)), (text.to_owned(), 0));
+        assert_eq!(material(&[], None), (String::new(), 0));
+        let (merged, warnings) = material(&[one, two, bare], Some(text));
+        let back = Document::parse("back", &merged);
+        assert_eq!((back.header.is_some(), back.diagnostics.len(), warnings), (true, 0, 1));
+        let value = merge(&[back]).merged.to_json();
+        assert_eq!(value, serde_json::json!({"hostname": "b", "stages": {"boot": [{"name": "x"}]}}));
+        assert!(merged.contains("# - /a.yaml\n# - https://c/b\n"), "{merged}");
     }
 
     #[test]

@@ -46,7 +46,7 @@ fn dispatch(verb: Verb, progress: &mut Progress) -> Result<ExitCode, Report> {
         Verb::Status(reading) => node::status(reading),
         Verb::BootEntry(verb) => node::boot_entry(verb),
         Verb::Health(verb) => node::health(&verb, progress),
-        Verb::Config(verb) => config::run(verb),
+        Verb::Config(verb) => config::run(verb, progress),
         Verb::Stage(verb) => stage::run(&verb, progress),
         Verb::RenderTemplate(verb) => config::render(&verb),
         Verb::Agent(verb) => agent::run(verb, progress),

@@ -1,13 +1,13 @@
 //! `kairn stage`: runs stages, or shows what they would run.
 
 use crate::cli::{Stage, StagePlan, StageRun};
-use crate::output::{self, Format, Progress};
+use crate::output::{self, Format, Progress, Voice};
 use crate::verbs::config;
 use kairn_config::{Chance, Strictness, TemplateValues, plan};
 use kairn_host::{Clock, SystemClock, chance, files, inventory};
 use kairn_layout::paths;
 use kairn_report::{Kind, Report, Sink};
-use kairn_stages::{Context, Identity, StageResult};
+use kairn_stages::{Context, Identity, Sources, StageResult};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -26,19 +26,25 @@ pub fn run_stage(verb: &StageRun, progress: &mut Progress) -> Result<ExitCode, R
         .root
         .canonicalize()
         .map_err(|error| Report::new(Kind::User, format!("`{}` cannot be a root: {error}", verb.root.display())))?;
-    let documents = config::of_stage(&root, &verb.directories)?;
     let values = values(&root);
-    // The flag asks for as much as the owner's `strict: true`; a file may ask for more.
-    let asked = kairn_config::merge(&documents).strict;
-    let context = Context {
+    let mut context = Context {
         identity: Identity::read(&root, values.machine_id.as_deref())?,
-        strictness: (verb.strict && asked == Strictness::Lenient).then_some(Strictness::Owner),
         // Of another root, nothing runs that could be told of a change.
         live: root == Path::new("/"),
         root,
         ..Context::this(values)
     };
-    let result = kairn_stages::run(&documents, &verb.name, &context, progress as &mut dyn Sink);
+    config::apply::expire(&context, &verb.name, progress);
+    // The stages before it have no network, and those after it need not ask again.
+    let sources = match verb.name.as_str() {
+        "network" => Sources::online(&context),
+        _ => Sources::at_hand(&context.root, context.values.clone()),
+    };
+    let gathered = config::of_stage(&sources, &verb.directories, progress)?;
+    // The flag asks for as much as the owner's `strict: true`; a file may ask for more.
+    let asked = kairn_config::merge(&gathered.documents).strict;
+    context.strictness = (verb.strict && asked == Strictness::Lenient).then_some(Strictness::Owner);
+    let result = kairn_stages::run_gathered(&gathered, &verb.name, &context, progress as &mut dyn Sink);
     keep(&result, &context)?;
     let failures = result.failures();
     if failures > 0 {
@@ -49,7 +55,8 @@ pub fn run_stage(verb: &StageRun, progress: &mut Progress) -> Result<ExitCode, R
 
 /// Shows what a stage would run.
 pub fn show_plan(verb: &StagePlan) -> Result<ExitCode, Report> {
-    let plan = plan(&config::of_stage(Path::new("/"), &verb.directories)?, &verb.name);
+    let sources = config::sources(Path::new("/"));
+    let plan = plan(&config::of_stage(&sources, &verb.directories, &mut Voice)?.documents, &verb.name);
     match verb.reading.output {
         Format::Json => output::json(&plan)?,
         Format::Human => output::line(&in_words(&plan)?)?,

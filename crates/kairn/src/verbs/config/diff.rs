@@ -15,15 +15,7 @@ use std::process::ExitCode;
 pub fn diff(verb: &Diff) -> Result<ExitCode, Report> {
     let one = |path| Ok::<_, Report>(merged(&load(std::slice::from_ref(path))?).merged);
     let (a, b) = (one(&verb.a)?, one(&verb.b)?);
-    let mut changes = kairn_config::diff(&a, &b);
-    if !verb.reveal.reveal {
-        let (a, b) = (shown(&a), shown(&b));
-        for change in &mut changes {
-            let hide = |all: &Value| value_at(all, &change.steps).cloned().unwrap_or_else(|| HIDDEN.into());
-            change.old = change.old.take().map(|_| hide(&a));
-            change.new = change.new.take().map(|_| hide(&b));
-        }
-    }
+    let changes = changes(&a, &b, verb.reveal.reveal);
     match verb.reading.output {
         Format::Json => output::json(&changes.iter().map(as_json).collect::<Vec<_>>())?,
         Format::Human if changes.is_empty() => output::line("no difference")?,
@@ -36,11 +28,25 @@ pub fn diff(verb: &Diff) -> Result<ExitCode, Report> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Compares two configurations; what is secret shows only that it is there, unless it is to be revealed.
+pub(super) fn changes(a: &Merged, b: &Merged, reveal: bool) -> Vec<Change> {
+    let mut changes = kairn_config::diff(a, b);
+    if !reveal {
+        let (a, b) = (shown(a), shown(b));
+        for change in &mut changes {
+            let hide = |all: &Value| value_at(all, &change.steps).cloned().unwrap_or_else(|| HIDDEN.into());
+            change.old = change.old.take().map(|_| hide(&a));
+            change.new = change.new.take().map(|_| hide(&b));
+        }
+    }
+    changes
+}
+
 fn shown(merged: &Merged) -> Value {
     redact(&merged.to_json())
 }
 
-fn as_json(change: &Change) -> Value {
+pub(super) fn as_json(change: &Change) -> Value {
     json!({
         "path": change.path, "kind": change.kind, "old": change.old, "new": change.new,
         "old_origin": change.old_origin.as_ref().map(place), "new_origin": change.new_origin.as_ref().map(place),
@@ -48,7 +54,7 @@ fn as_json(change: &Change) -> Value {
 }
 
 /// `+ key = value    # file:line:column`, and the like.
-fn in_words(change: &Change) -> String {
+pub(super) fn in_words(change: &Change) -> String {
     let text = |value: &Option<Value>| value.as_ref().map_or_else(String::new, Value::to_string);
     let at = |span: &Option<kairn_report::Span>| span.as_ref().map_or_else(String::new, ToString::to_string);
     let (path, old, new) = (&change.path, text(&change.old), text(&change.new));

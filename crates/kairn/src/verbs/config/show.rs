@@ -18,16 +18,23 @@ pub fn show(documents: &[Document], reveal: Reveal, format: Format) -> Result<Ex
     match format {
         Format::Json => output::json(&json)?,
         Format::Human => {
-            let mut text = String::from("#cloud-config\n\n# Sources:\n");
-            for document in documents.iter().filter(|document| document.header.is_some()) {
-                text.push_str(&format!("# - {}\n", document.source.escape_debug()));
-            }
-            text.push('\n');
-            text.push_str(&yaml::print(&json));
-            output::raw(&text)?;
+            let with_header = documents.iter().filter(|document| document.header.is_some());
+            let names: Vec<&str> = with_header.map(|document| document.source.as_str()).collect();
+            output::raw(&merged_text(&names, &json))?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes a merged configuration as a document: its header, the sources that it comes from, its keys.
+pub fn merged_text(names: &[&str], merged: &serde_json::Value) -> String {
+    let mut text = String::from("#cloud-config\n\n# Sources:\n");
+    for name in names {
+        text.push_str(&format!("# - {}\n", name.escape_debug()));
+    }
+    text.push('\n');
+    text.push_str(&yaml::print(merged));
+    text
 }
 
 /// Prints what a query finds, each result as a document of its own, one after the other.
