@@ -1,6 +1,7 @@
 //! What a step does, as values that an engine can carry out without looking at the document again.
 
 mod accounts;
+mod disk;
 mod entity;
 mod files;
 mod setting;
@@ -11,6 +12,10 @@ mod system;
 mod units;
 
 pub use accounts::{AccountWork, Credential, EntityVerb, Group, KeySource, Lock, Password, SshDaemon, SshKey, User};
+pub use disk::{
+    DiskName, DiskSetup, DiskShare, DiskShares, FileSystemKind, FileSystemSetup, Growth, Layout, NewPartition,
+    PartitionChoice, ShareKind, TableKind, label_fault,
+};
 pub use entity::{Day, Entity, EntityError, EntityFields, Number};
 pub use files::{DEFAULT_ENVIRONMENT_FILE, Directory, Download, Environment, File, FileWork, Mode, Owner, Sourced};
 pub use setting::{
@@ -58,7 +63,7 @@ pub enum Work {
     Software(SoftwareWork),
     /// A setting that a top-level key of cloud-init makes.
     Setting(SettingWork),
-    /// Something about file systems and swap space.
+    /// Something about disks, file systems and swap space.
     Storage(StorageWork),
     /// Datasources are asked who the machine is.
     Datasource(Datasource),

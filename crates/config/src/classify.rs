@@ -274,10 +274,10 @@ pub(crate) mod tests {
             ),
             ("stages: {mine.before: []}\n", vec!["t:1:10: note: nothing here runs a stage `mine.before`"]),
             (
-                "stages: {boot: [{layout: {device: {labl: a}}}]}\n",
+                "write_files: [{path: /a, source: {urii: a}}]\n",
                 vec![
-                    "t:1:18: warning: `layout` is not supported yet and does nothing",
-                    "t:1:36: error: unknown key `labl` in `layout.device`\n  hint: did you mean `label`?",
+                    "t:1:26: warning: `source` is not supported yet and does nothing",
+                    "t:1:35: error: unknown key `urii` in `source`\n  hint: did you mean `uri`?",
                 ],
             ),
             (

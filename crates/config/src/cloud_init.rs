@@ -5,6 +5,7 @@
 //! cloud-init leaves for its end comes at the end of `boot`, or of `network`, the last stage of a boot.
 
 mod clock;
+mod disks;
 mod files;
 mod language;
 mod names;
@@ -46,7 +47,10 @@ pub(crate) fn steps(reader: &mut Reader<'_>, stage: &str, steps: &mut Vec<Planne
             if let Some(node) = get(entries, "bootcmd") {
                 actions.commands(node, "`bootcmd`");
             }
-            storage::mounts(&mut actions, entries);
+            let aliases = disks::Aliases::read(&mut actions, entries);
+            disks::disk_setup(&mut actions, entries, &aliases);
+            disks::fs_setup(&mut actions, entries, &aliases);
+            storage::mounts(&mut actions, entries, &aliases);
             storage::swap(&mut actions, entries);
             trust::read(&mut actions, entries);
         }
@@ -60,6 +64,12 @@ pub(crate) fn steps(reader: &mut Reader<'_>, stage: &str, steps: &mut Vec<Planne
             if jinja {
                 run_commands(&mut actions, entries);
             }
+            let top_level = std::mem::take(&mut actions.actions);
+            push(steps, stage, "top-level keys", Settings::default(), top_level);
+            disks::growpart(&mut actions, entries);
+            let grown = actions.actions;
+            push(steps, stage, "growpart", Settings::default(), grown);
+            return;
         }
         // What is fetched has to wait for it.
         "network" => {

@@ -47,12 +47,14 @@ pub mod yaml;
 
 pub use action::{
     AccountWork, Action, ChosenPackage, CommandWork, Credential, DATASOURCES, DEFAULT_ENVIRONMENT_FILE,
-    DEFAULT_RESOLVER_FILE, Datasource, Day, Directory, Download, DropIn, Entity, EntityError, EntityFields, EntityVerb,
-    Environment, File, FileWork, FirstBootOption, Git, GitLogin, Group, HostsFile, KernelModule, KeySource, Keyboard,
-    Locale, Lock, MachineName, Mode, Mount, NameServers, NetworkWork, Number, Owner, Packages, Parameter, Password,
-    PhoneHome, PhoneHomeFact, PowerCondition, PowerMode, PowerState, Resolver, SettingWork, SoftwareWork, Sourced,
-    SshDaemon, SshKey, StorageWork, SwapFile, SwapSize, SystemWork, TimeClient, TimeSync, Trust, UnitVerb, UnitWork,
-    UnpackedImage, User, Work, hostname_fault, mount_point_fault, mount_source_fault, unit_name,
+    DEFAULT_RESOLVER_FILE, Datasource, Day, Directory, DiskName, DiskSetup, DiskShare, DiskShares, Download, DropIn,
+    Entity, EntityError, EntityFields, EntityVerb, Environment, File, FileSystemKind, FileSystemSetup, FileWork,
+    FirstBootOption, Git, GitLogin, Group, Growth, HostsFile, KernelModule, KeySource, Keyboard, Layout, Locale, Lock,
+    MachineName, Mode, Mount, NameServers, NetworkWork, NewPartition, Number, Owner, Packages, Parameter,
+    PartitionChoice, Password, PhoneHome, PhoneHomeFact, PowerCondition, PowerMode, PowerState, Resolver, SettingWork,
+    ShareKind, SoftwareWork, Sourced, SshDaemon, SshKey, StorageWork, SwapFile, SwapSize, SystemWork, TableKind,
+    TimeClient, TimeSync, Trust, UnitVerb, UnitWork, UnpackedImage, User, Work, hostname_fault, label_fault,
+    mount_point_fault, mount_source_fault, unit_name,
 };
 pub use apply::{ApplyPlan, Kept, Named, PAST_STAGES, Waiting, apply};
 pub use cmdline::{CommandLine, cmdline};

@@ -6,9 +6,12 @@ mod condition;
 mod datasource;
 pub(crate) mod downloads;
 pub(crate) mod files;
+mod layout;
 mod software;
 mod system;
 mod units;
+
+pub(crate) use layout::{check_label, device_path};
 
 use crate::keys::{CONDITIONS, STEP, STEP_SETTINGS, Standing};
 
@@ -145,6 +148,9 @@ impl Actions<'_, '_> {
         }
         if let Some(node) = get("datasource") {
             self.datasource(node);
+        }
+        if let Some(node) = get("layout") {
+            self.layout(node);
         }
         if let Some(node) = get("package_pins") {
             self.package_pins(node);

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process_group, pidfd_open, waitpid};
 use std::ffi::{CString, OsString};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
@@ -23,8 +23,8 @@ const READS: usize = 16;
 const NOT_STARTED: i32 = 127;
 
 /// Runs a program with `root` as its root directory; stdout and stderr go line by line to `line`, and `tick` is called at
-/// least every `every`. The program is named by its absolute path in that root, and gets the invocation's environment only. Its exit
-/// status is the caller's to judge.
+/// least every `every`. The program is named by its absolute path in that root, and gets the invocation's environment and input only.
+/// Its exit status is the caller's to judge.
 ///
 /// Output of grandchildren that outlive the program is not waited for.
 ///
@@ -40,11 +40,11 @@ pub fn run_in_root(
     let broken = |errno: Errno| Error::errno("run", &invocation.program)(errno);
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(broken)?;
     let (trouble, child_trouble) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(broken)?;
-    let nothing = File::open("/dev/null").map_err(Error::path("open", "/dev/null"))?;
+    let input = input(&invocation.stdin).map_err(Error::path("hand the input to", &invocation.program))?;
     let image = Image::new(root, invocation).map_err(broken)?;
     // std's own way of running programs is not used: it would bring a tenth of the initramfs' size for what these lines do.
     let (args, env) = (pointers(&image.args), pointers(&image.env));
-    let descriptors = [nothing.as_raw_fd(), writer.as_raw_fd(), child_trouble.as_raw_fd()];
+    let descriptors = [input.as_raw_fd(), writer.as_raw_fd(), child_trouble.as_raw_fd()];
     // SAFETY: between fork and exec the child makes system calls only, on memory that was prepared before.
     let pid = match unsafe { libc::fork() } {
         // SAFETY: both are of texts in `image`.
@@ -96,6 +96,17 @@ pub fn run_in_root(
             return reap(pid).map_err(broken);
         }
     }
+}
+
+/// What a program reads: nothing, or these bytes, whole before it starts, so that nobody has to feed it.
+fn input(bytes: &[u8]) -> std::io::Result<File> {
+    if bytes.is_empty() {
+        return File::open("/dev/null");
+    }
+    let mut file = File::from(rustix::fs::memfd_create("input", rustix::fs::MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 /// Becomes another program, with this one's environment. Returns only with an error.
@@ -263,6 +274,23 @@ mod tests {
             let (ended, lines, _) = run("echo one; echo two >&2; printf three; exit 3", Duration::from_secs(60));
             assert_eq!(ended.unwrap().code(), Some(3));
             assert_eq!(lines, ["one", "two", "three"]);
+        }
+    }
+
+    #[test]
+    fn a_program_reads_the_input_that_it_is_given_and_nothing_else() {
+        if can_chroot() {
+            // The last is more than a pipe holds.
+            let long = "x".repeat(200_000);
+            for (input, expected) in [("", "0"), ("abc", "3"), (long.as_str(), "200000")] {
+                let mut lines = Vec::new();
+                let shell = Invocation::new("/bin/sh").args(["-c", "wc -c"]).env("PATH", "/usr/bin:/bin");
+                let shell = shell.stdin(input).deadline(Duration::from_secs(60));
+                let mut keep = |line: &str| lines.push(line.to_owned());
+                let ended = run_in_root(Path::new("/"), &shell, Duration::from_secs(1), &mut keep, &mut || {});
+                assert!(ended.unwrap().success());
+                assert_eq!(lines, [expected]);
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 
 use crate::{Error, files};
 use kairn_image::gpt;
+use kairn_image::probe::{self, PROBE_BYTES};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use rustix::ioctl::{self, Setter};
@@ -163,6 +164,38 @@ pub fn reread(disk: &Path, sys_root: &Path) -> Result<(), Error> {
     }
 }
 
+/// Tells the kernel the difference between its partitions of a disk and the table on it, and leaves those alone that are the same;
+/// `sys_root` is the root below which `sys` is read. A regular file has no view to refresh.
+///
+/// Other than with [`reread`], no partition goes away and comes back, so nothing that uses one is disturbed.
+///
+/// # Errors
+/// Names the disk, which has no table, or one in whose place a partition in use would have to move or go.
+pub fn follow_table(disk: &Path, sys_root: &Path) -> Result<(), Error> {
+    let file = open(disk)?;
+    let metadata = file.metadata().map_err(Error::path("ask", disk))?;
+    if metadata.file_type().is_block_device() { follow(disk, &file, metadata.rdev(), sys_root) } else { Ok(()) }
+}
+
+/// Tells the kernel that a disk has no partitions any more; `sys_root` is the root below which `sys` is read. A regular file has no
+/// view to refresh.
+///
+/// # Errors
+/// Names the disk; busy while a partition is in use.
+pub fn forget_table(disk: &Path, sys_root: &Path) -> Result<(), Error> {
+    let file = open(disk)?;
+    let metadata = file.metadata().map_err(Error::path("ask", disk))?;
+    if !metadata.file_type().is_block_device() {
+        return Ok(());
+    }
+    let sys = sys_root.join(format!("sys/dev/block/{}", crate::DeviceNumber::of_dev_t(metadata.rdev())));
+    let nowhere = Extent { start: 0, len: 0 };
+    for number in partitions_in_view(&sys)?.into_keys() {
+        tell(&file, BLKPG_DEL_PARTITION, number, nowhere).map_err(Error::errno("delete a partition on", disk))?;
+    }
+    Ok(())
+}
+
 /// Keeps udev from rereading a disk's table until the returned file is dropped.
 ///
 /// After each write to a disk, udev rereads its table by itself when no partition is in use: all partitions' devices are gone for a
@@ -182,12 +215,12 @@ pub fn hold(disk: &Path) -> Result<File, Error> {
 
 fn follow(disk: &Path, file: &File, number: u64, sys_root: &Path) -> Result<(), Error> {
     let sector = rustix::fs::ioctl_blksszget(file).map_err(Error::errno("ask the sector size of", disk))?;
-    let table =
-        read_table(disk, sector)?.ok_or_else(|| Error::errno("find a partition table on", disk)(Errno::NOENT))?;
+    let wanted = match read_table(disk, sector)? {
+        Some(table) => table.partitions.iter().map(|(number, entry)| (*number, entry.extent)).collect(),
+        None => mbr_extents(disk, sector)?,
+    };
     let sys = sys_root.join(format!("sys/dev/block/{}", crate::DeviceNumber::of_dev_t(number)));
     let view = partitions_in_view(&sys)?;
-    let wanted: BTreeMap<u32, Extent> =
-        table.partitions.iter().map(|(number, entry)| (*number, entry.extent)).collect();
     for change in changes(&view, &wanted) {
         let (operation, action, number, extent) = match change {
             Change::Delete(number) => {
@@ -200,6 +233,18 @@ fn follow(disk: &Path, file: &File, number: u64, sys_root: &Path) -> Result<(), 
         tell(file, operation, number, extent).map_err(Error::errno(action, disk))?;
     }
     Ok(())
+}
+
+/// Reads where the partitions of a master boot record lie. One with further partitions inside another is left to the kernel's own reading.
+fn mbr_extents(disk: &Path, sector: u32) -> Result<BTreeMap<u32, Extent>, Error> {
+    let absent = || Error::errno("find a partition table on", disk)(Errno::NOENT);
+    let record = probe::mbr(&crate::block::head(disk, PROBE_BYTES as u64)?).ok_or_else(absent)?;
+    if record.entries.iter().any(|entry| entry.is_extended()) {
+        return Err(Error::errno("follow the extended partitions of", disk)(Errno::NOTSUP));
+    }
+    let bytes = |sectors: u32| u64::from(sectors) * u64::from(sector);
+    let used = (1..).zip(record.entries).filter(|(_, entry)| entry.kind != 0);
+    Ok(used.map(|(number, entry)| (number, Extent { start: bytes(entry.start), len: bytes(entry.sectors) })).collect())
 }
 
 /// Reads the kernel's partitions of a disk from its directory in sysfs.

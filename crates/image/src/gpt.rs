@@ -19,6 +19,13 @@ pub const ESP: Uuid = uuid!("c12a7328-f81f-11d2-ba4b-00a0c93ec93b");
 /// Type of a partition with Linux file-system data.
 pub const LINUX_DATA: Uuid = uuid!("0fc63daf-8483-4772-8e79-3d69d8477de4");
 
+/// Type of a partition with data of Windows, and with what has no type of its own on a FAT.
+pub const BASIC_DATA: Uuid = uuid!("ebd0a0a2-b9e5-4433-87c0-68b6b72699c7");
+/// Type of swap space of Linux.
+pub const LINUX_SWAP: Uuid = uuid!("0657fd6d-a4ab-43c4-84e5-0933c84b4f4f");
+/// Type of the partition that boot loaders for BIOS embed themselves in.
+pub const BIOS_BOOT: Uuid = uuid!("21686148-6449-6e6f-744e-656564454649");
+
 /// Entries that a rendered table has room for, the least that the specification allows.
 pub const ENTRIES: usize = 128;
 /// UTF-16 units of a partition's name.
@@ -87,7 +94,30 @@ impl Table {
     /// a name is too long.
     pub fn render(&self) -> Result<Rendered, Error> {
         self.check()?;
-        Ok(render::render(self))
+        let numbers: Vec<u32> = (1..).take(self.partitions.len()).collect();
+        Ok(render::render(self, &numbers))
+    }
+
+    /// Computes both copies of the table with these numbers for its partitions, as [`Found::numbers`] has them; so a table whose
+    /// numbers have gaps keeps them.
+    ///
+    /// # Errors
+    /// As [`Table::render`]; and [`Error::Table`] when a partition has no number, one that another has, or one that is beyond the room.
+    pub fn render_numbered(&self, numbers: &[u32]) -> Result<Rendered, Error> {
+        self.check()?;
+        let fail = |reason| Err(Error::Table { reason });
+        if numbers.len() != self.partitions.len() {
+            return fail(format!("{} numbers are given to {} partitions", numbers.len(), self.partitions.len()));
+        }
+        for (index, number) in numbers.iter().enumerate() {
+            if !(1..=ENTRIES as u32).contains(number) {
+                return fail(format!("a table has no room for a partition of number {number}"));
+            }
+            if numbers.iter().take(index).any(|other| other == number) {
+                return fail(format!("two partitions have the number {number}"));
+            }
+        }
+        Ok(render::render(self, numbers))
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -186,6 +216,19 @@ mod tests {
             let found = read(&mut Cursor::new(disk(&table)), table.sector_size).unwrap();
             prop_assert!(found.is_whole());
             prop_assert_eq!(found.numbers, (1..=table.partitions.len() as u32).collect::<Vec<_>>());
+            prop_assert_eq!(found.table, table);
+        }
+
+        #[test]
+        fn a_table_keeps_numbers_with_gaps(table in tables(), picks in proptest::collection::btree_set(1..=ENTRIES as u32, 8)) {
+            let numbers: Vec<u32> = picks.into_iter().take(table.partitions.len()).collect();
+            let Rendered { primary, backup, backup_offset } = table.render_numbered(&numbers).unwrap();
+            let mut disk = vec![0; table.disk_size as usize];
+            disk[..primary.len()].copy_from_slice(&primary);
+            disk[backup_offset as usize..][..backup.len()].copy_from_slice(&backup);
+            let found = read(&mut Cursor::new(disk), table.sector_size).unwrap();
+            prop_assert!(found.is_whole());
+            prop_assert_eq!(found.numbers, numbers);
             prop_assert_eq!(found.table, table);
         }
 
@@ -289,5 +332,11 @@ mod tests {
         assert!(refused(|table| table.partitions[0].name = "x".repeat(37)).contains("longer"));
         assert!(refused(|table| table.partitions[1].guid = table.partitions[0].guid).contains("same GUID"));
         assert!(refused(|table| table.partitions[1].type_guid = Uuid::nil()).contains("no type"));
+        for (numbers, why) in
+            [(&[1][..], "1 numbers"), (&[0, 1], "number 0"), (&[1, 129], "number 129"), (&[7, 7], "two partitions")]
+        {
+            let refused = sample().render_numbered(numbers).unwrap_err().to_string();
+            assert!(refused.contains(why), "{refused}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! Only the head is read, so the label of a FAT file system is that of its boot sector. Everything here takes foreign bytes and must
 //! never panic.
 
-use crate::foreign::{array, u16_at, u32_at};
+use crate::foreign::{array, u16_at, u32_at, u64_at};
 
 /// Bytes from the start of a device that [`probe`] and [`partition_table`] look at. Less is no error, but finds less.
 pub const PROBE_BYTES: usize = 72 << 10;
@@ -82,6 +82,91 @@ pub enum PartitionTable {
 #[must_use]
 pub fn probe(head: &[u8]) -> Option<FileSystem> {
     [luks, xfs, squashfs, erofs, ext, btrfs, swap, iso9660, vfat].iter().find_map(|probe| probe(head))
+}
+
+/// How much of its device a file system uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// Bytes from the start of the device that belong to it.
+    pub bytes: u64,
+    /// The least growth in bytes that it can make use of, or that is worth while.
+    pub step: u64,
+    /// Its device's number among those that it lies on; zero where it lies on one only.
+    pub device: u64,
+}
+
+/// Says how much of its device a file system uses that can grow: ext, XFS, btrfs. `None` for every other content.
+#[must_use]
+pub fn span(head: &[u8]) -> Option<Span> {
+    /// A last group of XFS that is too small is left out; for btrfs, what is less has no room for a chunk.
+    const STEP: u64 = 16 << 20;
+    match probe(head)?.kind {
+        Kind::Ext2 | Kind::Ext3 | Kind::Ext4 => {
+            const BIT64: u32 = 0x80;
+            let block = head.get(1024..2048)?;
+            let high = if u32_at(block, 0x60)? & BIT64 == 0 { 0 } else { u64::from(u32_at(block, 0x150)?) };
+            let blocks = high << 32 | u64::from(u32_at(block, 0x4)?);
+            let size = 1024_u64.checked_shl(u32_at(block, 0x18)?).filter(|size| (1024..=65536).contains(size))?;
+            // A last group that is too small for its own tables is left out.
+            let group = u64::from(u32_at(block, 0x20)?).checked_mul(size)?;
+            Some(Span { bytes: blocks.checked_mul(size)?, step: group, device: 0 })
+        }
+        Kind::Xfs => {
+            let size = u32::from_be_bytes(array(head, 4)?);
+            let bytes = u64::from_be_bytes(array(head, 8)?).checked_mul(size.into())?;
+            Some(Span { bytes, step: STEP, device: 0 })
+        }
+        Kind::Btrfs => {
+            let block = head.get(65536..)?;
+            Some(Span { bytes: u64_at(block, 209)?, step: STEP, device: u64_at(block, 201)? })
+        }
+        _ => None,
+    }
+}
+
+/// A master boot record with partitions of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mbr {
+    /// The disk's signature.
+    pub signature: u32,
+    /// Its four entries, in the order of their numbers.
+    pub entries: [MbrEntry; 4],
+}
+
+/// An entry of a master boot record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MbrEntry {
+    /// Its type; zero for one that is not used.
+    pub kind: u8,
+    /// Its first sector.
+    pub start: u32,
+    /// How many sectors it has.
+    pub sectors: u32,
+}
+
+impl MbrEntry {
+    /// Says whether it holds further partitions instead of data.
+    #[must_use]
+    pub const fn is_extended(self) -> bool {
+        matches!(self.kind, 0x05 | 0x0f | 0x85)
+    }
+}
+
+/// Reads the master boot record in the head of a disk. `None` when it shows none with a partition, or only one that protects a GPT.
+#[must_use]
+pub fn mbr(head: &[u8]) -> Option<Mbr> {
+    if partition_table(head)? != PartitionTable::Mbr {
+        return None;
+    }
+    let entry = |number: usize| {
+        let at = 446 + 16 * number;
+        let (start, sectors) = (u32_at(head, at + 8)?, u32_at(head, at + 12)?);
+        let kind = if sectors == 0 { 0 } else { *head.get(at + 4)? };
+        Some(MbrEntry { kind, start, sectors })
+    };
+    let entries = [entry(0)?, entry(1)?, entry(2)?, entry(3)?];
+    let protects = entries.iter().all(|entry| matches!(entry.kind, 0 | 0xee));
+    (!protects).then_some(Mbr { signature: u32_at(head, 440)?, entries })
 }
 
 /// Says which partition table the head of a device shows. A hybrid ISO image has one beside its file system.
@@ -263,6 +348,12 @@ mod tests {
         head[446 + 4] = 0x83;
         head[446 + 12] = 1;
         assert_eq!(partition_table(&head), Some(PartitionTable::Mbr));
+        head[440] = 7;
+        let free = MbrEntry { kind: 0, start: 0, sectors: 0 };
+        let linux = MbrEntry { kind: 0x83, start: 0, sectors: 1 };
+        assert_eq!(mbr(&head), Some(Mbr { signature: 7, entries: [linux, free, free, free] }));
+        head[446 + 4] = 0xee;
+        assert_eq!(mbr(&head), None, "it protects a GPT");
         head[446 + 16] = b'x';
         assert_eq!(partition_table(&head), None, "code lies where the table would");
     }
@@ -278,7 +369,7 @@ mod tests {
             ][which];
             head[at..at + signature.len()].copy_from_slice(signature);
             head.truncate(length);
-            drop((probe(&head), partition_table(&head)));
+            drop((probe(&head), partition_table(&head), span(&head), mbr(&head)));
         }
     }
 }

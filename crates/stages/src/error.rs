@@ -137,6 +137,9 @@ pub enum Error {
     /// Datasources cannot be asked, or their answer cannot be kept.
     #[error(transparent)]
     Datasource(#[from] kairn_datasource::Error),
+    /// A partition table cannot be read or made.
+    #[error(transparent)]
+    Table(#[from] kairn_image::Error),
     /// No image is for the architecture of this machine.
     #[error("images for the architecture of this machine are not known")]
     Architecture,

@@ -10,6 +10,7 @@ mod conditions;
 mod context;
 mod datasource;
 mod defaults;
+mod disk;
 mod downloads;
 mod entity;
 mod environment;

@@ -75,6 +75,11 @@ fn device(source: &str) -> Option<PathBuf> {
     })
 }
 
+/// Returns the link that udev makes to the file system with a label.
+pub fn by_label(label: &str) -> PathBuf {
+    Path::new("/dev/disk/by-label").join(encode(label))
+}
+
 /// Writes a label as udev names links by it: what is no plain character becomes `\xHH`.
 fn encode(name: &str) -> String {
     let mut out = String::new();

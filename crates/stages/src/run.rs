@@ -2,9 +2,9 @@
 
 use crate::conditions::unmet;
 use crate::{
-    ActionResult, Context, Effect, Error, Gathered, StageResult, StepResult, accounts, datasource, downloads, entity,
-    environment, files, frequency, git, images, keys, mounts, network, packages, shell, sourced, ssh_daemon, swap,
-    system, units,
+    ActionResult, Context, Effect, Error, Gathered, StageResult, StepResult, accounts, datasource, disk, downloads,
+    entity, environment, files, frequency, git, images, keys, mounts, network, packages, shell, sourced, ssh_daemon,
+    swap, system, units,
 };
 use kairn_config::{
     AccountWork, Action, CommandWork, Document, Entity, FileWork, PackageWishes, PlannedStep, Severity, SoftwareWork,
@@ -183,14 +183,24 @@ impl Run<'_> {
             Work::Units(work) => return units::perform(work, &self.context, self.sink),
             Work::Software(work) => return self.software(work, action),
             Work::Setting(work) => return self.setting(work, action),
-            Work::Storage(StorageWork::Mount(mount)) => return mounts::ensure(&self.context, mount, self.sink),
-            Work::Storage(StorageWork::SwapFile(file)) => return swap::ensure(&self.context, file, self.sink),
+            Work::Storage(work) => return self.storage(work),
             Work::Datasource(wanted) => return datasource::pull(&self.context, wanted, self.sink),
             Work::Network(wanted) => network::ensure(&self.context, &wanted.0, self.sink)?,
             Work::NotSupported(why) => return Ok(Effect::Skipped(why.clone())),
             Work::Invalid(why) => return Ok(Effect::Failed(why.clone())),
         };
         Ok(Effect::of(changed))
+    }
+
+    fn storage(&mut self, work: &StorageWork) -> Result<Effect, Error> {
+        match work {
+            StorageWork::Mount(mount) => mounts::ensure(&self.context, mount, self.sink),
+            StorageWork::SwapFile(file) => swap::ensure(&self.context, file, self.sink),
+            StorageWork::Layout(layout) => disk::arrange(&self.context, layout, self.sink),
+            StorageWork::Growth(growth) => disk::grow(&self.context, growth, self.sink),
+            StorageWork::DiskSetup(setup) => disk::set_up(&self.context, setup, self.sink),
+            StorageWork::FileSystem(setup) => disk::make_file_system(&self.context, setup, self.sink),
+        }
     }
 
     fn accounts(&mut self, work: &AccountWork, action: &Action) -> Result<bool, Error> {

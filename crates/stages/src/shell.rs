@@ -16,13 +16,23 @@ pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 
 /// Runs a line by the shell. Always a change: nobody knows what it did.
 pub fn run_line(line: &str, context: &Context, sink: &mut dyn Sink) -> Result<bool, Error> {
-    finish(&invocation(["-c", line], "/bin/sh", context.command_deadline), context, sink)
+    finish(&self::line(line, context.command_deadline), context, sink)
 }
 
 /// Runs a program without a shell. A name without a slash is looked up by `env`, inside the root.
 pub fn run_words(words: &[String], context: &Context, sink: &mut dyn Sink) -> Result<bool, Error> {
+    finish(&self::words(words, context.command_deadline), context, sink)
+}
+
+/// A line for the shell, to be run.
+pub fn line(line: &str, deadline: Duration) -> Invocation {
+    invocation(["-c", line], "/bin/sh", deadline)
+}
+
+/// A program and its arguments, to be run. A name without a slash is looked up by `env`, inside the root.
+pub fn words(words: &[String], deadline: Duration) -> Invocation {
     let words = words.iter().map(String::as_str);
-    finish(&invocation(["--"].into_iter().chain(words), "/usr/bin/env", context.command_deadline), context, sink)
+    invocation(["--"].into_iter().chain(words), "/usr/bin/env", deadline)
 }
 
 /// Says whether a line of the shell exits with zero.

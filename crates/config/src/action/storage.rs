@@ -1,17 +1,26 @@
-//! What is done to file systems and swap space.
+//! What is done to disks, file systems and swap space.
 
+use super::disk::{DiskSetup, FileSystemSetup, Growth, Layout};
 use kairn_report::Secret;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// Something about file systems and swap space.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// Something about disks, file systems and swap space.
+#[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StorageWork {
     /// A file is used as swap space.
     SwapFile(SwapFile),
     /// A file system is mounted, or a device used as swap space.
     Mount(Mount),
+    /// A disk has partitions, the last of them as large as wanted.
+    Layout(Layout),
+    /// A partition is as large as can be.
+    Growth(Growth),
+    /// A disk has a table.
+    DiskSetup(DiskSetup),
+    /// A device has a file system.
+    FileSystem(Box<FileSystemSetup>),
 }
 
 /// A file of swap space.

@@ -1,5 +1,6 @@
 //! Reads file systems and swap space: `mounts`, `mount_default_fields`, `swap`.
 
+use super::disks::Aliases;
 use super::{get, not_supported};
 use crate::reading::Reader;
 use crate::step::Actions;
@@ -13,7 +14,7 @@ type Fields = [Option<String>; 6];
 /// Where swap space goes when no file is named. The root is read-only, so cloud-init's `/swap.img` cannot be.
 const SWAP_FILE: &str = "/usr/local/swap.img";
 
-pub(super) fn mounts(actions: &mut Actions<'_, '_>, entries: &[Entry]) {
+pub(super) fn mounts(actions: &mut Actions<'_, '_>, entries: &[Entry], aliases: &Aliases) {
     let Some(node) = get(entries, "mounts") else { return };
     let mut defaults: Fields = [None, None, Some("auto"), Some("defaults,nofail"), Some("0"), Some("2")]
         .map(|field: Option<&str>| field.map(str::to_owned));
@@ -38,7 +39,8 @@ pub(super) fn mounts(actions: &mut Actions<'_, '_>, entries: &[Entry]) {
                 own.iter().zip(&defaults).skip(2).map(|(own, default)| own.clone().or_else(|| default.clone()));
             let mut next = || rest.next().flatten().unwrap_or_default();
             let (fs_type, options, dump, pass) = (next(), next(), next(), next());
-            mount(reader, item, source, target, [fs_type, options, dump, pass])
+            let named = aliases.path(source);
+            mount(reader, item, named.as_ref().unwrap_or(source), target, [fs_type, options, dump, pass])
         });
         actions.add(label, item.place, work);
     });

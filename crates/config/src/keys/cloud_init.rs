@@ -26,13 +26,15 @@ pub(crate) static CLOUD_INIT: Block = block(
             .example("\n  trusted:\n  - |\n    -----BEGIN CERTIFICATE-----\n    MAA=\n    -----END CERTIFICATE-----"),
         done("chpasswd", Shape::Block(&CHPASSWD), "Sets passwords of users.")
             .example("\n  expire: false\n  users:\n  - {name: ada, password: secret, type: text}"),
+        done("device_aliases", Shape::Map(&Text), "Names devices for `disk_setup`, `fs_setup` and `mounts`.")
+            .example("{data: /dev/vdb}"),
         done("disable_root", Bool, "Keeps root from logging in by ssh."),
         not_yet("disable_root_opts", Text, "Sets options of root's keys.").example("no-port-forwarding"),
-        not_yet("disk_setup", Shape::Map(&Shape::Block(&DISK_SETUP)), "Partitions disks, by device.")
+        done("disk_setup", Shape::Map(&Shape::Block(&DISK_SETUP)), "Partitions disks, by device, in `fs`.")
             .example("\n  /dev/vdb: {table_type: gpt, layout: true, overwrite: false}"),
         done("final_message", Text, "Is shown on the console at the end of boot.").example("The machine is up."),
         done("fqdn", Text, "Names the machine with its domain.").example("node.example.org"),
-        not_yet("fs_setup", List(&Shape::Block(&FS_SETUP)), "Makes file systems.")
+        done("fs_setup", List(&Shape::Block(&FS_SETUP)), "Makes file systems, in `fs`.")
             .example("\n- {label: data, filesystem: ext4, device: /dev/vdb, partition: auto}"),
         done(
             "groups",
@@ -40,7 +42,7 @@ pub(crate) static CLOUD_INIT: Block = block(
             "Makes groups, with members.",
         )
         .example("\n- admins: [ada]\n- guests"),
-        not_yet("growpart", Shape::Block(&GROWPART), "Makes partitions as large as their disks allow.")
+        done("growpart", Shape::Block(&GROWPART), "Makes partitions as large as their disks allow.")
             .example("\n  devices: [/]"),
         done("keyboard", Shape::Block(&KEYBOARD), "Sets the layout of the keyboard.").example("{layout: de}"),
         done("locale", OneOf(&[Text, Bool]), "Sets the language.").example("de_DE.UTF-8"),
@@ -91,8 +93,8 @@ pub(crate) static CLOUD_INIT: Block = block(
         .example("\n  mode: reboot\n  delay: now"),
         done("prefer_fqdn_over_hostname", Bool, "Names the machine by `fqdn` rather than by `hostname`."),
         done("preserve_hostname", Bool, "Leaves the machine's name alone."),
-        not_yet("resize_rootfs", OneOf(&[Bool, Text]), "Makes the root file system as large as its partition.")
-            .example("noblock"),
+        done("resize_rootfs", OneOf(&[Bool, Text]), "Has no effect: the root is sealed, and as large as its content.")
+            .example("false"),
         done(
             "resolv_conf",
             Shape::Block(&RESOLV_CONF),
@@ -131,7 +133,6 @@ pub(crate) static CLOUD_INIT_TOOLS: Block = block(
         not_yet("cloud_init_modules", Any, "Chooses modules of cloud-init."),
         not_yet("datasource", Any, "Configures cloud-init's data sources."),
         not_yet("datasource_list", Any, "Chooses cloud-init's data sources."),
-        not_yet("device_aliases", Any, "Names devices."),
         not_yet("disable_ec2_metadata", Any, "Cuts the machine off from the platform's metadata."),
         not_yet("drivers", Any, "Installs drivers."),
         not_yet("fan", Any, "Sets up a fan network."),
@@ -234,7 +235,8 @@ static GROWPART: Block = block(
     "`growpart`",
     &[
         done("devices", TEXTS, "Lists mount points or devices.").example("[/]"),
-        done("mode", OneOf(&[Bool, Text]), "Names the tool that does it; `off` does nothing.").example("auto"),
+        done("mode", OneOf(&[Bool, Text]), "Turns it off when `off`; the tools that cloud-init has need not be there.")
+            .example("auto"),
         done("ignore_growroot_disabled", Bool, "Does it even where /etc/growroot-disabled is."),
     ],
 );
@@ -286,8 +288,10 @@ static CHPASSWD_USER: Block = block(
 static DISK_SETUP: Block = block(
     "a disk",
     &[
-        done("table_type", Text, "Names the kind of the partition table: `mbr` or `gpt`.").example("gpt"),
-        done("layout", Any, "Is `true` for one partition, or a list of percentages."),
+        done("table_type", Text, "Names the kind of the partition table: `mbr` or `gpt`; `mbr` without it.")
+            .example("gpt"),
+        done("layout", Any, "Is `true` for one partition, a list of percentages, or `remove`.")
+            .example("[66, [33, 82]]"),
         done("overwrite", Bool, "Does it even where a partition table is."),
     ],
 );
@@ -298,7 +302,8 @@ static FS_SETUP: Block = block(
         done("label", Text, "Is its label.").example("data"),
         done("filesystem", Text, "Names its kind.").example("ext4"),
         done("device", Text, "Names the disk.").example("/dev/vdb"),
-        done("partition", Text, "Is the partition's number, or `auto`, `any` or `none`.").example("auto"),
+        done("partition", Text, "Is the partition's number, or `auto`, `any` or `none`; `any` without it.")
+            .example("auto"),
         done("overwrite", Bool, "Makes it even where one is."),
         done("replace_fs", Text, "Names the kind that may be overwritten.").example("ntfs"),
         done("extra_opts", Words, "Adds arguments to the program that makes it.").example("['-m', '0']"),

@@ -1,7 +1,7 @@
 //! A step of a stage, and the modules that it may have.
 
 use super::cloud_init::USER;
-use super::{Block, COMMANDS, MEBIBYTES, NAMED_TEXTS, Shape, TEXTS, block, done, not_yet};
+use super::{Block, COMMANDS, MEBIBYTES, NAMED_TEXTS, Shape, TEXTS, block, done};
 use Shape::{Bool, Enum, List, Map, Mode, OneOf, Path, Text, Words};
 
 /// Keys of a step that decide whether it runs, in the order in which they are evaluated: what costs a process comes last.
@@ -68,7 +68,7 @@ pub(crate) static STEP: Block = block(
             .example("\n  keymap: de"),
         done("datasource", Shape::Block(&DATASOURCE), "Fetches configuration from the platform.")
             .example("\n  providers: [aws, cdrom]\n  path: /oem"),
-        not_yet("layout", Shape::Block(&LAYOUT), "Adds partitions to a disk, or makes its last one larger.")
+        done("layout", Shape::Block(&LAYOUT), "Adds partitions to a disk, or makes its last one larger.")
             .example("\n  device: {label: COS_PERSISTENT}\n  expand_partition: {size: 0}"),
         done("package_pins", NAMED_TEXTS, "Keeps packages at a version.").example("\n  curl: 8.1.0"),
         done("packages", Shape::Block(&PACKAGES), "Installs and removes packages.").example("\n  install: [curl]"),

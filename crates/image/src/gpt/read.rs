@@ -28,7 +28,7 @@ pub struct Found {
     /// The table, with the size that the disk has now: rendered again, its backup belongs to the present end.
     pub table: Table,
     /// Numbers of the partitions in `table.partitions`, which has no gaps; the kernel's device names use them. A table whose
-    /// numbers have gaps would be renumbered by rendering it.
+    /// numbers have gaps would be renumbered by [`Table::render`]; [`Table::render_numbered`] keeps them.
     pub numbers: Vec<u32>,
     /// Whether the copy at the start is good. If not, `table` comes from the backup.
     pub primary_good: bool,

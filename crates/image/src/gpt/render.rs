@@ -14,11 +14,11 @@ pub struct Rendered {
     pub backup_offset: u64,
 }
 
-/// Renders a table that was checked.
-pub(super) fn render(table: &Table) -> Rendered {
+/// Renders a table that was checked, with numbers that were.
+pub(super) fn render(table: &Table, numbers: &[u32]) -> Rendered {
     let last = table.sectors().saturating_sub(1);
     let sector = table.sector_size as usize;
-    let entries = entries(table);
+    let entries = entries(table, numbers);
     let entries_crc = checksum(&entries);
     let backup_entries = last - entry_sectors(table.sector_size);
 
@@ -49,18 +49,21 @@ fn protective_mbr(sectors: u64) -> Vec<u8> {
     bytes
 }
 
-fn entries(table: &Table) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(ENTRIES * ENTRY_SIZE);
-    for (index, partition) in table.partitions.iter().enumerate() {
-        bytes.extend(partition.type_guid.to_bytes_le());
-        bytes.extend(partition.guid.to_bytes_le());
-        bytes.extend(partition.first_lba.to_le_bytes());
-        bytes.extend(partition.last_lba.to_le_bytes());
-        bytes.extend(partition.attributes.to_le_bytes());
-        bytes.extend(partition.name.encode_utf16().flat_map(u16::to_le_bytes));
-        bytes.resize((index + 1) * ENTRY_SIZE, 0);
+fn entries(table: &Table, numbers: &[u32]) -> Vec<u8> {
+    let mut bytes = vec![0; ENTRIES * ENTRY_SIZE];
+    for (partition, number) in table.partitions.iter().zip(numbers) {
+        let mut entry = Vec::with_capacity(ENTRY_SIZE);
+        entry.extend(partition.type_guid.to_bytes_le());
+        entry.extend(partition.guid.to_bytes_le());
+        entry.extend(partition.first_lba.to_le_bytes());
+        entry.extend(partition.last_lba.to_le_bytes());
+        entry.extend(partition.attributes.to_le_bytes());
+        entry.extend(partition.name.encode_utf16().flat_map(u16::to_le_bytes));
+        let place = bytes.chunks_exact_mut(ENTRY_SIZE).nth((*number as usize).saturating_sub(1));
+        for (target, byte) in place.into_iter().flatten().zip(entry) {
+            *target = byte;
+        }
     }
-    bytes.resize(ENTRIES * ENTRY_SIZE, 0);
     bytes
 }
 
