@@ -10,9 +10,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("files");
     println!("cargo::rerun-if-changed={}", root.display());
     let mut code = String::new();
-    for (constant, dir) in
-        [("IMAGE", "image"), ("SYSTEMD", "systemd"), ("SYSTEM_OEM", "system-oem"), ("DEBIAN", "debian")]
-    {
+    for (constant, dir) in [
+        ("IMAGE", "image"),
+        ("SYSTEMD", "systemd"),
+        ("OPENRC", "openrc"),
+        ("SYSTEM_OEM", "system-oem"),
+        ("DEBIAN", "debian"),
+    ] {
         let mut files = Vec::new();
         collect(&root.join(dir), &mut files)?;
         files.sort();

@@ -131,7 +131,10 @@ impl<'a> Walk<'a> {
     }
 
     fn stage(&mut self, step: &'static Block, entry: &'a Entry) {
-        let base = entry.key.strip_suffix(".before").or_else(|| entry.key.strip_suffix(".after")).unwrap_or(&entry.key);
+        let key = entry.key.as_str();
+        let part = key.strip_suffix(".before").or_else(|| key.strip_suffix(".after"));
+        // The name of one stage ends like the part of another.
+        let base = part.filter(|_| !STAGES_DONE.contains(&key)).unwrap_or(key);
         let not_yet = STAGES_NOT_YET.contains(&base) || base.starts_with("provider-kairos.bootstrap.");
         if not_yet {
             self.path.push(base);

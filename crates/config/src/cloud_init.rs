@@ -121,7 +121,7 @@ fn top_level(document: &Document) -> Option<&[Entry]> {
 fn push(steps: &mut Vec<PlannedStep>, stage: &str, name: &str, settings: Settings, actions: Vec<crate::Action>) {
     let Some(span) = actions.first().map(|action| action.span.clone()) else { return };
     let (name, stage) = (name.to_owned(), stage.to_owned());
-    steps.push(PlannedStep { name, stage, span, conditions: Vec::new(), settings, beside: false, actions });
+    steps.push(PlannedStep { name, stage, span, conditions: Vec::new(), settings, beside: false, twin: 0, actions });
 }
 
 fn run_commands(actions: &mut Actions<'_, '_>, entries: &[Entry]) {

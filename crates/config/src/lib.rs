@@ -9,6 +9,7 @@
 
 mod action;
 mod apply;
+mod bundled;
 mod calendar;
 mod classify;
 mod cloud_init;
@@ -36,6 +37,7 @@ mod scalar;
 mod schema;
 mod settings;
 mod sources;
+mod stage;
 mod step;
 mod suggest;
 mod template;
@@ -77,6 +79,7 @@ pub use scalar::Resolved;
 pub use schema::schema;
 pub use settings::{Frequency, Reference, Settings};
 pub use sources::{Address, Remote, address, directories};
+pub use stage::{FIRST_BOOT, is_in_release, is_of_operation};
 pub use template::{
     Chance, Expanded, Rendered, Template, TemplateData, TemplateError, TemplateFault, TemplateValues, TemplateWarning,
 };

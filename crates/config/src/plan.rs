@@ -9,6 +9,7 @@ use crate::reading::Reader;
 use crate::{Action, Condition, Diagnostic, Document, Node, Settings, cloud_init, step};
 use kairn_report::Span;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// What a stage does.
 #[derive(Clone, Debug, Serialize)]
@@ -36,8 +37,16 @@ pub struct PlannedStep {
     pub settings: Settings,
     /// It may run at the same time as the one before it.
     pub beside: bool,
+    /// How many steps of this name come before it in the same stage of its file.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub twin: usize,
     /// What it does, in this order; one that fails does not stop the next.
     pub actions: Vec<Action>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// Plans a stage.
@@ -58,6 +67,7 @@ pub fn plan(documents: &[Document], stage: &str) -> StagePlan {
             }
             plan.diagnostics.append(&mut reader.diagnostics);
         }
+        number_twins(&mut candidates);
         plan.steps.extend(order::sort(candidates, documents, &mut plan.diagnostics));
     }
     for document in documents {
@@ -67,6 +77,16 @@ pub fn plan(documents: &[Document], stage: &str) -> StagePlan {
     }
     tidy(&mut plan.diagnostics);
     plan
+}
+
+/// Tells steps apart that have one name in one file.
+fn number_twins(candidates: &mut [Candidate]) {
+    let mut seen: BTreeMap<(usize, String), usize> = BTreeMap::new();
+    for candidate in candidates {
+        let count = seen.entry((candidate.document, candidate.step.name.clone())).or_default();
+        candidate.step.twin = *count;
+        *count += 1;
+    }
 }
 
 /// The steps of a stage as a document lists them; an item that is nothing is left out.

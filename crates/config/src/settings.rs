@@ -59,10 +59,11 @@ pub struct Reference {
 }
 
 impl Settings {
-    pub(crate) fn read(reader: &mut Reader<'_>, entries: &[Entry]) -> Self {
+    /// Reads them; `usual` is how often a step runs that does not say it.
+    pub(crate) fn read(reader: &mut Reader<'_>, entries: &[Entry], usual: Frequency) -> Self {
         let get = |name: &str| field(entries, name).filter(|node| !node.is_null());
         Self {
-            frequency: get("frequency").map(|node| frequency(reader, node)).unwrap_or_default(),
+            frequency: get("frequency").map_or(usual, |node| frequency(reader, node)),
             timeout: get("timeout").and_then(|node| reader.duration(node, "`timeout`")),
             parallel: get("parallel").and_then(|node| reader.bool(node, "`parallel`")).unwrap_or_default(),
             after: get("after").map(|node| references(reader, node, "`after`")).unwrap_or_default(),

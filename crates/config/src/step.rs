@@ -15,7 +15,9 @@ pub(crate) use layout::{check_label, device_path};
 
 use crate::keys::{CONDITIONS, STEP, STEP_SETTINGS, Standing};
 
+use crate::bundled;
 use crate::reading::{Reader, field};
+use crate::stage::usual_frequency;
 use crate::{Action, Code, Condition, EntityVerb, Entry, Frequency, Node, PlannedStep, Settings, Work};
 use kairn_report::Place;
 
@@ -28,8 +30,9 @@ pub(crate) fn read(reader: &mut Reader<'_>, stage: &str, index: usize, node: &No
         stage: stage.to_owned(),
         span: reader.span(node.place),
         conditions: condition::read(reader, entries),
-        settings: Settings::read(reader, entries),
+        settings: Settings::read(reader, entries, usual_frequency(stage)),
         beside: false,
+        twin: 0,
         actions: Vec::new(),
     };
     if entries.is_empty() && !node.is_null() && node.entries().is_none() {
@@ -41,6 +44,10 @@ pub(crate) fn read(reader: &mut Reader<'_>, stage: &str, index: usize, node: &No
         reader.error(Code::BadValue, node.place, message);
         reader.hint("put the step into a later stage, such as `initramfs`");
         step.conditions.push(Condition::Unmet(message.to_owned()));
+    }
+    if let Some(reason) = bundled::conflict(&reader.document.source, stage, &step.name, node) {
+        // Before all others: none of them is asked, and this is what is told.
+        step.conditions.insert(0, Condition::Unmet(reason.to_owned()));
     }
     let mut actions = Actions { reader, actions: Vec::new() };
     let no_module = |name: &str| CONDITIONS.contains(&name) || STEP_SETTINGS.contains(&name);

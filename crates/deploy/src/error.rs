@@ -23,6 +23,25 @@ pub enum Error {
     /// The installation is refused; nothing was written.
     #[error(transparent)]
     InstallRefused(#[from] kairn_lifecycle::install::InstallRefusal),
+    /// Failures in a stage of the configuration, which count.
+    #[error("the stage {stage} has failures that count: {}", .failures.join("; "))]
+    Stage {
+        /// The stage.
+        stage: String,
+        /// What failed.
+        failures: Vec<String>,
+    },
+    /// A stage could not be run.
+    #[error("the stage {stage} could not be run: {why}")]
+    StageNotRun {
+        /// The stage.
+        stage: String,
+        /// Why.
+        why: String,
+    },
+    /// A step of a stage forbids the installation.
+    #[error(transparent)]
+    Veto(#[from] kairn_lifecycle::stage::Veto),
     /// A disk does not take the partitions that it should.
     #[error(transparent)]
     Layout(#[from] kairn_layout::DiskError),
@@ -119,6 +138,9 @@ impl Diagnostic for Error {
             Self::Image(error) => error.kind(),
             Self::Refused(refusal) => refusal.kind(),
             Self::InstallRefused(refusal) => refusal.kind(),
+            Self::Veto(veto) => veto.kind(),
+            Self::Stage { .. } => Kind::Config,
+            Self::StageNotRun { .. } => Kind::Environment,
             Self::Format(error) => error.kind(),
             Self::Layout(error) => error.kind(),
             Self::Step { source, .. } | Self::Undo { source, .. } | Self::AfterCommit { source, .. } => source.kind(),
@@ -137,6 +159,11 @@ impl Diagnostic for Error {
             Self::Image(error) => error.hints(),
             Self::Refused(refusal) => refusal.hints(),
             Self::InstallRefused(refusal) => refusal.hints(),
+            Self::Veto(veto) => veto.hints(),
+            Self::Stage { .. } => {
+                vec!["correct the steps; without `strict` their failures are told and the operation goes on".into()]
+            }
+            Self::StageNotRun { .. } => Vec::new(),
             Self::Format(error) => error.hints(),
             Self::Layout(error) => error.hints(),
             Self::Step { source, .. } => source.hints(),

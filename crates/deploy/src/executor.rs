@@ -174,7 +174,8 @@ fn undo<A>(done: &[&Step<A>], actor: &mut dyn Actor<A>, journal: &mut dyn Journa
 }
 
 /// An error with its causes in one line.
-pub(crate) fn in_words(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn in_words(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -34,6 +34,8 @@ pub struct Material {
     pub made_at: String,
     /// Where the release came from, in the grammar of sources, when the medium states it.
     pub source: Option<String>,
+    /// Results of stages that ran before the plan was made, by name, as JSON.
+    pub results: Vec<(String, Vec<u8>)>,
 }
 
 /// Carries out a plan in a mount namespace of its own, which the calling thread keeps.

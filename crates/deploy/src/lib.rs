@@ -17,7 +17,9 @@ pub mod last_words;
 #[cfg(test)]
 mod loop_disk;
 mod node;
+pub mod release_root;
 pub mod rollback;
+pub mod stage;
 pub mod status;
 pub mod upgrade;
 mod upgrade_actor;

@@ -4,6 +4,7 @@ use crate::Error;
 use crate::executor::{execute, recover};
 use crate::facts::{self, Volumes, below};
 use crate::journal::{FileJournal, interrupted};
+use crate::stage::StageRunner;
 use crate::upgrade_actor::UpgradeActor;
 use crate::upgrade_source::{ImageSource, Sealer};
 use kairn_host::{Clock, Lock, Machine};
@@ -59,7 +60,12 @@ impl<'a> Node<'a> {
     ///
     /// # Errors
     /// It could not be ended; the next command tries again.
-    pub fn recover(&mut self, sealer: &mut dyn Sealer, sink: &mut dyn Sink) -> Result<Vec<Plan<UpgradeAction>>, Error> {
+    pub fn recover(
+        &mut self,
+        sealer: &mut dyn Sealer,
+        stages: &mut dyn StageRunner,
+        sink: &mut dyn Sink,
+    ) -> Result<Vec<Plan<UpgradeAction>>, Error> {
         let found = self.volumes.state.read(|root| {
             let dir = root.join(paths::JOURNAL);
             let mut found = Vec::new();
@@ -71,7 +77,7 @@ impl<'a> Node<'a> {
         if found.is_empty() {
             return Ok(Vec::new());
         }
-        let (volumes, clock) = (self.volumes.clone(), self.clock);
+        let (volumes, clock, root) = (self.volumes.clone(), self.clock, self.root.clone());
         self.volumes.state.write(self.machine, |state, machine| {
             let mut finished = Vec::new();
             for mut story in found {
@@ -80,8 +86,16 @@ impl<'a> Node<'a> {
                     story.path = state.join(paths::JOURNAL).join(name);
                 }
                 let (state, volumes) = (state.to_owned(), &volumes);
-                let mut actor =
-                    UpgradeActor { machine: &mut *machine, state, volumes, source: None, sealer: &mut *sealer, clock };
+                let mut actor = UpgradeActor {
+                    machine: &mut *machine,
+                    state,
+                    volumes,
+                    source: None,
+                    sealer: &mut *sealer,
+                    stages: &mut *stages,
+                    root: &root,
+                    clock,
+                };
                 if recover(&story, &mut actor, clock, sink)? {
                     finished.push(story.plan);
                 }
@@ -99,9 +113,10 @@ impl<'a> Node<'a> {
         plan: &Plan<UpgradeAction>,
         source: Option<&mut dyn ImageSource>,
         sealer: &mut dyn Sealer,
+        stages: &mut dyn StageRunner,
         sink: &mut dyn Sink,
     ) -> Result<(), Error> {
-        let (volumes, clock) = (self.volumes.clone(), self.clock);
+        let (volumes, clock, root) = (self.volumes.clone(), self.clock, self.root.clone());
         self.volumes.state.write(self.machine, |state, machine: &mut dyn Machine| {
             let mut journal = FileJournal::begin(&state.join(paths::JOURNAL), &plan.operation, clock)?;
             let (state, volumes) = (state.to_owned(), &volumes);
@@ -110,7 +125,8 @@ impl<'a> Node<'a> {
                 Some(source) => Some(&mut *source),
                 None => None,
             };
-            let mut actor = UpgradeActor { machine, state, volumes, source, sealer: &mut *sealer, clock };
+            let (sealer, stages) = (&mut *sealer, &mut *stages);
+            let mut actor = UpgradeActor { machine, state, volumes, source, sealer, stages, root: &root, clock };
             execute(plan, &mut actor, &mut journal, sink)
         })
     }

@@ -1,5 +1,6 @@
 //! `kairn rollback`: a new deployment of the previous good release.
 
+use crate::stage::StageRunner;
 use crate::upgrade_source::Sealer;
 use crate::{Error, Node, facts};
 use kairn_lifecycle::Sequence;
@@ -26,11 +27,12 @@ pub fn rollback(
     node: &mut Node<'_>,
     wanted: Option<Sequence>,
     sealer: &mut dyn Sealer,
+    stages: &mut dyn StageRunner,
     sink: &mut dyn Sink,
 ) -> Result<Plan<UpgradeAction>, Error> {
     let lock = node.lock("kairn rollback")?;
     // The same command again after a crash must not go back twice.
-    let finished = node.recover(sealer, sink)?;
+    let finished = node.recover(sealer, stages, sink)?;
     if let Some(plan) = finished.into_iter().find(|plan| plan.operation == "rollback") {
         return Ok(plan);
     }
@@ -38,7 +40,7 @@ pub fn rollback(
     for note in &plan.notes {
         sink.event(Event::warning(note));
     }
-    node.execute(&plan, None, sealer, sink)?;
+    node.execute(&plan, None, sealer, stages, sink)?;
     drop(lock);
     Ok(plan)
 }

@@ -22,7 +22,9 @@ use std::path::Path;
 pub fn status(root: &Path) -> Result<Status, Error> {
     let report = boot_report(root)?;
     if report.role == Role::Live {
-        return Ok(status_of(&live(&report)));
+        let mut facts = live(&report);
+        facts.warnings.extend(failed_stages(&below(root, paths::run::STAGES))?);
+        return Ok(status_of(&facts));
     }
     kairn_host::mount::private_namespace()?;
     let volumes = Volumes::of_report(&report)?;
@@ -36,7 +38,9 @@ pub fn status(root: &Path) -> Result<Status, Error> {
 pub fn status_with(root: &Path, report: &BootReport, volumes: &Volumes) -> Result<Status, Error> {
     let mut facts = live(report);
     facts.installed = Some(facts::installed(report, volumes, None)?);
-    let (records, interrupted) = volumes.state.read(|root| Ok((attempts(root)?, interrupted(root)?)))?;
+    let (records, interrupted, of_operations) = volumes.state.read(|root| {
+        Ok((attempts(root)?, interrupted(root)?, failed_stages(&root.join(kairn_lifecycle::stage::RESULTS))?))
+    })?;
     facts.attempts = records;
     facts.interrupted = interrupted;
     facts.boot_id = facts::boot_id(root)?;
@@ -57,7 +61,8 @@ pub fn status_with(root: &Path, report: &BootReport, volumes: &Volumes) -> Resul
             PartLabel::Persistent => space(&below(root, "/usr/local")).ok(),
         };
     }
-    facts.warnings.extend(failed_stages(root)?);
+    facts.warnings.extend(failed_stages(&below(root, paths::run::STAGES))?);
+    facts.warnings.extend(of_operations);
     Ok(status_of(&facts))
 }
 
@@ -106,11 +111,13 @@ fn interrupted(state: &Path) -> Result<Vec<String>, Error> {
     Ok(found)
 }
 
-/// Failed steps of stages, as their results in `/run/kairn/stages` say.
-fn failed_stages(root: &Path) -> Result<Vec<String>, Error> {
-    let dir = below(root, paths::run::STAGES);
+/// Failed steps of stages, as their results in a directory say: of the boot in `/run/kairn/stages`, of the installation and the last upgrade on
+/// STATE.
+fn failed_stages(dir: &Path) -> Result<Vec<String>, Error> {
     let mut failed = Vec::new();
-    for name in files::names(&dir)? {
+    let mut names = files::names(dir)?;
+    names.sort();
+    for name in names {
         let path = dir.join(&name);
         let Some(text) = files::read_text_if_any(&path)? else { continue };
         let stage = Path::new(&name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -141,5 +148,28 @@ fn collect_failures(value: &serde_json::Value, stage: &str, failed: &mut Vec<Str
         }
         serde_json::Value::Array(values) => values.iter().for_each(|value| collect_failures(value, stage, failed)),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_step_of_any_stage_is_named_and_what_cannot_be_read_too() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(failed_stages(&dir.path().join("absent")).unwrap(), Vec::<String>::new());
+        let put = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        let step = r#"{"place": "/oem/a.yaml:3:5", "actions": [{"label": "command 1", "result": "failed", "reason": "it ended with 1"}]}"#;
+        put("after-upgrade-chroot.json", &format!(r#"{{"refused": 0, "diagnostics": [], "steps": [{step}]}}"#));
+        put(
+            "boot.json",
+            r#"{"refused": 0, "diagnostics": [], "steps": [{"actions": [{"label": "x", "result": "changed"}]}]}"#,
+        );
+        put("first-boot.json", "{");
+        assert_eq!(
+            failed_stages(dir.path()).unwrap(),
+            ["stage after-upgrade-chroot: command 1: it ended with 1", "the result of stage first-boot cannot be read"]
+        );
     }
 }

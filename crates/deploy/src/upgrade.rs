@@ -1,5 +1,6 @@
 //! `kairn upgrade`: facts, plan, execution.
 
+use crate::stage::StageRunner;
 use crate::upgrade_source::{ImageSource, Sealer};
 use crate::{Error, Node, facts};
 use kairn_lifecycle::Architecture;
@@ -28,13 +29,14 @@ pub fn upgrade(
     node: &mut Node<'_>,
     source: &mut dyn ImageSource,
     sealer: &mut dyn Sealer,
+    stages: &mut dyn StageRunner,
     options: UpgradeOptions,
     sink: &mut dyn Sink,
 ) -> Result<Plan<UpgradeAction>, Error> {
     let lock = node.lock("kairn upgrade")?;
     // The registry is asked first: while it is out of reach, nothing is touched.
     let wanted = look(node, source)?;
-    let finished = node.recover(sealer, sink)?;
+    let finished = node.recover(sealer, stages, sink)?;
     // The same command again after a crash has what it asks for, and is not to be refused for the trial that it began itself.
     let operation = operation(options);
     let same = |plan: &Plan<UpgradeAction>| {
@@ -53,7 +55,7 @@ pub fn upgrade(
     for note in &plan.notes {
         sink.event(Event::warning(note));
     }
-    node.execute(&plan, Some(source), sealer, sink)?;
+    node.execute(&plan, Some(source), sealer, stages, sink)?;
     drop(lock);
     Ok(plan)
 }

@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::executor::Actor;
 use crate::facts::{LAYERS, LAYERS_OF, Volumes, has_sizes, holds_layers_of, release, space};
+use crate::stage::{self, StageRoot, StageRunner};
 use crate::upgrade_source::{ImageSource, OUT, Sealer, TREE, Unpacked, boot_facts};
 use crate::volume::Volume;
 use kairn_firmware::{
@@ -33,6 +34,10 @@ pub struct UpgradeActor<'a> {
     pub source: Option<&'a mut dyn ImageSource>,
     /// Seals trees.
     pub sealer: &'a mut dyn Sealer,
+    /// Runs stages of the configuration.
+    pub stages: &'a mut dyn StageRunner,
+    /// Root of the running system.
+    pub root: &'a Path,
     /// Dates records.
     pub clock: &'a dyn Clock,
 }
@@ -53,8 +58,10 @@ impl Actor<UpgradeAction> for UpgradeActor<'_> {
             }
             UpgradeAction::Unpack => Ok(self.staging().join(TREE).exists() || self.has_sealed()),
             UpgradeAction::Seal => Ok(self.has_sealed()),
-            // Checks hold only once they were made.
-            UpgradeAction::Verify { .. } | UpgradeAction::VerifyStored { .. } => Ok(false),
+            // Checks hold only once they were made, and what a stage did is nothing that could be seen.
+            UpgradeAction::Verify { .. } | UpgradeAction::VerifyStored { .. } | UpgradeAction::RunStage { .. } => {
+                Ok(false)
+            }
             UpgradeAction::Store { target } => {
                 let release = self.sealed()?;
                 self.partition(*target)?.read(|root| is_stored(root, &release))
@@ -116,6 +123,7 @@ impl Actor<UpgradeAction> for UpgradeActor<'_> {
             UpgradeAction::Verify { architecture, refuse, target } => self.verify(*architecture, refuse, *target),
             UpgradeAction::VerifyStored { release } => self.verify_stored(*release),
             UpgradeAction::Store { target } => self.store(*target),
+            UpgradeAction::RunStage { stage, in_release } => self.run_stage(stage, *in_release, sink),
             UpgradeAction::WriteUki => self.write_uki(),
             UpgradeAction::UpdateLoader => {
                 let steps = self.loader_steps()?;
@@ -164,6 +172,8 @@ impl Actor<UpgradeAction> for UpgradeActor<'_> {
         match action {
             // Fetching an archive cannot be told from its result; it ended without an error and checked every digest.
             UpgradeAction::Verify { .. } | UpgradeAction::VerifyStored { .. } | UpgradeAction::Fetch { .. } => Ok(true),
+            // Whether its failures count was decided where it ran.
+            UpgradeAction::RunStage { .. } => Ok(true),
             UpgradeAction::Unstore { .. } | UpgradeAction::RemoveUki | UpgradeAction::Unrecord { .. } => Ok(true),
             _ => self.holds(action),
         }
@@ -401,6 +411,18 @@ impl UpgradeActor<'_> {
             machine.apply(&Effect::Rename { from: partial, to: dir })?;
             Ok(())
         })
+    }
+
+    fn run_stage(&mut self, stage: &str, in_release: bool, sink: &mut dyn Sink) -> Result<(), Error> {
+        let root = if in_release {
+            let image = self.staging().join(OUT).join(paths::release::ROOT);
+            StageRoot::Release { image, format: self.sealed()?.root.format }
+        } else {
+            StageRoot::Running
+        };
+        let touched = ["/oem", "/usr/local"].map(|path| crate::facts::below(self.root, path));
+        let results = self.state.join(kairn_lifecycle::stage::RESULTS);
+        stage::perform(self.stages, self.machine, (stage, &root), Some(&results), &touched, sink)
     }
 
     fn write_uki(&mut self) -> Result<(), Error> {

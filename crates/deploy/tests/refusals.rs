@@ -39,9 +39,9 @@ fn an_image_that_turns_out_wrong_after_unpacking_is_taken_back_to_the_last_byte(
     }
 }
 
-/// What counts of all files: only the journal says that something was tried, and downloads may serve a next try.
+/// What counts of all files: only journal and results of stages say that something was tried, and downloads may serve a next try.
 fn kept(content: Vec<(PathBuf, Vec<u8>)>) -> Vec<(PathBuf, Vec<u8>)> {
-    let new = ["kairn/journal", "kairn/staging"];
+    let new = ["kairn/journal", "kairn/staging", "kairn/stages"];
     content.into_iter().filter(|(path, _)| !new.iter().any(|name| path.to_string_lossy().contains(name))).collect()
 }
 
@@ -74,7 +74,7 @@ fn a_partition_that_fills_up_stops_an_upgrade_which_is_taken_back_and_says_where
         let role = Role::Deployment { sequence: Sequence(1) };
         let options = UpgradeOptions { recovery: name == "recovery", force: false };
         let error = site.with(&mut machine, role, |node| {
-            upgrade::upgrade(node, &mut Image(2), &mut Seal, options, &mut Vec::new()).unwrap_err()
+            upgrade::upgrade(node, &mut Image(2), &mut Seal, &mut site.stages(), options, &mut Vec::new()).unwrap_err()
         });
         assert!(matches!(error, Error::Step { .. }), "{name}: {error:?}");
         assert_eq!(error.kind().exit_code(), 4);
@@ -165,7 +165,8 @@ fn a_release_damaged_on_its_way_is_found_before_anything_refers_to_it() {
     let mut machine = RealMachine::at(Path::new("/"), Runner::default());
     let role = Role::Deployment { sequence: Sequence(1) };
     let error = site.with(&mut machine, role, |node| {
-        upgrade::upgrade(node, &mut Image(2), &mut Bad, UpgradeOptions::default(), &mut Vec::new()).unwrap_err()
+        upgrade::upgrade(node, &mut Image(2), &mut Bad, &mut site.stages(), UpgradeOptions::default(), &mut Vec::new())
+            .unwrap_err()
     });
     let Error::Step { step, source, .. } = &error else { panic!("{error}") };
     assert_eq!(step, "verify");
@@ -180,8 +181,15 @@ fn a_second_command_is_told_who_holds_the_lock() {
     let role = Role::Deployment { sequence: Sequence(1) };
     site.with(&mut machine, role, |node| {
         let lock = node.lock("kairn install").unwrap();
-        let error =
-            upgrade::upgrade(node, &mut Image(2), &mut Seal, UpgradeOptions::default(), &mut Vec::new()).unwrap_err();
+        let error = upgrade::upgrade(
+            node,
+            &mut Image(2),
+            &mut Seal,
+            &mut site.stages(),
+            UpgradeOptions::default(),
+            &mut Vec::new(),
+        )
+        .unwrap_err();
         assert!(error.to_string().contains("`kairn install`, process"), "{error}");
         assert_eq!((error.kind().exit_code(), error.hints().len()), (2, 1));
         drop(lock);

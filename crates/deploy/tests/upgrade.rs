@@ -53,10 +53,63 @@ fn a_power_cut_after_every_effect_leaves_what_boots_and_a_rerun_finishes() {
             assert_eq!(facts_leftovers(&site), Vec::<PathBuf>::new());
             let staging = site.path("state").join(paths::STAGING);
             assert_eq!(std::fs::read_dir(staging).map_or(0, |dir| dir.count()), 0, "cut after {cut}");
+            // A stage may have run twice, but never out of its turn, and all of them for the upgrade that came through.
+            let ran = site.ran();
+            let all = ["before-upgrade", "after-upgrade-chroot", "after-upgrade"];
+            assert!(ran.ends_with(&all.map(str::to_owned)), "cut after {cut}, recovery {recovery}: {ran:?}");
+            let kept = all.map(|stage| site.path("state/kairn/stages").join(format!("{stage}.json")).is_file());
+            assert_eq!(kept, [true; 3], "cut after {cut}");
             if first.is_ok() {
                 assert!(cut > 30, "an upgrade has more effects than {cut}");
+                assert_eq!(ran, all, "without a cut each runs once");
                 break;
             }
+        }
+    }
+}
+
+#[test]
+fn a_stage_with_failures_that_count_takes_the_upgrade_back() {
+    for stage in ["before-upgrade", "after-upgrade-chroot", "after-upgrade"] {
+        for recovery in [false, true] {
+            let site = Site::new();
+            let before = site.content();
+            let mut stages = Stages { refused: Some(stage), ..site.stages() };
+            let options = UpgradeOptions { recovery, force: false };
+            let error = site.upgrade_with(&mut Image(2), PLENTY, options, &mut stages).unwrap_err();
+            assert!(matches!(&error, Error::Step { step, .. } if *step == format!("stage-{stage}")), "{error}");
+            assert_eq!(kairn_report::Diagnostic::kind(&error).exit_code(), 3);
+            assert_eq!(site.ran().last().map(String::as_str), Some(stage));
+            site.assert_bootable(stage);
+            assert_eq!(site.facts().selection().next_boot().unwrap().name, "kairn-1.conf", "{stage}");
+            // The result says what failed; all else but journal and what may stay of the download is as before.
+            assert!(site.path(&format!("state/kairn/stages/{stage}.json")).is_file());
+            let may_differ = ["kairn/journal", "kairn/staging", "kairn/stages", "kairn/releases", "kairn/deployments"];
+            let same = |(path, _): &&(PathBuf, Vec<u8>)| {
+                path.is_file() && !may_differ.iter().any(|part| path.to_string_lossy().contains(part))
+            };
+            let after = site.content();
+            let loader = |(path, _): &&(PathBuf, Vec<u8>)| {
+                !path.to_string_lossy().ends_with("x64.efi") && !path.to_string_lossy().ends_with("X64.EFI")
+            };
+            assert_eq!(
+                before.iter().filter(same).filter(loader).collect::<Vec<_>>(),
+                after.iter().filter(same).filter(loader).collect::<Vec<_>>(),
+                "{stage}"
+            );
+            // A person is told by `kairn status`, also after a reboot.
+            let mut machine = RealMachine::at(Path::new("/"), Runner::default());
+            let told = site.with(&mut machine, Role::Deployment { sequence: Sequence(1) }, |node| {
+                kairn_deploy::status::status_with(&node.root, &node.report, &node.volumes).unwrap().to_string()
+            });
+            assert!(told.contains(&format!("stage {stage}: command 1: it failed")), "{told}");
+            // Once the step is corrected, the same command comes through.
+            site.upgrade(2, PLENTY, options).unwrap();
+            site.assert_bootable("corrected");
+            let told = site.with(&mut machine, Role::Deployment { sequence: Sequence(1) }, |node| {
+                kairn_deploy::status::status_with(&node.root, &node.report, &node.volumes).unwrap().to_string()
+            });
+            assert!(!told.contains("command 1"), "{told}");
         }
     }
 }
@@ -71,8 +124,9 @@ fn a_rollback_is_a_new_deployment_and_survives_power_cuts() {
     for cut in [0, 1, 2, 3, 4, 5, 6, 7, 8, PLENTY] {
         let mut real = RealMachine::at(Path::new("/"), Runner::default());
         let mut stop = StopAfter::new(&mut real, cut);
-        let result =
-            site.with(&mut stop, role, |node| rollback::rollback(node, None, &mut Seal, &mut Vec::new()).map(drop));
+        let result = site.with(&mut stop, role, |node| {
+            rollback::rollback(node, None, &mut Seal, &mut site.stages(), &mut Vec::new()).map(drop)
+        });
         site.assert_bootable(&format!("cut after {cut}"));
         let selection = site.facts().selection();
         if result.is_ok() {

@@ -15,6 +15,7 @@ use kairn_lifecycle::RootFormat;
 use kairn_report::{Diagnostic, Event};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 #[test]
 fn a_tree_becomes_an_image_once_and_stays_one() {
@@ -59,6 +60,35 @@ fn a_tree_becomes_an_image_once_and_stays_one() {
 
     let second = convert(&root, &options, &mut events).unwrap();
     assert_eq!((second.changed, second.facts), (0, first.facts));
+}
+
+#[test]
+fn an_image_with_openrc_gets_its_services_and_those_of_systemd_only_where_that_is_too() {
+    for systemd in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, options) = (tree(dir.path()), options(dir.path()));
+        fs::copy(root.join("usr/bin/mke2fs"), root.join("usr/bin/openrc-run")).unwrap();
+        if !systemd {
+            fs::remove_file(root.join("usr/bin/systemctl")).unwrap();
+            fs::remove_file(root.join("usr/bin/udevadm")).unwrap();
+        }
+        convert(&root, &options, &mut Vec::new()).unwrap();
+        let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
+        for stage in ["boot", "network", "first-boot", "reconcile"] {
+            let name = format!("kairn-stage-{stage}");
+            assert!(read(&format!("etc/init.d/{name}")).ends_with(&format!(". /usr/lib/kairn/openrc/{name}\n")));
+            let link = fs::read_link(root.join("etc/runlevels/default").join(&name)).unwrap();
+            assert_eq!(link, Path::new("/etc/init.d").join(&name));
+            assert!(root.join("usr/lib/kairn/openrc").join(&name).is_file());
+        }
+        assert!(read("usr/lib/kairn/openrc/kairn-stage-boot").contains("kairn stage run boot"));
+        assert_eq!(root.join("usr/lib/systemd/system/kairn-stage-boot.service").exists(), systemd);
+        assert_eq!(convert(&root, &options, &mut Vec::new()).unwrap().changed, 0);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (root, options) = (tree(dir.path()), options(dir.path()));
+    convert(&root, &options, &mut Vec::new()).unwrap();
+    assert!(!root.join("etc/init.d/kairn-stage-boot").exists() && !root.join("usr/lib/kairn/openrc").exists());
 }
 
 #[test]

@@ -114,6 +114,11 @@ pub enum Effect {
         /// Who writes, in words.
         by: String,
     },
+    /// Announces that the steps of a stage of the configuration run, which change whatever their owner wants. Applying it changes nothing.
+    Stage {
+        /// Its name.
+        name: String,
+    },
     /// Syncs the file system that holds a path (`syncfs`).
     SyncTree {
         /// Any path in it.

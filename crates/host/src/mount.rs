@@ -277,6 +277,15 @@ pub fn unmount_below(dir: &Path) -> Result<(), Error> {
     unmount_all(&targets)
 }
 
+/// Takes a mount with all below it out of sight at once; what is still open in it ends with its users.
+///
+/// # Errors
+/// Names the target.
+pub fn detach(target: &Path) -> Result<(), Error> {
+    rustix::mount::unmount(target, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)
+        .map_err(Error::errno("unmount", target))
+}
+
 /// Gives the calling thread a mount namespace of its own in which nothing propagates to the outside. Programs that this thread
 /// starts live in it; other threads stay where they are.
 ///

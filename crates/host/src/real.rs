@@ -93,7 +93,7 @@ impl Machine for RealMachine {
                 arrival::wait_for_paths(&expect, self.device_deadline)
             }
             Effect::Run { object: _, program } => self.runner.run(program).map(drop),
-            Effect::Fill { .. } => Ok(()),
+            Effect::Fill { .. } | Effect::Stage { .. } => Ok(()),
             Effect::SyncTree { path } => files::sync_file_system(&self.below(path)),
             Effect::SyncDevice { path } => sync_device(&self.below(path)),
             Effect::Mount { device, target, fs_type, read_only } => {

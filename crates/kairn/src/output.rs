@@ -77,7 +77,8 @@ pub struct Progress {
     lost: Option<io::Error>,
     begun: Instant,
     step: Instant,
-    text: String,
+    /// The step that begun last, and what it does.
+    current: Option<(String, String)>,
 }
 
 impl Progress {
@@ -96,7 +97,7 @@ impl Progress {
             bar
         });
         let now = Instant::now();
-        Ok(Self { bar, machine, lost: None, begun: now, step: now, text: String::new() })
+        Ok(Self { bar, machine, lost: None, begun: now, step: now, current: None })
     }
 
     /// Ends the display.
@@ -123,9 +124,9 @@ impl Progress {
 
     fn show(&mut self, event: &Event) {
         match event {
-            Event::Start { text, .. } => {
+            Event::Start { step, text } => {
                 self.step = Instant::now();
-                text.clone_into(&mut self.text);
+                self.current = Some((step.clone(), text.clone()));
                 if let Some(bar) = &self.bar {
                     bar.set_style(ProgressStyle::default_spinner());
                     bar.set_message(text.clone());
@@ -143,14 +144,15 @@ impl Progress {
                 }
             }
             Event::End { step, outcome } => {
-                let text = if self.text.is_empty() { step } else { &self.text };
+                // Within a step, such as a stage, others may end.
+                let own = self.current.take_if(|(current, _)| current == step);
+                let text = own.as_ref().map_or(step, |(_, text)| text);
                 let seconds = self.step.elapsed().as_secs_f32();
                 match outcome {
                     Outcome::Done => self.print(&format!("  done     {text} ({seconds:.1} s)")),
                     Outcome::Skipped(why) => self.print(&format!("  skipped  {text}: {why}")),
                     Outcome::Failed(why) => self.print(&format!("  FAILED   {text}: {why}")),
                 }
-                self.text.clear();
             }
             Event::Warning { text } => self.print(&format!("  warning  {text}")),
         }

@@ -7,6 +7,7 @@
 mod choose;
 mod facts;
 mod refusal;
+mod stages;
 
 pub use choose::{Choice, Rejected};
 pub use facts::{
@@ -15,6 +16,7 @@ pub use facts::{
 pub use refusal::{InstallRefusal, Unsuitable};
 
 use crate::plan::{Plan, Step};
+use crate::stage::{self, ReleaseRoot};
 use crate::{Counter, Digest, EntryName, ReleaseId, Sequence};
 use kairn_layout::{Bytes, DiskGuids, DiskLayout, PartLabel, Sizing, paths};
 use serde::{Deserialize, Serialize};
@@ -172,6 +174,24 @@ pub enum InstallAction {
         /// Its size.
         size: Bytes,
     },
+    /// Runs a stage of the configuration.
+    RunStage {
+        /// Its name.
+        stage: String,
+        /// The release in whose root it runs; `None` for the running system.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        root: Option<ReleaseRoot>,
+        /// Where its result is left, absolute; `None` when no disk is mounted to leave it on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        results: Option<String>,
+    },
+    /// Leaves the results of stages that ran before there was a plan.
+    KeepResults {
+        /// Absolute path of the directory.
+        dir: String,
+    },
+    /// Ends the installation if a step of a stage has made [`stage::VETO`].
+    HeedVeto,
     /// Writes the record of the first deployment.
     WriteHistory {
         /// Absolute path.
@@ -272,6 +292,9 @@ pub fn plan(
     if facts.firmware == FirmwareKind::Bios {
         return Err(InstallRefusal::Bios);
     }
+    if let Some(veto) = &facts.veto {
+        return Err(stage::Veto::of(veto).into());
+    }
     let source = facts.source.as_ref().ok_or(InstallRefusal::NoRelease)?;
     if let (Some(why), false) = (&request.nobody_can_log_in, request.nousers) {
         return Err(InstallRefusal::NobodyCanLogIn { why: why.clone() });
@@ -307,10 +330,14 @@ pub fn plan(
         steps.plan.note(format!("{} holds {what}, which will be lost", disk.device));
     }
     steps.disk_steps();
+    steps.before_stages(request);
     steps.release_steps();
     steps.owner_steps(request);
     steps.esp_steps();
+    steps.after_stages(request);
+    steps.commit();
     steps.final_steps(facts);
+    steps.stage(request, stage::INSTALL_AFTER, None, None);
     let copied = source.release.root.image.size + source.release.root.verity.size;
     let copied = copied + copied + source.release.uki.size + source.release.loader.file.size;
     Ok(InstallPlan { disk: disk.device.clone(), choice, release: source.release.id, copied, plan: steps.plan })
@@ -441,17 +468,7 @@ impl Steps<'_> {
     fn esp_steps(&mut self) {
         let (release, at, esp) = (&self.source.release, &self.source.dir, mount_point(PartLabel::Esp));
         let (uki, version) = (release.uki_name(), release.loader.version.clone());
-        let entry = |name: EntryName, title: String| InstallAction::WriteEntry {
-            name: name.to_string(),
-            title,
-            uki: uki.clone(),
-            loader_version: version.clone(),
-            esp: esp.clone(),
-        };
-        let first = Some(Counter { left: TRIES, done: 0 });
-        let first = EntryName::Deployment { sequence: FIRST, counter: first };
-        let (recovery_entry, first_entry) =
-            (entry(EntryName::Recovery, format!("{} recovery", release.title)), entry(first, release.title.clone()));
+        let recovery_entry = self.entry(EntryName::Recovery, format!("{} recovery", release.title));
         let loader = InstallAction::WriteLoader {
             from: format!("{at}/{}", paths::release::LOADER),
             sha256: release.loader.file.sha256,
@@ -475,6 +492,22 @@ impl Steps<'_> {
         self.add("write-uki", kernel_text, kernel, "it has its digest when read back from the disk");
         let after = "the loader offers recovery behind every usable deployment";
         self.add("write-recovery-entry", "write the entry of recovery", recovery_entry, after);
+    }
+
+    fn entry(&self, name: EntryName, title: String) -> InstallAction {
+        InstallAction::WriteEntry {
+            name: name.to_string(),
+            title,
+            uki: self.source.release.uki_name(),
+            loader_version: self.source.release.loader.version.clone(),
+            esp: mount_point(PartLabel::Esp),
+        }
+    }
+
+    /// The step with which the machine is installed.
+    fn commit(&mut self) {
+        let first = EntryName::Deployment { sequence: FIRST, counter: Some(Counter { left: TRIES, done: 0 }) };
+        let first_entry = self.entry(first, self.source.release.title.clone());
         let text = format!("write the entry of deployment {FIRST}, on trial with {TRIES} tries: {first}");
         let after = "the disk boots: the installation has happened";
         self.plan.step(Step::new("write-entry", text, first_entry, after).committing());

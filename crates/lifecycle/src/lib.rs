@@ -20,6 +20,7 @@ pub mod refusal;
 mod release;
 pub mod rollback;
 mod source;
+pub mod stage;
 pub mod status;
 pub mod upgrade;
 

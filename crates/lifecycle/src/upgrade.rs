@@ -6,6 +6,7 @@
 use crate::gc::{Garbage, Keep, garbage};
 use crate::installed::{Installed, Space};
 use crate::plan::{Plan, Step};
+use crate::stage::{self, AFTER_UPGRADE, AFTER_UPGRADE_CHROOT, BEFORE_UPGRADE};
 use crate::refusal::{NeedsSpace, Refusal};
 use crate::{Architecture, DeploymentState, Digest, ReleaseId, Role, Sequence, Source};
 use kairn_layout::{Bytes, PartLabel};
@@ -118,6 +119,13 @@ pub enum UpgradeAction {
         /// STATE or RECOVERY.
         target: PartLabel,
     },
+    /// Runs a stage of the configuration.
+    RunStage {
+        /// Its name.
+        stage: String,
+        /// Whether it runs in the root of the release in staging.
+        in_release: bool,
+    },
     /// Puts the UKI on the ESP.
     WriteUki,
     /// Takes the UKI away again, if no entry names it.
@@ -174,6 +182,7 @@ pub fn upgrade(
     refuse(installed, image, options)?;
     let mut plan = Plan::new(operation(options));
     let collected = make_room(installed, image, &mut plan)?;
+    plan.step(run_stage(BEFORE_UPGRADE, false));
     let clean = UpgradeAction::Clean { keep: image.digest };
     plan.step(Step::new(
         "clean",
@@ -331,6 +340,7 @@ fn obtain(installed: &Installed, image: &ImageFacts, options: UpgradeOptions, pl
         )
         .undone_by(UpgradeAction::Clean { keep: None }),
     );
+    plan.step(run_stage(AFTER_UPGRADE_CHROOT, true));
     plan.step(
         Step::new(
             "store",
@@ -357,6 +367,14 @@ fn obtain(installed: &Installed, image: &ImageFacts, options: UpgradeOptions, pl
     ));
 }
 
+/// The step that runs a stage. All are in every plan: what a new image brings for them is known only once it is here, and a result of
+/// the last upgrade is replaced by one that says that there was nothing to do.
+fn run_stage(name: &str, in_release: bool) -> Step<UpgradeAction> {
+    let place = if in_release { " in the root of the new release" } else { "" };
+    let action = UpgradeAction::RunStage { stage: name.to_owned(), in_release };
+    Step::new(stage::step_name(name), format!("run the stage {name}{place}"), action, stage::AFTER)
+}
+
 fn active_release(installed: &Installed) -> Vec<ReleaseId> {
     let selection = installed.selection();
     selection.active().and_then(|active| installed.release_of(active)).into_iter().collect()
@@ -379,6 +397,7 @@ fn finish(installed: &Installed, image: &ImageFacts, plan: &mut Plan<UpgradeActi
         )
         .undone_by(UpgradeAction::Unrecord { sequence }),
     );
+    plan.step(run_stage(AFTER_UPGRADE, false));
     plan.step(enter(sequence, None));
 }
 
@@ -394,6 +413,7 @@ pub(crate) fn enter(sequence: Sequence, release: Option<ReleaseId>) -> Step<Upgr
 }
 
 fn finish_recovery(installed: &Installed, plan: &mut Plan<UpgradeAction>) -> Result<(), Refusal> {
+    plan.step(run_stage(AFTER_UPGRADE, false));
     plan.step(
         Step::new(
             "enter",

@@ -108,9 +108,10 @@ fn path(context: &Context) -> PathBuf {
     context.at(Path::new(RECORD))
 }
 
-/// A step is the same one as long as file, stage and name are.
+/// A step is the same one as long as file, stage and name are, and of several with one name the number among them.
 fn name(step: &PlannedStep) -> String {
-    format!("{} {} {}", step.span.source, step.stage, step.name)
+    let name = format!("{} {} {}", step.span.source, step.stage, step.name);
+    if step.twin == 0 { name } else { format!("{name} #{}", step.twin + 1) }
 }
 
 fn read(path: &Path) -> Result<Record, Error> {
@@ -137,15 +138,15 @@ mod tests {
     use kairn_config::Document;
     use std::fs;
 
-    const STEPS: &str = "stages:\n  boot:\n  - {name: a, frequency: once, commands: ['echo a >> /tmp/ran']}\n  - {name: i, \
-                         frequency: per-instance, commands: ['echo i >> /tmp/ran']}\n  - {name: r, frequency: per-image, \
-                         commands: ['echo r >> /tmp/ran']}\n  - {name: f, frequency: once, files: [{path: /blocked/x}]}\n";
+    const STEPS: &str = "stages:\n  boot:\n  - {name: a, frequency: once, directories: [{path: /a}]}\n  - {name: i, \
+                         frequency: per-instance, directories: [{path: /i}]}\n  - {name: r, frequency: per-image, \
+                         directories: [{path: /r}]}\n  - {name: f, frequency: once, files: [{path: /blocked/x}]}\n";
 
     #[test]
     fn steps_run_as_often_as_they_say_and_a_failed_one_runs_again() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("blocked"), "").unwrap();
-        let documents = [Document::parse("/oem/a.yaml", &STEPS.replace("commands: ['echo ", "x-ran: ['echo "))];
+        let documents = [Document::parse("/oem/a.yaml", STEPS)];
         let mut context = context(dir.path());
         let mut skipped = |instance: &str, image: &str| -> Vec<String> {
             context.identity =
@@ -161,6 +162,17 @@ mod tests {
         fs::remove_file(dir.path().join("blocked")).unwrap();
         assert_eq!(skipped("i2", "r2"), ["a", "i", "r"]);
         assert_eq!(skipped("i2", "r2"), ["a", "i", "r", "f"]);
+    }
+
+    #[test]
+    fn steps_of_one_name_in_one_file_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "stages: {boot: [{name: a, frequency: once, files: [{path: /one}]}, {name: a, frequency: once, files: [{path: /two}]}]}";
+        let documents = [Document::parse("/oem/a.yaml", text)];
+        run(&documents, "boot", &context(dir.path()), &mut Vec::new());
+        assert!(dir.path().join("one").exists() && dir.path().join("two").exists());
+        let again = run(&documents, "boot", &context(dir.path()), &mut Vec::new());
+        assert!(again.steps.iter().all(|step| step.skipped.is_some()), "{again:?}");
     }
 
     #[test]

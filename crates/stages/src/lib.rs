@@ -17,6 +17,7 @@ mod environment;
 mod error;
 pub mod fetch;
 mod files;
+mod first_boot;
 mod firstboot;
 mod frequency;
 mod fstab;

@@ -79,6 +79,12 @@ impl StepResult {
 }
 
 impl StageResult {
+    /// The result of a stage in which there is nothing to do.
+    #[must_use]
+    pub fn empty(stage: &str) -> Self {
+        Self { format: 1, stage: stage.to_owned(), refused: 0, diagnostics: Vec::new(), steps: Vec::new() }
+    }
+
     /// Counts failed actions and errors of files.
     #[must_use]
     pub fn failures(&self) -> usize {

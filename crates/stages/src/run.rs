@@ -3,12 +3,12 @@
 use crate::conditions::unmet;
 use crate::{
     ActionResult, Context, Effect, Error, Gathered, StageResult, StepResult, accounts, datasource, disk, downloads,
-    entity, environment, files, frequency, git, images, keys, mounts, network, packages, shell, sourced, ssh_daemon,
-    swap, system, units,
+    entity, environment, files, first_boot, frequency, git, images, keys, mounts, network, packages, shell, sourced,
+    ssh_daemon, swap, system, units,
 };
 use kairn_config::{
     AccountWork, Action, CommandWork, Document, Entity, FileWork, PackageWishes, PlannedStep, Severity, SoftwareWork,
-    StorageWork, TemplateData, TemplateWarning, Text, Work, merge, plan, validate,
+    StorageWork, TemplateData, TemplateWarning, Text, Work, is_in_release, is_of_operation, merge, plan, validate,
 };
 use kairn_report::{Event, Report, Sink};
 use std::borrow::Cow;
@@ -18,7 +18,8 @@ use std::thread;
 /// The stages of a boot that come before the first that fetches configurations.
 const EARLY: [&str; 3] = ["initramfs", "fs", "boot"];
 
-/// Runs `stage` with its `.before` and `.after`. Never fails as a whole: what went wrong is in the result and was reported.
+/// Runs `stage` with its `.before` and `.after`. Never fails as a whole: what went wrong is in the result and was reported. A stage of
+/// an operation ends at the first failure that counts, since the operation ends there too.
 pub fn run(documents: &[Document], stage: &str, context: &Context, sink: &mut dyn Sink) -> StageResult {
     run_gathered(&Gathered { documents: documents.to_vec(), late: Vec::new() }, stage, context, sink)
 }
@@ -39,17 +40,37 @@ pub fn run_gathered(gathered: &Gathered, stage: &str, context: &Context, sink: &
     for diagnostic in &diagnostics {
         sink.event(Event::warning(diagnostic.to_string()));
     }
-    let mut steps = Vec::with_capacity(plan.steps.len());
+    let strictness = context.strictness.unwrap_or_else(|| merge(documents).strict);
+    let mut result = StageResult { diagnostics, ..StageResult::empty(stage) };
+    let over = first_boot::is_over(stage, context, sink);
     for together in plan.steps.chunk_by(|_, next| next.beside) {
+        let why = match &over {
+            Some(why) => Some(why.as_str()),
+            None if is_of_operation(stage) && result.counted(strictness) > 0 => Some(ENDED),
+            None => None,
+        };
+        if let Some(why) = why {
+            result.steps.extend(together.iter().map(|step| left_out(step, why, sink)));
+            continue;
+        }
         match together {
-            [step] => steps.push(run_step(step, context, sink)),
-            _ => steps.extend(run_together(together, context, sink)),
+            [step] => result.steps.push(run_step(step, context, sink)),
+            _ => result.steps.extend(run_together(together, context, sink)),
         }
     }
-    let mut result = StageResult { format: 1, stage: stage.to_owned(), refused: 0, diagnostics, steps };
-    let strictness = context.strictness.unwrap_or_else(|| merge(documents).strict);
+    if over.is_none() {
+        first_boot::note(&mut result, context, sink);
+    }
     result.refused = result.counted(strictness);
     result
+}
+
+/// Why the rest of a stage of an operation does not run.
+const ENDED: &str = "something failed before it, and `strict` ends the operation there";
+
+fn left_out(step: &PlannedStep, why: &str, sink: &mut dyn Sink) -> StepResult {
+    sink.event(Event::skipped(format!("{}: {}", step.stage, step.name), why));
+    StepResult { skipped: Some(why.to_owned()), ..nothing_done(step) }
 }
 
 /// Hands events of a step that runs beside others to who collects them.
@@ -86,6 +107,7 @@ fn run_together(steps: &[PlannedStep], context: &Context, sink: &mut dyn Sink) -
     })
 }
 
+/// The result of a step of which nothing is known yet.
 fn nothing_done(step: &PlannedStep) -> StepResult {
     StepResult {
         name: step.name.clone(),
@@ -128,7 +150,7 @@ fn run_step(step: &PlannedStep, context: &Context, sink: &mut dyn Sink) -> StepR
         let label = format!("{title}: {}", action.label);
         let effect = match run.perform(action) {
             Ok(effect) => effect,
-            Err(error) => Effect::Failed(Report::from(error).chain.join(": ")),
+            Err(error) => Effect::Failed(explained(Report::from(error).chain.join(": "), &step.stage)),
         };
         run.sink.event(match &effect {
             Effect::Changed => Event::done(&label),
@@ -138,12 +160,26 @@ fn run_step(step: &PlannedStep, context: &Context, sink: &mut dyn Sink) -> StepR
         });
         result.actions.push(ActionResult { label: action.label.clone(), effect });
     }
+    // A step without actions may be one whose only key was mistyped.
     if result.is_done()
+        && !result.actions.is_empty()
         && let Err(error) = frequency::note(step, &run.context)
     {
         result.actions.push(failed("frequency", error, &title, run.sink));
     }
     result
+}
+
+/// Adds to what a sealed root says, as programs and the kernel have it, why that is so.
+fn explained(why: String, stage: &str) -> String {
+    let base = stage.strip_suffix(".before").or_else(|| stage.strip_suffix(".after")).unwrap_or(stage);
+    if !is_in_release(base) || !why.contains("Read-only file system") {
+        return why;
+    }
+    format!(
+        "{why}: the root of a release is sealed, and in the stage {base} only /oem and /usr/local can be changed; put it into the image, \
+         or into a step of `initramfs` or `boot`"
+    )
 }
 
 /// Says why a step does not run: a condition that does not hold, or that it ran already.
@@ -337,6 +373,57 @@ mod tests {
         assert_eq!((said[0]["severity"].as_str(), said[0]["file"].as_str()), (Some("error"), Some("a.yaml")));
         let told = |event: &Event| matches!(event, Event::Warning { text } if text.starts_with("a.yaml:5:11: error"));
         assert!(events.iter().any(told), "{events:?}");
+    }
+
+    #[test]
+    fn a_stage_of_an_operation_ends_at_the_first_failure_that_counts_and_one_of_the_boot_does_not() {
+        let step = |n: u8, path: &str| format!("  - {{name: s{n}, files: [{{path: {path}}}]}}\n");
+        for (stage, strict, expected) in [
+            ("before-upgrade", "true", vec!["a", "c"]),
+            ("before-upgrade", "false", vec!["a", "c", "d"]),
+            ("boot", "true", vec!["a", "c", "d"]),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join("b"), "").unwrap();
+            let steps = [step(1, "/a"), step(2, "/b/x")].concat();
+            // What the image brings counts with `all` only.
+            let shipped = format!("stages:\n  {stage}:\n{}", steps);
+            let own = format!(
+                "#cloud-config\nstrict: {strict}\nstages:\n  {stage}:\n{}{}{}",
+                step(3, "/c"),
+                step(4, "/b/y"),
+                step(5, "/d")
+            );
+            let documents = [Document::parse("/system/oem/a.yaml", &shipped), Document::parse("/oem/a.yaml", &own)];
+            let mut events = Vec::new();
+            let result = run(&documents, stage, &context(dir.path()), &mut events);
+            let there: Vec<&str> = ["a", "c", "d"].into_iter().filter(|name| dir.path().join(name).exists()).collect();
+            assert_eq!(there, expected, "{stage} {strict}");
+            assert_eq!((result.failures(), result.refused), (2, usize::from(strict == "true")), "{stage} {strict}");
+            assert_eq!(result.steps.len(), 5);
+            assert_eq!(result.steps[4].skipped.is_some(), !there.contains(&"d"));
+        }
+    }
+
+    #[test]
+    fn an_error_of_a_file_that_counts_keeps_all_steps_of_an_operation_from_running() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "#cloud-config\nstrict: true\nusres: []\nstages: {before-install: [{files: [{path: /a}]}]}\n";
+        let result =
+            run(&[Document::parse("/oem/a.yaml", text)], "before-install", &context(dir.path()), &mut Vec::new());
+        assert!(result.refused > 0 && !dir.path().join("a").exists(), "{result:?}");
+    }
+
+    #[test]
+    fn what_a_sealed_root_refuses_is_explained_in_the_stages_that_run_in_one() {
+        let said = "cannot write `/etc/motd`: Read-only file system (os error 30)".to_owned();
+        let told = explained(said.clone(), "after-upgrade-chroot.before");
+        assert!(
+            told.contains("sealed") && told.contains("stage after-upgrade-chroot only /oem and /usr/local"),
+            "{told}"
+        );
+        assert_eq!(explained(said.clone(), "after-upgrade"), said);
+        assert_eq!(explained("it ended with 1".into(), "after-upgrade-chroot"), "it ended with 1");
     }
 
     #[test]

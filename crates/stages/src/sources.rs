@@ -171,6 +171,12 @@ impl Work<'_> {
     fn follow(&mut self, found: &Address, depth: usize) -> Option<Diagnostic> {
         let remote = match found.resolve(&self.sources.values) {
             Ok(remote) => remote,
+            // What a machine says of itself it may not know yet, such as its id in the first stage of its first boot.
+            Err(mut said) if self.sources.fetch.is_none() && said.code == Code::Template => {
+                said.severity = Severity::Note;
+                said.hint = Some("it is looked at again in stage `network`".to_owned());
+                return Some(*said);
+            }
             Err(said) => return Some(*said),
         };
         // Twice named is once read; that ends circles, too.

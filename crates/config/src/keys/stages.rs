@@ -1,22 +1,28 @@
-//! The names of stages, without `.before` and `.after`.
+//! The names of stages, without the `.before` and `.after` that each may have.
 
 /// Stages that something runs.
-pub(crate) static STAGES_DONE: &[&str] = &["rootfs", "initramfs", "fs", "boot", "network"];
-
-/// Stages that Kairos runs and Kairn does not yet.
-pub(crate) static STAGES_NOT_YET: &[&str] = &[
+pub(crate) static STAGES_DONE: &[&str] = &[
+    "rootfs",
+    "initramfs",
+    "fs",
+    "boot",
+    "network",
     "reconcile",
     "first-boot",
-    "kairos-agent.bootstrap",
-    "provider-kairos.bootstrap",
     "kairos-install.pre",
-    "kairos-install",
     "before-install",
     "after-install-chroot",
     "after-install",
+    "kairos-install.after",
     "before-upgrade",
     "after-upgrade-chroot",
     "after-upgrade",
+];
+
+/// Stages that Kairos runs and Kairn does not yet.
+pub(crate) static STAGES_NOT_YET: &[&str] = &[
+    "kairos-agent.bootstrap",
+    "provider-kairos.bootstrap",
     "before-reset",
     "after-reset-chroot",
     "after-reset",

@@ -3,6 +3,7 @@
 use super::Material;
 use crate::Error;
 use crate::executor::Actor;
+use crate::stage::{self, StageRoot, StageRunner};
 use kairn_firmware::{EntryText, Esp, ImageKey, LoaderVersion, UkiState, boot_option, uki_state};
 use kairn_host::efivars::EfiVars;
 use kairn_host::{Content, Effect, Invocation, Machine, block, files, mount_info};
@@ -30,13 +31,26 @@ pub struct InstallActor<'a> {
     machine: &'a mut dyn Machine,
     variables: &'a EfiVars,
     material: &'a Material,
+    stages: &'a mut dyn StageRunner,
+    root: PathBuf,
     journal: Option<PathBuf>,
 }
 
 impl<'a> InstallActor<'a> {
-    /// Takes the machine and what it writes.
-    pub fn new(machine: &'a mut dyn Machine, variables: &'a EfiVars, material: &'a Material) -> Self {
-        Self { machine, variables, material, journal: None }
+    /// Takes the machine, what it writes, and what runs stages.
+    pub fn new(
+        machine: &'a mut dyn Machine,
+        variables: &'a EfiVars,
+        material: &'a Material,
+        stages: &'a mut dyn StageRunner,
+    ) -> Self {
+        Self { machine, variables, material, stages, root: "/".into(), journal: None }
+    }
+
+    /// Looks for what steps of stages leave below another root.
+    #[cfg(test)]
+    pub(super) fn rooted(self, root: &Path) -> Self {
+        Self { root: root.to_owned(), ..self }
     }
 
     /// Says where the journal of this installation is, so that the machine gets a copy.
@@ -210,6 +224,22 @@ impl Actor<InstallAction> for InstallActor<'_> {
                 let (path, json) = self.record(action).unwrap_or_else(|| (path.into(), Vec::new()));
                 self.effect(Effect::WriteFile { path, content: Content(json), mode: 0o644 })
             }
+            InstallAction::RunStage { stage, root, results } => {
+                let root = match root {
+                    Some(root) => StageRoot::Release { image: root.image.clone().into(), format: root.format },
+                    None => StageRoot::Running,
+                };
+                let results = results.as_deref().map(Path::new);
+                // Everything that is mounted is synced with its unmounting.
+                stage::perform(self.stages, self.machine, (stage, &root), results, &[], sink)
+            }
+            InstallAction::HeedVeto => stage::veto(&self.root)?.map_or(Ok(()), |veto| Err(veto.into())),
+            InstallAction::KeepResults { dir } => {
+                for (stage, result) in &self.material.results {
+                    stage::keep(self.machine, Path::new(dir), stage, result.clone())?;
+                }
+                Ok(())
+            }
             InstallAction::KeepJournal { dir } => match self.journal_copy(dir)? {
                 Some((path, content)) => {
                     self.effect(Effect::WriteFile { path, content: Content(content), mode: 0o644 })
@@ -287,6 +317,16 @@ impl Actor<InstallAction> for InstallActor<'_> {
                 }
                 Ok(true)
             }
+            InstallAction::KeepResults { dir } => {
+                for (stage, result) in &self.material.results {
+                    if files::read(&stage::result_path(Path::new(dir), stage))? != *result {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            // Whether failures of a stage count was decided where it ran.
+            InstallAction::RunStage { .. } | InstallAction::HeedVeto => Ok(true),
             InstallAction::Verify { .. } => Ok(true),
             // A refusal of the firmware was said as a warning.
             InstallAction::BootOptions { .. } => Ok(true),

@@ -61,6 +61,7 @@ pub fn facts(at: &Probe<'_>) -> Result<InstallFacts, Error> {
         source,
         missing_programs: missing_programs(at.root),
         loader_refused,
+        veto: crate::stage::veto(at.root)?.map(|veto| veto.why),
     })
 }
 

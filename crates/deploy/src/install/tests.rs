@@ -1,6 +1,7 @@
 use super::*;
 use crate::journal::Line;
 use crate::loop_disk::{self, forget_partitions, succeeds};
+use crate::stage::tests::Noted;
 use kairn_host::block::Inventory;
 use kairn_host::{Effect, LoopDevice, RealMachine, Recorder, Runner, StopAfter};
 use kairn_layout::{Bytes, paths};
@@ -8,6 +9,7 @@ use kairn_lifecycle::install::{
     DiskFacts, FirmwareKind, InstallRequest, Installation, ReleaseSource, Target, mount_point,
 };
 use kairn_lifecycle::{Architecture, Blob, Digest, Loader, Release, ReleaseId, RootFormat, RootImage};
+use kairn_report::Outcome;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
@@ -90,6 +92,7 @@ impl Bench {
             source: Some(source),
             missing_programs: Vec::new(),
             loader_refused,
+            veto: None,
         }
     }
 
@@ -101,6 +104,7 @@ impl Bench {
             nobody_can_log_in: None,
             config_size: Some(Bytes(14)),
             sizes: BTreeMap::new(),
+            stages: kairn_lifecycle::stage::OF_INSTALL.map(|stage| (stage.to_owned(), 1)).into(),
         };
         kairn_lifecycle::install::plan(&self.facts(), &request, &identities())
     }
@@ -140,10 +144,23 @@ impl Bench {
     }
 
     fn run(&self, plan: &InstallPlan, machine: &mut dyn Machine) -> (Result<(), Error>, Vec<Line>, Vec<Event>) {
-        let material =
-            Material { config: b"#cloud-config\n".to_vec(), made_at: "2026-11-21T00:00:00Z".into(), source: None };
+        self.run_with(plan, machine, &mut Noted::default())
+    }
+
+    fn run_with(
+        &self,
+        plan: &InstallPlan,
+        machine: &mut dyn Machine,
+        stages: &mut Noted,
+    ) -> (Result<(), Error>, Vec<Line>, Vec<Event>) {
+        let material = Material {
+            config: b"#cloud-config\n".to_vec(),
+            made_at: "2026-11-21T00:00:00Z".into(),
+            source: None,
+            results: vec![("kairos-install.pre".into(), b"{}".to_vec())],
+        };
         let (mut journal, mut events) = (Vec::new(), Vec::new());
-        let mut actor = InstallActor::new(machine, &self.variables, &material);
+        let mut actor = InstallActor::new(machine, &self.variables, &material, stages).rooted(self.dir.path());
         let path = self.dir.path().join("install-2026.jsonl");
         std::fs::write(&path, "{}\n").unwrap();
         actor.keep_journal(&path);
@@ -385,4 +402,72 @@ fn a_medium_that_gives_back_something_else_stops_the_installation_before_the_ent
     assert_eq!(bench.seen().installation, Some(Installation::Unfinished));
     assert!(bench.seen().uses.is_empty(), "everything is unmounted");
     assert!(bench.plan(false).is_ok());
+}
+
+#[test]
+fn stages_run_in_their_places_and_their_results_go_to_the_new_machine() {
+    let Some(bench) = bench(8) else { return };
+    let mut stages = Noted::default();
+    let plan = bench.plan(false).unwrap();
+    bench.run_with(&plan, &mut bench.machine(), &mut stages).0.unwrap();
+    let ran: Vec<&str> = stages.ran.iter().map(|(stage, _)| stage.as_str()).collect();
+    assert_eq!(ran, ["before-install", "after-install-chroot", "after-install", "kairos-install.after"]);
+    let in_release = |root: &crate::stage::StageRoot| matches!(root, crate::stage::StageRoot::Release { .. });
+    assert_eq!(stages.ran.iter().filter(|(_, root)| in_release(root)).count(), 1);
+    let names = bench.with_mounted(4, "ext4", |state| {
+        let mut names: Vec<_> = std::fs::read_dir(state.join(kairn_lifecycle::stage::RESULTS))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    });
+    assert_eq!(
+        names,
+        ["after-install-chroot.json", "after-install.json", "before-install.json", "kairos-install.pre.json"]
+    );
+}
+
+#[test]
+fn a_stage_with_failures_that_count_leaves_a_disk_that_is_not_installed_until_it_is() {
+    let Some(bench) = bench(8) else { return };
+    for stage in ["before-install", "after-install-chroot", "after-install"] {
+        let mut stages = Noted { refused: vec![stage], ..Noted::default() };
+        let plan = bench.plan(false).unwrap();
+        let (result, journal, _) = bench.run_with(&plan, &mut bench.machine(), &mut stages);
+        let error = result.unwrap_err();
+        assert!(matches!(&error, Error::Step { step, .. } if *step == format!("stage-{stage}")), "{error}");
+        assert_eq!(kairn_report::Diagnostic::kind(&error).exit_code(), 3);
+        assert!(matches!(journal.last(), Some(Line::Finished { outcome: Outcome::Failed(_) })));
+        assert_eq!(stages.ran.last().unwrap().0, stage, "nothing runs after it");
+        assert_eq!(bench.seen().installation, Some(Installation::Unfinished));
+        assert!(bench.seen().uses.is_empty(), "everything is unmounted");
+    }
+    // What comes after the installation cannot undo it.
+    let mut stages = Noted { refused: vec!["kairos-install.after"], ..Noted::default() };
+    let plan = bench.plan(false).unwrap();
+    let error = bench.run_with(&plan, &mut bench.machine(), &mut stages).0.unwrap_err();
+    assert!(matches!(error, Error::AfterCommit { .. }), "{error}");
+    assert!(matches!(bench.seen().installation, Some(Installation::Finished { .. })));
+}
+
+#[test]
+fn a_step_before_the_installation_may_forbid_it() {
+    let Some(bench) = bench(8) else { return };
+    let file = bench.dir.path().join("run/cos/fail_installation");
+    let made = file.clone();
+    let steps = move |stage: &str| {
+        assert_eq!(stage, "before-install");
+        std::fs::create_dir_all(made.parent().unwrap()).unwrap();
+        std::fs::write(&made, "this board has no TPM\n").unwrap();
+    };
+    let mut stages = Noted { steps: Some(Box::new(steps)), ..Noted::default() };
+    let plan = bench.plan(false).unwrap();
+    let error = bench.run_with(&plan, &mut bench.machine(), &mut stages).0.unwrap_err();
+    let Error::Step { step, source, .. } = &error else { panic!("{error}") };
+    assert_eq!((step.as_str(), source.to_string().contains("this board has no TPM")), ("heed-veto", true));
+    assert_eq!(kairn_report::Diagnostic::kind(&error).exit_code(), 4);
+    assert_eq!(bench.seen().installation, Some(Installation::Unfinished));
+    std::fs::remove_file(file).unwrap();
+    bench.run(&bench.plan(false).unwrap(), &mut bench.machine()).0.unwrap();
 }

@@ -1,6 +1,7 @@
 //! A machine made of three directories, an image for it, and what seals that.
 #![allow(dead_code, unused_imports, reason = "each test program uses its part, and takes what it is made of from here")]
 
+pub use kairn_deploy::stage::{StageOutcome, StageRoot, StageRunner};
 pub use kairn_deploy::upgrade_source::{ImageSource, Sealer, Unpacked};
 pub use kairn_deploy::volume::Volume;
 pub use kairn_deploy::{Error, Node, Volumes, facts, upgrade};
@@ -125,10 +126,33 @@ impl Site {
         effects: usize,
         options: UpgradeOptions,
     ) -> Result<(), Error> {
+        self.upgrade_with(image, effects, options, &mut self.stages())
+    }
+
+    pub fn upgrade_with(
+        &self,
+        image: &mut dyn ImageSource,
+        effects: usize,
+        options: UpgradeOptions,
+        stages: &mut dyn StageRunner,
+    ) -> Result<(), Error> {
         let mut real = RealMachine::at(Path::new("/"), Runner::default());
         let mut stop = StopAfter::new(&mut real, effects);
         let role = Role::Deployment { sequence: Sequence(1) };
-        self.with(&mut stop, role, |node| upgrade::upgrade(node, image, &mut Seal, options, &mut Vec::new()).map(drop))
+        self.with(&mut stop, role, |node| {
+            upgrade::upgrade(node, image, &mut Seal, stages, options, &mut Vec::new()).map(drop)
+        })
+    }
+
+    /// Stages whose steps append their names to the file `stages`.
+    pub fn stages(&self) -> Stages {
+        Stages { log: self.path("stages"), refused: None }
+    }
+
+    /// The stages that ran, in their order.
+    pub fn ran(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.path("stages")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
     }
 
     pub fn facts(&self) -> kairn_lifecycle::installed::Installed {
@@ -251,5 +275,27 @@ impl Sealer for Seal {
     fn seal(&mut self, tree: &Path, out: &Path) -> Result<(), Error> {
         write_release(out, std::fs::read(tree.join("blob")).unwrap()[0]);
         Ok(())
+    }
+}
+
+pub struct Stages {
+    pub log: PathBuf,
+    /// The stage with a failure that counts.
+    pub refused: Option<&'static str>,
+}
+
+impl StageRunner for Stages {
+    fn run(&mut self, stage: &str, root: &StageRoot, _: &mut dyn Sink) -> Result<StageOutcome, Error> {
+        use std::io::Write;
+        if let StageRoot::Release { image, .. } = root {
+            assert!(image.is_file(), "the release is there: {}", image.display());
+        }
+        let mut log = std::fs::File::options().append(true).create(true).open(&self.log).unwrap();
+        writeln!(log, "{stage}").unwrap();
+        let refused = usize::from(self.refused == Some(stage));
+        let failures = if refused > 0 { vec!["/oem/a.yaml:3:5: command 1".to_owned()] } else { Vec::new() };
+        let action = r#"{"label":"command 1","result":"failed","reason":"it failed"}"#;
+        let result = format!(r#"{{"steps":[{{"actions":[{}]}}]}}"#, if refused > 0 { action } else { "" });
+        Ok(StageOutcome { result: result.into_bytes(), refused, failures })
     }
 }

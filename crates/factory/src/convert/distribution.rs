@@ -127,6 +127,10 @@ pub(crate) const PROGRAMS: &[Needed] = &[
     needed("resize2fs", "growing partitions", ["e2fsprogs"; 4]),
     needed("mkfs.vfat", "making the EFI system partition", ["dosfstools"; 4]),
     needed("fsck.vfat", "repairing the EFI system partition", ["dosfstools"; 4]),
+];
+
+/// Programs that running needs where systemd starts services.
+pub(crate) const SYSTEMD: &[Needed] = &[
     needed("systemctl", "running services", ["systemd"; 4]),
     needed("udevadm", "devices of the running system", ["udev", "systemd-udev", "udev", "systemd"]),
 ];

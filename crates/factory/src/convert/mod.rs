@@ -5,6 +5,7 @@ mod distribution;
 mod initramfs;
 mod kernel;
 mod mounts;
+mod openrc;
 mod plan;
 mod readahead;
 mod shadow;

@@ -1,11 +1,11 @@
 //! Facts of a tree, and the plan that they lead to.
 
 use super::action::Action;
-use super::distribution::{self, Distribution};
+use super::distribution::{self, Distribution, Needed};
 use super::initramfs::Modules;
 use super::kernel::{self, Kernel};
 use super::readahead::Readahead;
-use super::{CMDLINE, Options, mounts, shadow, units};
+use super::{CMDLINE, Options, mounts, openrc, shadow, units};
 use crate::Error;
 use crate::embedded;
 use crate::rootfs::Rootfs;
@@ -154,7 +154,9 @@ fn find_boot_files(
     let family = distribution.family();
     let mut missing = Vec::new();
     let mut packages = Vec::new();
-    for needed in distribution::PROGRAMS.iter().chain([distribution::sealer(root_format)]) {
+    // What is started by OpenRC needs nothing of systemd.
+    let of_systemd: &[Needed] = if openrc::is_in(tree)? { &[] } else { distribution::SYSTEMD };
+    for needed in distribution::PROGRAMS.iter().chain(of_systemd).chain([distribution::sealer(root_format)]) {
         if tree.program(needed.program)?.is_none() {
             missing.push(format!("`{}` (for {})", needed.program, needed.purpose));
             packages.push(needed.package(family).to_owned());
@@ -271,7 +273,13 @@ fn actions(
     for (name, content) in embedded::SYSTEM_OEM {
         actions.push(write(&Path::new("system/oem").join(name), content.to_vec(), 0o644));
     }
-    units::plan(&mut actions);
+    if tree.program("systemctl")?.is_some() {
+        units::plan(&mut actions);
+    }
+    units::plan_files(&mut actions);
+    if openrc::is_in(tree)? {
+        openrc::plan(&mut actions);
+    }
     identity(tree, &mut actions)?;
     actions.push(write(Path::new(paths::RELEASE_FILE), kairn_release(facts, distribution).into_bytes(), 0o644));
     actions.push(write(Path::new("etc/kairos-release"), kairos_release(facts, distribution).into_bytes(), 0o644));

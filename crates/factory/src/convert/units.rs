@@ -28,15 +28,19 @@ pub(crate) fn plan(actions: &mut Vec<Action>) {
         actions.push(Action::Write { path, content: Content(content.to_vec()), mode: 0o644 });
         enable(name, content, actions);
     }
+    for (unit, _) in MASKED {
+        let path = Path::new("etc/systemd/system").join(unit);
+        actions.push(Action::Link { path, target: "/dev/null".to_owned() });
+    }
+}
+
+/// Plans the other files that every image gets, units of programs that it may have among them.
+pub(crate) fn plan_files(actions: &mut Vec<Action>) {
     for (path, content) in embedded::IMAGE {
         actions.push(Action::Write { path: PathBuf::from(path), content: Content(content.to_vec()), mode: 0o644 });
         if let Ok(name) = Path::new(path).strip_prefix(UNITS) {
             enable(&name.to_string_lossy(), content, actions);
         }
-    }
-    for (unit, _) in MASKED {
-        let path = Path::new("etc/systemd/system").join(unit);
-        actions.push(Action::Link { path, target: "/dev/null".to_owned() });
     }
 }
 
@@ -88,6 +92,24 @@ mod tests {
                 "link /usr/lib/systemd/system/y.target.wants/a.service to ../a.service"
             ]
         );
+    }
+
+    #[test]
+    fn the_stages_of_a_running_system_are_enabled() {
+        let mut actions = Vec::new();
+        plan(&mut actions);
+        let links: Vec<String> = actions.iter().map(ToString::to_string).collect();
+        for (target, unit) in [
+            ("sysinit.target", "kairn-stage-fs.service"),
+            ("multi-user.target", "kairn-stage-boot.service"),
+            ("multi-user.target", "kairn-stage-network.service"),
+            ("multi-user.target", "kairn-stage-first-boot.service"),
+            ("timers.target", "kairn-stage-reconcile.timer"),
+        ] {
+            let wanted = format!("link /usr/lib/systemd/system/{target}.wants/{unit} to ../{unit}");
+            assert!(links.contains(&wanted), "{wanted}");
+        }
+        assert!(!links.iter().any(|link| link.starts_with("link") && link.contains("kairn-stage-reconcile.service")));
     }
 
     #[test]

@@ -2,14 +2,18 @@
 
 use crate::cli::Install;
 use crate::output::{self, Progress};
-use crate::verbs::{config, node, stage};
+use crate::verbs::operation::Stages;
+use crate::verbs::stage::values;
+use crate::verbs::{config, node};
 use kairn_config::{Configuration, Diagnostic, Document, Login, SHIPPED, Severity, Strictness, login, merge, validate};
 use kairn_deploy::install::{self, InstallActor, Material, Probe};
+use kairn_deploy::stage::{StageRoot, StageRunner};
 use kairn_host::efivars::EfiVars;
 use kairn_host::{Clock, Lock, RealMachine, SystemClock, clock, files};
 use kairn_layout::{Bytes, paths};
 use kairn_lifecycle::BootReport;
 use kairn_lifecycle::install::{InstallFacts, InstallRequest, plan};
+use kairn_lifecycle::stage::{self, StepCounts};
 use kairn_report::{Event, Kind, Report, Sink};
 use kairn_stages::{Context, Sources};
 use std::collections::BTreeMap;
@@ -21,6 +25,8 @@ struct Wanted {
     configuration: Configuration,
     bytes: Vec<u8>,
     login: Login,
+    /// All whose stages are the installation's.
+    documents: Vec<Document>,
 }
 
 pub fn run(verb: &Install, progress: &mut Progress) -> Result<ExitCode, Report> {
@@ -38,35 +44,36 @@ pub fn run(verb: &Install, progress: &mut Progress) -> Result<ExitCode, Report> 
         false => Some(Lock::take(Path::new(paths::run::LOCK), "kairn install", clock.since_epoch())?),
     };
     let variables = EfiVars::below(Path::new("/"));
-    let facts = facts(&report, &variables)?;
-    let asked = verb.device.as_deref().or(options.device.as_ref().map(|(device, _)| device.as_str()));
-    let request = InstallRequest {
-        target: install::target(asked),
-        force: verb.force || options.force,
-        nousers: options.nousers,
-        nobody_can_log_in: match &wanted.login {
-            Login::Nobody(why) => Some(why.clone()),
-            Login::Possible(_) => None,
-        },
-        config_size: (!wanted.bytes.is_empty()).then_some(Bytes(wanted.bytes.len() as u64)),
-        sizes: BTreeMap::new(),
-    };
-    let plan = match plan(&facts, &request, &install::identities()) {
-        Ok(plan) => plan,
-        Err(refusal) => {
-            return match refusal.installed_disk().map(str::to_owned) {
-                Some(disk) if verb.unattended && !verb.planned.plan => leave(&facts, &disk, &variables),
-                _ => Err(refusal.into()),
-            };
-        }
-    };
+    let mut stages = Stages::of_installation(wanted.documents.clone())?;
+    let counts = stages.counts(&stage::OF_INSTALL);
+    let first = counts.contains_key(stage::INSTALL_PRE);
+    let found = facts(&report, &variables)?;
+    let mut planned = plan(&found, &request(verb, &wanted, &counts), &install::identities());
+    // A medium that was left in place must not have its first stage prepare the disk of the machine that it installed.
+    if let (Err(refusal), true, false) = (&planned, verb.unattended, verb.planned.plan)
+        && let Some(disk) = refusal.installed_disk()
+    {
+        return leave(&found, disk, &variables);
+    }
+    let mut results = Vec::new();
+    if first && !verb.planned.plan {
+        results.push((stage::INSTALL_PRE.to_owned(), prepare(&mut stages, progress)?));
+        // Its steps may have prepared a disk.
+        let found = facts(&report, &variables)?;
+        planned = plan(&found, &request(verb, &wanted, &counts), &install::identities());
+    }
+    let mut plan = planned?;
     if verb.planned.plan {
+        if first {
+            let name = stage::INSTALL_PRE;
+            plan.plan.note(format!("the stage {name} runs before all this; what it would change is not in this plan"));
+        }
         return node::show_plan(&plan, verb.planned);
     }
     output::say(plan.choice.to_string().trim_end());
-    let material = Material { config: wanted.bytes, made_at: clock::utc(clock.since_epoch()), source: None };
+    let material = Material { config: wanted.bytes, made_at: clock::utc(clock.since_epoch()), source: None, results };
     let mut machine = RealMachine::this();
-    let mut actor = InstallActor::new(&mut machine, &variables, &material);
+    let mut actor = InstallActor::new(&mut machine, &variables, &material, &mut stages);
     install::install(&plan, &mut actor, &clock, progress as &mut dyn Sink)?;
     drop(lock);
     output::line(&format!("release {} is installed on {}", plan.release, plan.disk))?;
@@ -78,10 +85,36 @@ pub fn run(verb: &Install, progress: &mut Progress) -> Result<ExitCode, Report> 
     Ok(ExitCode::SUCCESS)
 }
 
+fn request(verb: &Install, wanted: &Wanted, counts: &StepCounts) -> InstallRequest {
+    let options = &wanted.configuration.install;
+    let asked = verb.device.as_deref().or(options.device.as_ref().map(|(device, _)| device.as_str()));
+    InstallRequest {
+        target: install::target(asked),
+        force: verb.force || options.force,
+        nousers: options.nousers,
+        nobody_can_log_in: match &wanted.login {
+            Login::Nobody(why) => Some(why.clone()),
+            Login::Possible(_) => None,
+        },
+        config_size: (!wanted.bytes.is_empty()).then_some(Bytes(wanted.bytes.len() as u64)),
+        sizes: BTreeMap::new(),
+        stages: counts.clone(),
+    }
+}
+
+/// Runs the stage that comes before everything else, and returns its result.
+fn prepare(stages: &mut Stages, sink: &mut dyn Sink) -> Result<Vec<u8>, Report> {
+    let outcome = stages.run(stage::INSTALL_PRE, &StageRoot::Running, sink)?;
+    if outcome.refused == 0 {
+        return Ok(outcome.result);
+    }
+    Err(kairn_deploy::Error::Stage { stage: stage::INSTALL_PRE.to_owned(), failures: outcome.failures }.into())
+}
+
 /// Reads the configuration: the file or address that was named, else all sources of the live system; and what they point at, and
 /// the kernel command line.
 fn wanted(verb: &Install, sink: &mut dyn Sink) -> Result<Wanted, Report> {
-    let sources = Sources::online(&Context::this(stage::values(Path::new("/"))));
+    let sources = Sources::online(&Context::this(values(Path::new("/"))));
     let (mut all, text) = match &verb.config {
         None => (sources.machine(sink).documents, None),
         Some(path) => {
@@ -92,13 +125,24 @@ fn wanted(verb: &Install, sink: &mut dyn Sink) -> Result<Wanted, Report> {
             (all, Some(text))
         }
     };
+    let documents = match &verb.config {
+        None => all.clone(),
+        // What was named stands for the new machine only: stages of the live system are its own.
+        Some(_) => {
+            let is_new = |one: &Document| all.iter().all(|other| other.source != one.source);
+            let live = config::of_machine(Path::new("/")).into_iter().filter(is_new);
+            let mut both: Vec<Document> = live.chain(all.iter().cloned()).collect();
+            both.sort_by_key(|document| !Path::new(&document.source).starts_with(SHIPPED));
+            both
+        }
+    };
     // Whether somebody can log in depends on what the image ships, too; the rest is the owner's, and goes to the new machine.
     let login = login(&all);
     all.retain(|document| !Path::new(&document.source).starts_with(SHIPPED));
     accept(&all, sink)?;
     let configuration = merge(&all);
     let bytes = material(&all, text, &configuration, sink)?;
-    Ok(Wanted { configuration, bytes, login })
+    Ok(Wanted { configuration, bytes, login, documents })
 }
 
 /// Loads what was named, with its text.

@@ -7,6 +7,7 @@ mod install;
 mod lab;
 mod manual;
 mod node;
+mod operation;
 mod stage;
 
 use crate::cli::{Cli, Verb};

@@ -2,6 +2,7 @@
 
 use crate::cli::{BootEntry, Health, Planned, Reading, Rollback, Upgrade};
 use crate::output::{self, Progress};
+use crate::verbs::operation::Stages;
 use kairn_deploy::upgrade_source::{SandboxSealer, open};
 use kairn_deploy::{Node, boot_entry, facts, first_boot, health, last_words, rollback, status, upgrade};
 use kairn_host::efivars::EfiVars;
@@ -45,7 +46,9 @@ pub fn upgrade(verb: &Upgrade, progress: &mut Progress) -> Result<ExitCode, Repo
         return Ok(ExitCode::SUCCESS);
     }
     let plan = with_node(|node| {
-        Ok(upgrade::upgrade(node, source.as_mut(), &mut SandboxSealer, options, progress as &mut dyn Sink)?)
+        let mut stages = Stages::of_machine(&node.report)?;
+        let sink = progress as &mut dyn Sink;
+        Ok(upgrade::upgrade(node, source.as_mut(), &mut SandboxSealer, &mut stages, options, sink)?)
     })?;
     finished(&plan, verb.reboot)
 }
@@ -55,7 +58,10 @@ pub fn rollback(verb: &Rollback, progress: &mut Progress) -> Result<ExitCode, Re
         let plan = with_node(|node| Ok(rollback::plan(node, None)?))?;
         return show_plan(&plan, verb.planned);
     }
-    let plan = with_node(|node| Ok(rollback::rollback(node, None, &mut SandboxSealer, progress as &mut dyn Sink)?))?;
+    let plan = with_node(|node| {
+        let mut stages = Stages::of_machine(&node.report)?;
+        Ok(rollback::rollback(node, None, &mut SandboxSealer, &mut stages, progress as &mut dyn Sink)?)
+    })?;
     finished(&plan, verb.reboot)
 }
 

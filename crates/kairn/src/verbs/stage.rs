@@ -29,8 +29,8 @@ pub fn run_stage(verb: &StageRun, progress: &mut Progress) -> Result<ExitCode, R
     let values = values(&root);
     let mut context = Context {
         identity: Identity::read(&root, values.machine_id.as_deref())?,
-        // Of another root, nothing runs that could be told of a change.
-        live: root == Path::new("/"),
+        // Of another root, nothing runs that could be told of a change; nor of a release's, though this process may see it as its own.
+        live: root == Path::new("/") && !kairn_config::is_in_release(&verb.name),
         root,
         ..Context::this(values)
     };
@@ -81,7 +81,7 @@ pub fn values(root: &Path) -> TemplateValues {
 }
 
 /// Writes `/run/kairn/stages/<stage>.json` of the root, readable by root only: a failure may quote what a command said.
-fn keep(result: &StageResult, context: &Context) -> Result<(), Report> {
+pub fn keep(result: &StageResult, context: &Context) -> Result<(), Report> {
     let dir = context.at(Path::new(paths::run::STAGES));
     files::make_dir(&dir, 0o700)?;
     let text = serde_json::to_vec_pretty(result)

@@ -1,6 +1,7 @@
 //! What an installation is planned from.
 
 use crate::Release;
+use crate::stage::StepCounts;
 use kairn_layout::{Bytes, PartLabel};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -160,6 +161,9 @@ pub struct InstallFacts {
     /// Why the release's loader may not be the only one of a machine: its counting of tries was not proven.
     #[serde(default)]
     pub loader_refused: Option<String>,
+    /// Why a step of the configuration forbids to install here.
+    #[serde(default)]
+    pub veto: Option<String>,
 }
 
 /// Which disk.
@@ -192,4 +196,6 @@ pub struct InstallRequest {
     pub config_size: Option<Bytes>,
     /// Sizes of partitions that the configuration names.
     pub sizes: BTreeMap<PartLabel, Bytes>,
+    /// Steps that the configuration has for the stages of an installation.
+    pub stages: StepCounts,
 }

@@ -1,6 +1,7 @@
 //! Why an installation is refused before it writes anything.
 
 use super::choose::Rejected;
+use crate::stage::Veto;
 use kairn_layout::{Bytes, DiskError};
 use kairn_report::{Diagnostic, Kind};
 use serde::{Deserialize, Serialize};
@@ -60,6 +61,9 @@ pub enum InstallRefusal {
     /// No UEFI.
     #[error("this machine was booted by a BIOS, on which Kairn cannot be installed yet")]
     Bios,
+    /// A step of the configuration forbids it.
+    #[error(transparent)]
+    Veto(#[from] Veto),
     /// Nothing to install.
     #[error("there is no release to install here: this system does not run from an installation medium")]
     NoRelease,
@@ -145,6 +149,7 @@ impl Diagnostic for InstallRefusal {
                 Kind::Environment
             }
             Self::Layout(error) => error.kind(),
+            Self::Veto(veto) => veto.kind(),
         }
     }
 
@@ -170,6 +175,7 @@ impl Diagnostic for InstallRefusal {
                 return rejected.iter().map(|one| format!("{}: {}", one.disk, hint_of(&one.why))).collect();
             }
             Self::Layout(error) => return error.hints(),
+            Self::Veto(veto) => return veto.hints(),
         };
         vec![hint]
     }

@@ -68,6 +68,7 @@ fn facts(disks: Vec<DiskFacts>) -> InstallFacts {
         source: Some(source),
         missing_programs: Vec::new(),
         loader_refused: None,
+        veto: None,
     }
 }
 
@@ -81,6 +82,7 @@ fn request(device: Option<&str>) -> InstallRequest {
         nobody_can_log_in: None,
         config_size: Some(Bytes(300)),
         sizes: BTreeMap::new(),
+        stages: BTreeMap::new(),
     }
 }
 
@@ -266,6 +268,50 @@ fn the_entry_of_the_deployment_is_the_last_thing_written_to_the_file_systems() {
     }
     let json = serde_json::to_string(&plan).unwrap();
     assert_eq!(serde_json::from_str::<InstallPlan>(&json).unwrap(), plan);
+}
+
+#[test]
+fn the_stages_of_an_installation_run_where_a_failure_of_theirs_leaves_it_undone() {
+    let all = crate::stage::OF_INSTALL.iter().zip(1..).map(|(stage, steps)| ((*stage).to_owned(), steps));
+    let request = InstallRequest { stages: all.collect(), ..request(None) };
+    let plan = planned(vec![disk("/dev/vda", 40)], &request).unwrap();
+    let names = names(&plan);
+    let at = |name: &str| names.iter().position(|one| *one == name).unwrap();
+    assert_eq!(
+        &names[at("mount-persistent") + 1..at("copy-recovery")],
+        ["keep-results", "stage-before-install", "heed-veto"],
+        "after the mounts, before anything is copied"
+    );
+    assert_eq!(
+        &names[at("write-recovery-entry") + 1..=at("write-entry")],
+        ["stage-after-install-chroot", "stage-after-install", "write-entry"]
+    );
+    assert_eq!(*names.last().unwrap(), "stage-kairos-install-after");
+    assert!(!names.contains(&"stage-kairos-install-pre"), "it runs before there are facts to plan from");
+    let step = |name: &str| plan.plan.steps.iter().find(|step| step.name == name).unwrap();
+    let InstallAction::RunStage { stage, root: Some(root), results } = &step("stage-after-install-chroot").action
+    else {
+        panic!("{plan}")
+    };
+    assert_eq!(stage, "after-install-chroot");
+    assert!(root.image.starts_with("/run/kairn/install/state/kairn/releases/"), "{root:?}");
+    assert_eq!(results.as_deref(), Some("/run/kairn/install/state/kairn/stages"));
+    assert!(matches!(&step("stage-kairos-install-after").action, InstallAction::RunStage { root: None, results: None, .. }));
+    assert!(plan.to_string().contains("run the stage before-install (2 steps)"), "{plan}");
+}
+
+#[test]
+fn a_configuration_without_such_stages_installs_as_before() {
+    let plan = planned(vec![disk("/dev/vda", 40)], &request(None)).unwrap();
+    assert!(names(&plan).iter().all(|name| !name.starts_with("stage-") && *name != "heed-veto"));
+}
+
+#[test]
+fn a_veto_from_before_is_heeded_before_anything_is_written() {
+    let facts = InstallFacts { veto: Some("no TPM\n".into()), ..facts(vec![disk("/dev/vda", 40)]) };
+    let refusal = plan(&facts, &request(None), &identities()).unwrap_err();
+    assert_eq!(refusal.to_string(), "a step of the configuration ended the installation: no TPM");
+    assert_eq!(refusal.kind().exit_code(), 4);
 }
 
 #[test]

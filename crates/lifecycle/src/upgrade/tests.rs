@@ -26,15 +26,18 @@ fn an_upgrade_makes_the_next_deployment_and_names_every_step() {
     assert_eq!(
         names(&plan),
         [
+            "stage-before-upgrade",
             "clean",
             "fetch",
             "unpack",
             "seal",
             "verify",
+            "stage-after-upgrade-chroot",
             "store",
             "write-uki",
             "update-loader",
             "record",
+            "stage-after-upgrade",
             "enter",
             "tidy"
         ]
@@ -138,6 +141,8 @@ proptest! {
             let reversible = step.undo.is_some() || matches!(
                 step.action,
                 UpgradeAction::Clean { .. } | UpgradeAction::Collect { .. } | UpgradeAction::Fetch { .. } | UpgradeAction::UpdateLoader
+                // What steps of the owner do is the owner's to take back.
+                | UpgradeAction::RunStage { .. }
             );
             prop_assert!(reversible, "{}", step.name);
         }

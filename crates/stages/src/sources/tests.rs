@@ -155,6 +155,13 @@ fn a_copy_counts_where_nothing_is_fetched_and_only_changes_come_late() {
 }
 
 #[test]
+fn an_address_that_needs_what_is_not_known_yet_is_a_fault_only_where_it_is_fetched() {
+    let machine = Machine::new(&[("oem/a.yaml", &text("a", "'https://c/{{ .Values.ProtectedID }}'"))]);
+    assert!(said(&machine.offline())[0].starts_with("a.yaml:3:13 note: the address cannot be made out: "));
+    assert!(said(&machine.online())[0].starts_with("a.yaml:3:13 error: the address cannot be made out: "));
+}
+
+#[test]
 fn what_is_no_configuration_is_told_and_the_last_good_copy_counts() {
     let machine = Machine::new(&[("oem/a.yaml", &text("a", "https://c/x")), ("oem/b.yaml", &text("b", ""))]);
     let long = format!("#cloud-config\n# {}\n", "x".repeat(yaml::LIMITS.bytes));

@@ -5,6 +5,7 @@ use crate::node::{Node, wrong};
 use crate::pages::Pages;
 use crate::runner::Verdict;
 use crate::world::Stage;
+use kairn_host::Runner;
 use kairn_lab::Disk;
 use serde_json::Value;
 use std::time::Duration;
@@ -17,6 +18,11 @@ const LATE: &str = "#cloud-config\nwrite_files:\n- path: /etc/shop/late\n  conte
 /// What is applied.
 const APPLIED: &str = "#cloud-config\nhostname: applied\nwrite_files:\n- path: /etc/applied\n  content: applied\nstages:\n  rootfs:\n  \
                        - name: next time\n    commands: [\"true\"]\n";
+/// Size of an empty disk.
+const DISK: u64 = 16 << 30;
+/// Gibibytes of the file system that was made and grown.
+const GIBIBYTES: &str = "sudo dumpe2fs -h /dev/vda1 2> /dev/null | \
+                     awk -F: '/^Block count/ {n = $2} /^Block size/ {s = $2} END {printf \"%.0f\", n * s / 2^30}'";
 /// Until a trial of a minute is taken back.
 const TO_TAKE_BACK: Duration = Duration::from_secs(600);
 
@@ -28,7 +34,9 @@ pub fn whole(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     let text = SITE.replace("@PORT@", &port).replace("@KEY@", &stage.world.key.public()?);
     pages.put("/late.yaml", LATE);
     let medium = Disk::cdrom(stage.world.configured_medium(&stage.dir, &text)?);
-    let machine = stage.machine("shop").disk(medium).create()?;
+    let disk = Disk::qcow2(stage.dir.join("disk.qcow2"));
+    disk.create(&Runner::default(), DISK)?;
+    let machine = stage.machine("shop").disk(disk).disk(medium).create()?;
     let node = Node::start(stage, &machine)?;
 
     for (path, expected) in [
@@ -56,7 +64,10 @@ pub fn whole(stage: &Stage<'_>) -> Result<Verdict, Fault> {
         ("sudo getent shadow ada | cut -d: -f2 | cut -c1", "!"),
         ("test -e '/run/shop with blanks' && test ! -e /etc/shop/fetched && echo yes", "yes"),
         ("systemctl show -p Environment systemd-networkd", "Environment=SHOP=12"),
-        ("grep -l 'en\\*' /etc/systemd/network/*.network | wc -l", "1"),
+        ("grep -l virtio_net /etc/systemd/network/*.network | wc -l", "1"),
+        ("sudo blkid -p -s LABEL -o value /dev/vda1", "SHOP"),
+        ("test $(cat /sys/class/block/vda1/size) -gt 33000000 && echo large", "large"),
+        (GIBIBYTES, "16"),
     ] {
         let found = node.sh(command)?;
         ensure(found.trim() == expected, || format!("`{command}` says {found:?} instead of {expected:?}"))?;
@@ -65,9 +76,9 @@ pub fn whole(stage: &Stage<'_>) -> Result<Verdict, Fault> {
 
     let mut failed = Vec::new();
     for (name, steps) in [
-        ("rootfs", &["root file system"][..]),
+        ("rootfs", &["root file system", "data"][..]),
         ("initramfs", &["early", "kernel"]),
-        ("fs", &["directories"]),
+        ("fs", &["grown", "directories"]),
         ("boot", &["first", "second", "elsewhere", "fails", "typo", "once", "units", "top-level keys"]),
         ("network", &["fetched", "fetched well", "late", "at the end"]),
     ] {
@@ -116,7 +127,7 @@ pub fn applied(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     ensure(refused.status.code() == Some(3), || format!("ended with {}: {}", refused.status, refused.stderr))?;
 
     node.sh("sudo kairn config apply --try 60s /tmp/site.yaml")?;
-    let during = node.sh("hostname; cat /etc/applied; sudo cat /oem/site.yaml | head -1")?;
+    let during = node.sh("hostname; cat /etc/applied; echo; sudo cat /oem/site.yaml | head -1")?;
     ensure(during == "applied\napplied\n#cloud-config", || format!("during the trial: {during:?}"))?;
     let wait = "while sudo test -e /oem/.kairn/trial.json; do sleep 1; done";
     let waited = node.script(wait, "", TO_TAKE_BACK)?;
@@ -127,7 +138,7 @@ pub fn applied(stage: &Stage<'_>) -> Result<Verdict, Fault> {
 
     node.sh("sudo kairn config apply --try 2h /tmp/site.yaml")?;
     node.reboot()?;
-    let status = node.sh("hostname; cat /etc/applied; systemctl is-active kairn-config-trial")?;
+    let status = node.sh("hostname; cat /etc/applied; echo; systemctl is-active kairn-config-trial")?;
     ensure(status == "applied\napplied\nactive", || format!("after a restart within the trial: {status:?}"))?;
     node.sh("sudo kairn config apply --confirm")?;
     let kept = node.sh("hostname; sudo test ! -e /oem/.kairn/trial.json && sudo cat /oem/site.yaml")?;
