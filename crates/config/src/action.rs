@@ -17,12 +17,12 @@ pub use disk::{
     PartitionChoice, ShareKind, TableKind, label_fault,
 };
 pub use entity::{Day, Entity, EntityError, EntityFields, Number};
-pub use files::{DEFAULT_ENVIRONMENT_FILE, Directory, Download, Environment, File, FileWork, Mode, Owner};
+pub use files::{DEFAULT_ENVIRONMENT_FILE, Directory, Download, Environment, File, FileWork, Mode, Owner, Sourced};
 pub use setting::{
-    HostsFile, Keyboard, Locale, MachineName, NameServers, PowerCondition, PowerMode, PowerState, SettingWork,
-    TimeClient, TimeSync, Trust,
+    HostsFile, Keyboard, Locale, MachineName, NameServers, PhoneHome, PhoneHomeFact, PowerCondition, PowerMode,
+    PowerState, SettingWork, TimeClient, TimeSync, Trust,
 };
-pub use software::{Git, GitLogin, Packages, SoftwareWork, UnpackedImage};
+pub use software::{ChosenPackage, Git, GitLogin, Packages, SoftwareWork, UnpackedImage};
 pub use sources::{DATASOURCES, Datasource, NetworkWork};
 pub use storage::{Mount, StorageWork, SwapFile, SwapSize, mount_point_fault, mount_source_fault};
 pub use system::{

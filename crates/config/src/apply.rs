@@ -1,7 +1,8 @@
 //! What applying a document to a machine that runs comes to: what runs now, what waits, and what can be taken back.
 
 use crate::{
-    Action, Document, FileWork, PlannedStep, SettingWork, Settings, StagePlan, SystemWork, UnitWork, Work, plan,
+    Action, Document, FileWork, PlannedStep, SettingWork, Settings, SoftwareWork, StagePlan, SystemWork, UnitWork,
+    Work, plan,
 };
 use kairn_report::Span;
 use serde::Serialize;
@@ -140,6 +141,8 @@ fn undo(action: &Action) -> Undo<'_> {
         Work::Files(FileWork::Directory(directory)) => Undo::Path(&directory.path),
         Work::Files(FileWork::File(file) | FileWork::Append(file)) => Undo::Path(&file.path),
         Work::Files(FileWork::Download(download)) => Undo::Path(&download.path),
+        Work::Files(FileWork::Sourced(sourced)) => Undo::Path(&sourced.file.path),
+        Work::Software(SoftwareWork::RebootIfRequired) => Undo::Nothing,
         Work::Files(FileWork::Environment(environment)) => Undo::Path(&environment.file),
         Work::System(SystemWork::Resolver(resolver)) => Undo::Path(&resolver.path),
         Work::System(SystemWork::Hostname(_)) | Work::Setting(SettingWork::Name(_)) => Undo::Hostname,

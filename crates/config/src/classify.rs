@@ -277,10 +277,10 @@ pub(crate) mod tests {
             ),
             ("stages: {mine.before: []}\n", vec!["t:1:10: note: nothing here runs a stage `mine.before`"]),
             (
-                "write_files: [{path: /a, source: {urii: a}}]\n",
+                "bundles: [{local_fil: true}]\n",
                 vec![
-                    "t:1:26: warning: `source` is not supported yet and does nothing",
-                    "t:1:35: error: unknown key `urii` in `source`\n  hint: did you mean `uri`?",
+                    "t:1:1: warning: `bundles` is not supported yet and does nothing",
+                    "t:1:12: error: unknown key `local_fil` in a bundle\n  hint: did you mean `local_file`?",
                 ],
             ),
             (

@@ -10,6 +10,8 @@ mod files;
 mod language;
 mod names;
 mod network;
+mod packages;
+mod phone_home;
 mod power;
 mod storage;
 mod trust;
@@ -20,7 +22,7 @@ mod tests;
 
 use crate::reading::{Reader, field};
 use crate::step::Actions;
-use crate::{Code, Document, Entry, Node, PlannedStep, Settings, Severity, Work};
+use crate::{Code, Document, Entry, Frequency, Node, PlannedStep, Settings, Severity, Work};
 use accounts::Accounts;
 
 /// The stages that top-level keys add steps to.
@@ -69,11 +71,13 @@ pub(crate) fn steps(reader: &mut Reader<'_>, stage: &str, steps: &mut Vec<Planne
             push(steps, stage, "growpart", Settings::default(), grown);
             return;
         }
-        // Keys that are fetched have to wait for it.
+        // What is fetched has to wait for it.
         "network" => {
             let accounts = Accounts::read(&mut actions, entries);
             actions.actions.clear();
+            files::write(&mut actions, entries, files::When::Fetched);
             accounts.network(&mut actions);
+            packages::read(&mut actions, entries);
         }
         _ => return,
     }
@@ -92,6 +96,10 @@ pub(crate) fn last_steps(reader: &mut Reader<'_>, stage: &str, steps: &mut Vec<P
             push(steps, stage, "deferred files of the top level", Settings::default(), actions);
         }
         "network" => {
+            phone_home::read(&mut actions, entries);
+            let call = std::mem::take(&mut actions.actions);
+            let once = Settings { frequency: Frequency::PerInstance, ..Settings::default() };
+            push(&mut *steps, stage, "phone home", once, call);
             power::message(&mut actions, entries);
             let message = std::mem::take(&mut actions.actions);
             push(&mut *steps, stage, "final message", Settings::default(), message);

@@ -1,6 +1,6 @@
 //! One source of configuration: its header, its tree, what is to be said about it.
 
-use crate::{Code, Diagnostic, Node, Severity, yaml};
+use crate::{Code, Diagnostic, InstanceData, Node, Severity, jinja, yaml};
 use kairn_report::{Place, Span};
 
 /// How many lines are searched for the header.
@@ -42,26 +42,36 @@ pub struct Document {
     pub root: Option<Node>,
     /// Whether texts of this source are templates where the language has them: `template: false` says no.
     pub templates: bool,
-    /// Whether the text says that it is a jinja template, as only those written for cloud-init do.
+    /// Whether the text is a jinja template, as only those written for cloud-init are; the tree is that of what it becomes.
     pub jinja: bool,
     /// Faults of the text itself: syntax, limits, duplicate keys, header.
     pub diagnostics: Vec<Diagnostic>,
 }
 
 impl Document {
-    /// Parses a source. Never fails: what is wrong is in [`Document::diagnostics`].
+    /// Parses a source of which it is not known on which instance it counts. Never fails: what is wrong is in
+    /// [`Document::diagnostics`].
     #[must_use]
     pub fn parse(source: impl Into<String>, text: &str) -> Self {
+        Self::parse_on(source, text, None)
+    }
+
+    /// Parses a source on an instance: where it is a jinja template, it is rendered from the instance's data first. Without the data,
+    /// what depends on it is left out.
+    #[must_use]
+    pub fn parse_on(source: impl Into<String>, text: &str, instance: Option<&InstanceData>) -> Self {
         let source = source.into();
-        let yaml::Parsed { root, mut diagnostics } = yaml::read(&source, text);
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let jinja = jinja::is_asked_for(text);
+        let parsed = if jinja { jinja::read(&source, text, instance) } else { yaml::read(&source, text) };
+        let yaml::Parsed { root, mut diagnostics } = parsed;
         let at = |line: usize| Span {
             source: source.clone(),
             place: Place { line: u32::try_from(line + 1).unwrap_or(u32::MAX), column: 1 },
         };
         let mut header = None;
-        let mut jinja = false;
         let mut content = false;
-        for (number, line) in text.strip_prefix('\u{feff}').unwrap_or(text).lines().take(HEADER_LINES).enumerate() {
+        for (number, line) in text.lines().take(HEADER_LINES).enumerate() {
             if header.is_none() {
                 header = Header::of(line);
                 if header.is_some() && content {
@@ -69,10 +79,9 @@ impl Document {
                     diagnostics.push(Diagnostic::new(Severity::Warning, Code::Header, at(number), message));
                 }
             }
-            if line.starts_with("## template:") && line.contains("jinja") {
-                jinja = true;
-                let message = "jinja templates are not rendered; the text is read as it stands";
-                diagnostics.push(Diagnostic::new(Severity::Warning, Code::Template, at(number), message));
+            if number > 0 && jinja::is_asked_for(line) {
+                let message = "a template says so on its first line; here it is a comment";
+                diagnostics.push(Diagnostic::new(Severity::Warning, Code::Header, at(number), message));
             }
             content |= !line.trim().is_empty() && !line.trim_start().starts_with('#');
         }
@@ -124,6 +133,7 @@ mod tests {
             ("# cloud-config\na: 1\n", None, 0),
             ("\n\n\n\n\n\n\n\n\n\n#cloud-config\n", None, 0),
             ("## template: jinja\n#cloud-config\n", Some(Header::CloudConfig), 1),
+            ("#cloud-config\n## template: jinja\n", Some(Header::CloudConfig), 1),
             ("\u{feff}#cloud-config\n", Some(Header::CloudConfig), 0),
         ] {
             let document = Document::parse("t", text);

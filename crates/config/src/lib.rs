@@ -20,6 +20,7 @@ mod diagnostic;
 mod difference;
 mod document;
 mod install;
+mod jinja;
 mod key_path;
 mod keys;
 mod login;
@@ -47,14 +48,15 @@ mod validate;
 pub mod yaml;
 
 pub use action::{
-    AccountWork, Action, CommandWork, Credential, DATASOURCES, DEFAULT_ENVIRONMENT_FILE, DEFAULT_RESOLVER_FILE,
-    Datasource, Day, Directory, DiskName, DiskSetup, DiskShare, DiskShares, Download, DropIn, Entity, EntityError,
-    EntityFields, EntityVerb, Environment, File, FileSystemKind, FileSystemSetup, FileWork, FirstBootOption, Git,
-    GitLogin, Group, Growth, HostsFile, KernelModule, KeySource, Keyboard, Layout, Locale, Lock, MachineName, Mode,
-    Mount, NameServers, NetworkWork, NewPartition, Number, Owner, Packages, Parameter, PartitionChoice, Password,
-    PowerCondition, PowerMode, PowerState, Resolver, SettingWork, ShareKind, SoftwareWork, SshDaemon, SshKey,
-    StorageWork, SwapFile, SwapSize, SystemWork, TableKind, TimeClient, TimeSync, Trust, UnitVerb, UnitWork,
-    UnpackedImage, User, Work, hostname_fault, label_fault, mount_point_fault, mount_source_fault, unit_name,
+    AccountWork, Action, ChosenPackage, CommandWork, Credential, DATASOURCES, DEFAULT_ENVIRONMENT_FILE,
+    DEFAULT_RESOLVER_FILE, Datasource, Day, Directory, DiskName, DiskSetup, DiskShare, DiskShares, Download, DropIn,
+    Entity, EntityError, EntityFields, EntityVerb, Environment, File, FileSystemKind, FileSystemSetup, FileWork,
+    FirstBootOption, Git, GitLogin, Group, Growth, HostsFile, KernelModule, KeySource, Keyboard, Layout, Locale, Lock,
+    MachineName, Mode, Mount, NameServers, NetworkWork, NewPartition, Number, Owner, Packages, Parameter,
+    PartitionChoice, Password, PhoneHome, PhoneHomeFact, PowerCondition, PowerMode, PowerState, Resolver, SettingWork,
+    ShareKind, SoftwareWork, Sourced, SshDaemon, SshKey, StorageWork, SwapFile, SwapSize, SystemWork, TableKind,
+    TimeClient, TimeSync, Trust, UnitVerb, UnitWork, UnpackedImage, User, Work, hostname_fault, label_fault,
+    mount_point_fault, mount_source_fault, unit_name,
 };
 pub use apply::{ApplyPlan, Kept, Named, PAST_STAGES, Waiting, apply};
 pub use cmdline::{CommandLine, cmdline};
@@ -63,6 +65,7 @@ pub use diagnostic::{Code, Diagnostic, Error, Severity};
 pub use difference::{Change, ChangeKind, diff};
 pub use document::{Document, Header};
 pub use install::{InstallOptions, install};
+pub use jinja::{InstanceData, render_text};
 pub use key_path::{KeyPath, Step, path_text, value_at};
 pub use login::{Login, Means, login};
 pub use merge::{Configuration, DIRECTORIES, Merged, MergedValue, SHIPPED, Strictness, merge};

@@ -17,6 +17,9 @@ pub enum PackageManager {
     Pacman,
 }
 
+/// The managers by the names that a configuration may give them.
+pub(crate) const MANAGERS: [&str; 6] = ["apt", "dnf", "yum", "zypper", "apk", "pacman"];
+
 /// What a step wants, with its templates expanded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PackageWishes {
@@ -60,6 +63,28 @@ impl PackageManager {
             "arch" => Some(Self::Pacman),
             _ => None,
         })
+    }
+
+    /// Says whether a configuration means this manager by a name.
+    #[must_use]
+    pub fn is_called(self, name: &str) -> bool {
+        match self {
+            Self::Apt => name == "apt",
+            // yum is dnf's old name.
+            Self::Dnf => name == "dnf" || name == "yum",
+            Self::Zypper => name == "zypper",
+            Self::Apk => name == "apk",
+            Self::Pacman => name == "pacman",
+        }
+    }
+
+    /// Returns how one version of a package is asked for.
+    #[must_use]
+    pub fn versioned(self, package: &str, version: &str) -> String {
+        match self {
+            Self::Dnf => format!("{package}-{version}"),
+            Self::Apt | Self::Zypper | Self::Apk | Self::Pacman => format!("{package}={version}"),
+        }
     }
 
     /// Returns the environment that keeps the manager from asking questions.
@@ -238,6 +263,16 @@ mod tests {
         ] {
             assert_eq!(PackageManager::of(id, like), manager, "{id} {like}");
         }
+    }
+
+    #[test]
+    fn every_name_is_that_of_one_manager() {
+        for name in MANAGERS {
+            let found = [Apt, Dnf, Zypper, Apk, Pacman].into_iter().filter(|manager| manager.is_called(name));
+            assert_eq!(found.count(), 1, "{name}");
+        }
+        assert_eq!(Dnf.versioned("curl", "8.1"), "curl-8.1");
+        assert_eq!(Apt.versioned("curl", "8.1"), "curl=8.1");
     }
 
     #[test]

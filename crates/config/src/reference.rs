@@ -1,5 +1,7 @@
 //! The reference of all keys for people, made from the tables of keys, as Markdown.
 
+mod network;
+
 use crate::keys::{Block, Key, STAGES_DONE, STAGES_NOT_YET, Shape, Standing, TOP_BLOCKS, either};
 
 /// Returns the reference of the configuration language: every key by block, with its type, its purpose, an example, and whether
@@ -24,6 +26,7 @@ pub fn reference() -> String {
     for chapter in &chapters {
         chapter.write(&chapters, &acted_on, &mut out);
     }
+    network::write(&mut out);
     out.push_str(
         "\n## Names of stages\n\nEach may also be written with `.before` or `.after`.\n\n| stage | |\n|---|---|\n",
     );
@@ -117,6 +120,7 @@ impl Chapter {
 fn holds(shape: Shape, chapters: &[Chapter]) -> String {
     match shape {
         Shape::Any => "anything".into(),
+        Shape::Network => network::holds(),
         Shape::Bool => "`true` or `false`".into(),
         Shape::Int(0, most) if most >= i64::from(u32::MAX) - 1 => "number".into(),
         Shape::Int(least, most) => format!("number from {least} to {most}"),
@@ -138,12 +142,13 @@ fn holds(shape: Shape, chapters: &[Chapter]) -> String {
 
 fn link(block: &'static Block, chapters: &[Chapter]) -> String {
     let title = chapters.iter().find(|known| std::ptr::eq(known.block, block)).map_or("", |known| known.title.as_str());
-    let anchor: String = title
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
-        .collect::<String>()
-        .to_lowercase();
-    format!("[mapping](#{anchor})")
+    format!("[mapping](#{})", anchor(title))
+}
+
+/// What a heading is called in links, by the common renderers of Markdown.
+fn anchor(title: &str) -> String {
+    let title = title.to_lowercase().replace(' ', "-");
+    title.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).collect()
 }
 
 /// Keeps a sentence within its cell.

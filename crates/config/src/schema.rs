@@ -3,6 +3,8 @@
 //! It is of draft 7, which the language servers for YAML read. It judges what a YAML 1.2 reader makes of a file, where a number
 //! no longer shows whether it was written in octal; [`crate::validate`] judges what was written and is the stricter of the two.
 
+mod network;
+
 use crate::keys::{Block, Key, STAGES_DONE, STAGES_NOT_YET, Shape, Standing, TOP_BLOCKS};
 use crate::{Node, Resolved, Value, yaml};
 use serde_json::{Map, Value as Json, json};
@@ -108,6 +110,7 @@ impl Schema {
                 let shapes: Vec<Json> = shapes.iter().map(|shape| self.shape(*shape, path)).collect();
                 json!({ "anyOf": shapes })
             }
+            Shape::Network => network::schema(&mut self.definitions),
             Shape::Stages(step) => {
                 let steps = json!({ "type": ["array", "null"], "items": self.reference(step, path) });
                 // Named, so that an editor offers them; others are allowed.

@@ -175,7 +175,8 @@ impl Decoder {
                 self.packed(item, unpacked, depth);
             }
             Form::Script(frequency) => {
-                self.keep(item, false, Content::Script { body: Secret::new(bytes.to_vec()), frequency });
+                let jinja = std::str::from_utf8(bytes).is_ok_and(crate::jinja::is_asked_for);
+                self.keep(item, jinja, Content::Script { body: Secret::new(bytes.to_vec()), frequency });
             }
             Form::CloudConfig => self.text(item, bytes, |text| Content::CloudConfig(Secret::new(text))),
             Form::Archive => self.archive(&item, bytes, depth),
@@ -372,7 +373,7 @@ impl Decoder {
 
     fn text(&mut self, item: Item, bytes: &[u8], content: impl FnOnce(String) -> Content) {
         let Some(text) = self.utf_8(&item, bytes) else { return };
-        let jinja = sniff::is_jinja(&text);
+        let jinja = crate::jinja::is_asked_for(&text);
         self.keep(item, jinja, content(text));
     }
 

@@ -51,6 +51,54 @@ fn every_key_has_its_stage() {
 }
 
 #[test]
+fn what_has_to_be_fetched_waits_for_the_network() {
+    let text = "write_files:\n- {path: /a}\n- {path: /b, source: {uri: 'https://u:hunter2@h/b', headers: {X-Token: hunter2}}, defer: true}\n\
+                - {path: /c, source: {uri: ''}, content: own}\npackages: [curl, [jq, '1.7'], {apt: [ed], snap: [core]}]\npackage_update: true\n\
+                package_reboot_if_required: yes\nphone_home: {url: 'https://h/$INSTANCE_ID', post: [fqdn]}\nfinal_message: bye\n";
+    assert_eq!(labels(&planned("boot", text)), ["file /a", "file /c"]);
+    let network = planned("network", text);
+    assert_eq!(labels(&network), ["file /b", "packages", "package_reboot_if_required", "phone_home", "final_message"]);
+    assert!(!format!("{network:?}").contains("hunter2"));
+    let said: Vec<String> = network.diagnostics.iter().map(|said| said.message.clone()).collect();
+    assert_eq!(said, ["`snap` is no package manager that is known here; what it lists is left out"]);
+    let frequencies: Vec<Frequency> = network.steps.iter().map(|step| step.settings.frequency).collect();
+    assert_eq!(frequencies, [Frequency::Always, Frequency::PerInstance, Frequency::Always]);
+    let packages = work("network", "packages: [curl, [jq, '1.7'], {dnf: [ed]}]\n");
+    let expected = json!({"refresh": true, "upgrade": false, "install": ["curl"], "remove": [], "chosen": [
+        {"name": "jq", "version": "1.7", "manager": null}, {"name": "ed", "version": null, "manager": "dnf"},
+    ]});
+    assert_eq!(packages["software"]["packages"], expected);
+}
+
+#[test]
+fn what_cannot_be_fetched_posted_or_installed_is_pointed_at() {
+    for (text, message) in [
+        ("write_files: [{path: /a, source: {uri: 'ftp://h/a'}}]\n", "`source.uri` is an address of http or https"),
+        ("write_files: [{path: /a, source: {uri: 'http://h/a', sha256: abc}}]\n", "`sha256` has 64 hex digits"),
+        ("write_files: [{path: /a, source: {uri: 'http://h/a', headers: {'a b': c}}}]\n", "`a b` cannot name a header"),
+        (
+            "write_files: [{path: /a, source: {uri: 'http://h/a', headers: {a: \"b\\nc\"}}}]\n",
+            "a header is one line of ASCII",
+        ),
+        ("packages: [-y]\n", "`-y` in `packages` cannot be used: it begins with `-`, as options do"),
+        ("packages: [[a, b, c]]\n", "a package is its name, or its name and a version"),
+        ("phone_home: {post: all}\n", "`phone_home` needs a `url`"),
+        ("phone_home: {url: 'http://h', post: [hostnam]}\n", "`hostnam` is nothing that can be posted"),
+        ("phone_home: {url: 'http://h', tries: 0}\n", "`phone_home.tries` is at least 1"),
+    ] {
+        let plan = planned("network", text);
+        let said: Vec<&str> = plan.diagnostics.iter().map(|said| said.message.as_str()).collect();
+        assert_eq!(said, [message], "{text}");
+        let works: Vec<Value> =
+            plan.steps[0].actions.iter().map(|action| serde_json::to_value(&action.work).unwrap()).collect();
+        assert!(works[0].get("invalid").is_some(), "{text}: {works:?}");
+    }
+    // Without what it fetches this write would destroy what the user wants kept.
+    let plan = planned("boot", "write_files: [{path: /a, source: 'http://h/a'}]\n");
+    assert_eq!(plan.diagnostics[0].message, "`source` is a mapping, not a single value");
+}
+
+#[test]
 fn commands_come_after_users_in_what_was_written_for_cloud_init_only() {
     let text = "## template: jinja\n#cloud-config\nruncmd: [x]\nusers: [{name: ada}]\n";
     assert_eq!(labels(&plan(&[Document::parse("t", text)], "boot")), ["user ada", "command 1"]);

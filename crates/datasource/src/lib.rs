@@ -28,5 +28,6 @@ pub use fetch::{Options, fetch};
 pub use found::{Found, NetworkConfig, NetworkFormat};
 pub use hints::{Dmi, Drive, DriveFormat, Hints, Seed};
 pub use includes::Decoded;
+pub use names::Names;
 pub use provider::ProviderName;
 pub use store::{Script, ScriptPolicy, StorePlan, StoredFile, Target, plan_store, store, store_nothing};

@@ -95,6 +95,8 @@ pub struct StorePlan {
     pub includes: Vec<Include>,
     /// What is to be said about user-data and vendor-data.
     pub diagnostics: Vec<Diagnostic>,
+    /// Once it is stored: whether anything was written or removed.
+    pub changed: bool,
 }
 
 /// Decides what storing an answer means; touches nothing.
@@ -210,11 +212,13 @@ fn plain(name: Option<&str>) -> String {
 /// # Errors
 /// As [`plan_store`], and a file that cannot be written is named; then the sentinel is not there.
 pub fn store(found: &Found, decoded: &Decoded, target: &Target, sink: &mut dyn Sink) -> Result<StorePlan, Error> {
-    let plan = plan_store(found, decoded, target)?;
+    let mut plan = plan_store(found, decoded, target)?;
     let at = |path: &Path| target.root.join(path.strip_prefix("/").unwrap_or(path));
     sink.event(Event::start("datasource-store", format!("storing what {} says", found.provider)));
     let stored = || {
-        for old in stale(&plan, target)? {
+        let stale = stale(&plan, target)?;
+        let mut changed = !stale.is_empty();
+        for old in stale {
             files::remove_file(&old)?;
         }
         for file in &plan.files {
@@ -222,14 +226,17 @@ pub fn store(found: &Found, decoded: &Decoded, target: &Target, sink: &mut dyn S
             if let Some(parent) = path.parent() {
                 files::make_dir(parent, if file.mode == PROGRAM { PROGRAM } else { 0o755 })?;
             }
-            write(&path, file)?;
+            changed |= write(&path, file)?;
         }
-        Ok(())
+        Ok(changed)
     };
-    if let Err(error) = stored() {
-        let error: Error = error;
-        sink.event(Event::failed("datasource-store", error.whole()));
-        return Err(error);
+    match stored() {
+        Ok(changed) => plan.changed = changed,
+        Err(error) => {
+            let error: Error = error;
+            sink.event(Event::failed("datasource-store", error.whole()));
+            return Err(error);
+        }
     }
     for script in plan.scripts.iter().filter(|script| script.path.is_none()) {
         let text = format!("{} is a script and is not run: the policy does not allow it", script.source);
@@ -251,7 +258,8 @@ pub fn store_nothing(root: &Path) -> Result<(), Error> {
     Ok(files::write_whole(&sentinel, b"", OPEN)?)
 }
 
-fn write(path: &Path, file: &StoredFile) -> Result<(), Error> {
+/// Says whether the file was another.
+fn write(path: &Path, file: &StoredFile) -> Result<bool, Error> {
     use std::os::unix::fs::PermissionsExt as _;
     let same = path.symlink_metadata().is_ok_and(|old| {
         old.is_file()
@@ -259,9 +267,10 @@ fn write(path: &Path, file: &StoredFile) -> Result<(), Error> {
             && old.len() == file.content.reveal().len() as u64
     });
     if same && files::read(path)? == *file.content.reveal() {
-        return Ok(());
+        return Ok(false);
     }
-    Ok(files::write_whole(path, file.content.reveal(), file.mode)?)
+    files::write_whole(path, file.content.reveal(), file.mode)?;
+    Ok(true)
 }
 
 /// Files that only an earlier answer explains, in the places that are ours.
@@ -383,16 +392,16 @@ mod tests {
     fn a_new_answer_takes_the_place_of_the_old_one_and_the_same_changes_nothing() {
         let root = tempfile::tempdir().unwrap();
         let target = target(root.path(), ScriptPolicy::Allow);
-        store(&found(MESSAGE), &target, &mut Vec::new()).unwrap();
+        assert!(store(&found(MESSAGE), &target, &mut Vec::new()).unwrap().changed);
         fs::write(root.path().join("oem/95_userdata/mine.yaml"), "x").unwrap();
         let inode = |path: &str| fs::metadata(root.path().join(path)).unwrap().ino();
         let before = inode("oem/95_userdata/userdata.yaml");
-        store(&found(MESSAGE), &target, &mut Vec::new()).unwrap();
+        assert!(!store(&found(MESSAGE), &target, &mut Vec::new()).unwrap().changed);
         assert_eq!(inode("oem/95_userdata/userdata.yaml"), before);
 
         let mut second = found(b"");
         second.ssh_keys.clear();
-        store(&second, &target, &mut Vec::new()).unwrap();
+        assert!(store(&second, &target, &mut Vec::new()).unwrap().changed);
         let names = |path: &str| files::names(&root.path().join(path)).unwrap();
         assert_eq!(names("oem/95_userdata"), ["mine.yaml", "scripts", "userdata"]);
         assert!(names("oem/95_userdata/scripts").is_empty() && names("run/config/ssh").is_empty());

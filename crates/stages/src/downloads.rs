@@ -181,6 +181,7 @@ impl<'a> Work<'a> {
             let url = request.name();
             return Err(Error::Fetch(FetchError::Deadline { url, deadline: self.whole() }));
         }
+        request.headers.extend(self.download.headers.iter().cloned());
         let mut header = |name: &str, value: String| request.headers.push((name.to_owned(), Secret::new(value)));
         if sliced {
             header("Range", format!("bytes={at}-{}", at.saturating_add(SLICE - 1)));
@@ -365,6 +366,7 @@ mod tests {
         Download {
             path: "/opt/tool".into(),
             url: Secret::new("https://u:hunter2@example.org/tool".into()),
+            headers: Vec::new(),
             sha256: None,
             timeout: None,
             mode: Some(Mode(0o755)),

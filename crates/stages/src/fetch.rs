@@ -5,7 +5,6 @@
 //! to another host; no error and no log holds a query or a password of a URL.
 
 mod http;
-mod names;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -20,7 +19,8 @@ use thiserror::Error;
 
 /// Fetches by HTTP. Tests put a fake in its place.
 pub trait Fetch: fmt::Debug + Send + Sync {
-    /// Sends a GET request and hands the body out as it comes. What was handed out before an error is of no use.
+    /// Sends a request, which is a GET unless it has a form, and hands the body out as it comes. What was handed out before an error
+    /// is of no use.
     ///
     /// # Errors
     /// See [`FetchError`].
@@ -34,6 +34,9 @@ pub struct Request {
     pub url: Secret<String>,
     /// Further headers: names and values.
     pub headers: Vec<(String, Secret<String>)>,
+    /// What is posted, in the encoding of forms (`application/x-www-form-urlencoded`). It goes to this address only: a redirection is
+    /// an error.
+    pub form: Option<Secret<String>>,
     /// The tag of the copy that is at hand: the answer is [`Answer::is_unmodified`] when it still counts.
     pub etag: Option<String>,
     /// Bounds.
@@ -52,11 +55,11 @@ pub struct Limits {
 }
 
 impl Request {
-    /// A request without further headers.
+    /// A GET without further headers.
     #[must_use]
     pub fn new(url: impl Into<String>, bytes: u64, deadline: Duration) -> Self {
         let limits = Limits { bytes, deadline, redirects: 5 };
-        Self { url: Secret::new(url.into()), headers: Vec::new(), etag: None, limits }
+        Self { url: Secret::new(url.into()), headers: Vec::new(), form: None, etag: None, limits }
     }
 
     /// What a person reads of the address: without user, query and fragment, each of which may be a token.

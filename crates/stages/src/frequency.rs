@@ -3,7 +3,7 @@
 //! Invariant: a step is written down only after it did all that it asks for, so that one that failed, skipped something or was cut
 //! off runs again.
 
-use crate::{Context, Error, Identity};
+use crate::{Context, Error, instance};
 use kairn_config::{Frequency, PlannedStep};
 use kairn_host::files;
 use serde::{Deserialize, Serialize};
@@ -36,18 +36,25 @@ struct Ran {
 /// # Errors
 /// The record cannot be read, or what the step runs once for is not known: it does not run then, since twice may be worse than not.
 pub fn ran(step: &PlannedStep, context: &Context) -> Result<Option<String>, Error> {
-    let identity = &context.identity;
-    let before = || Ok::<_, Error>(read(&path(context))?.steps.remove(&name(step)));
-    Ok(match step.settings.frequency {
+    ran_as(&name(step), step.settings.frequency, context)
+}
+
+/// Says why something does not run again, by its name in the record; `None` when it runs.
+///
+/// # Errors
+/// As [`ran`].
+pub fn ran_as(name: &str, frequency: Frequency, context: &Context) -> Result<Option<String>, Error> {
+    let before = || Ok::<_, Error>(read(&path(context))?.steps.remove(name));
+    Ok(match frequency {
         Frequency::Always => None,
         Frequency::Once => before()?.map(|_| "it runs once, and did".to_owned()),
         Frequency::PerInstance => {
-            let now = identity.instance.as_ref().ok_or(Error::NoIdentity("instance"))?;
-            let again = before()?.is_some_and(|ran| ran.instance.as_ref() == Some(now));
+            let now = instance::current(context)?.ok_or(Error::NoIdentity("instance"))?;
+            let again = before()?.is_some_and(|ran| ran.instance.as_ref() == Some(&now));
             again.then(|| format!("it ran already for the instance {now}"))
         }
         Frequency::PerImage => {
-            let now = identity.image.as_ref().ok_or(Error::NoIdentity("release"))?;
+            let now = context.identity.image.as_ref().ok_or(Error::NoIdentity("release"))?;
             let again = before()?.is_some_and(|ran| ran.image.as_ref() == Some(now));
             again.then(|| format!("it ran already for the release {now}"))
         }
@@ -59,18 +66,42 @@ pub fn ran(step: &PlannedStep, context: &Context) -> Result<Option<String>, Erro
 /// # Errors
 /// The record cannot be read or written.
 pub fn note(step: &PlannedStep, context: &Context) -> Result<(), Error> {
-    if step.settings.frequency == Frequency::Always {
+    note_as(&name(step), step.settings.frequency, context)
+}
+
+/// Writes down that something ran, by its name in the record.
+///
+/// # Errors
+/// As [`note`].
+pub fn note_as(name: &str, frequency: Frequency, context: &Context) -> Result<(), Error> {
+    if frequency == Frequency::Always {
         return Ok(());
     }
     let path = path(context);
     let mut record = read(&path)?;
-    let Identity { instance, image, .. } = context.identity.clone();
-    record.steps.insert(name(step), Ran { instance, image });
-    let text = serde_json::to_vec_pretty(&record).map_err(|error| Error::Record(error.to_string()))?;
+    let (instance, image) = (instance::current(context)?, context.identity.image.clone());
+    record.steps.insert(name.to_owned(), Ran { instance, image });
+    write(&path, &record)
+}
+
+/// Makes sure that it can be written down that something ran.
+///
+/// # Errors
+/// The record cannot be read or written, as before the partition that it is on is there.
+pub fn prepare(frequency: Frequency, context: &Context) -> Result<(), Error> {
+    if frequency == Frequency::Always {
+        return Ok(());
+    }
+    let path = path(context);
+    write(&path, &read(&path)?)
+}
+
+fn write(path: &Path, record: &Record) -> Result<(), Error> {
+    let text = serde_json::to_vec_pretty(record).map_err(|error| Error::Record(error.to_string()))?;
     if let Some(dir) = path.parent() {
         files::make_dir(dir, 0o700)?;
     }
-    Ok(files::write_whole(&path, &text, 0o600)?)
+    Ok(files::write_whole(path, &text, 0o600)?)
 }
 
 fn path(context: &Context) -> PathBuf {
@@ -102,9 +133,8 @@ fn read(path: &Path) -> Result<Record, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::context::tests::context;
-    use crate::run;
+    use crate::{Identity, run};
     use kairn_config::Document;
     use std::fs;
 

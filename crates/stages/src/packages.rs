@@ -2,25 +2,42 @@
 //! with a failure.
 
 use crate::system::write;
-use crate::{Context, Effect, Error, tool};
-use kairn_config::{PackageManager, PackageWishes, Pinning, merge_world, package_fault};
+use crate::{Context, Effect, Error, release, tool};
+use kairn_config::{ChosenPackage, PackageManager, PackageWishes, Pinning, merge_world, package_fault};
 use kairn_host::files;
-use kairn_report::Sink;
+use kairn_report::{Event, Sink};
 use std::collections::BTreeMap;
 
-/// Where a distribution names itself, by preference (os-release(5)).
-const OS_RELEASE: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
-/// Largest of such files that is read, in bytes.
-const LIMIT: u64 = 64 << 10;
+/// What says that a package wants a reboot (Debian's policy, and what its relatives took over).
+const REBOOT_REQUIRED: [&str; 2] = ["/run/reboot-required", "/var/run/reboot-required"];
 
-/// Installs and removes what is missing and what is too much.
-pub fn ensure(context: &Context, wishes: &PackageWishes, sink: &mut dyn Sink) -> Result<Effect, Error> {
+/// Installs and removes what is missing and what is too much. Of what certain managers are to install, that of this distribution does
+/// its own; the rest is told.
+pub fn ensure(
+    context: &Context,
+    wishes: &PackageWishes,
+    chosen: &[ChosenPackage],
+    sink: &mut dyn Sink,
+) -> Result<Effect, Error> {
+    let manager = manager(context)?;
+    let mut wishes = wishes.clone();
+    for package in chosen {
+        match &package.manager {
+            Some(name) if !manager.is_called(name) => {
+                let text = format!("`{}` is for `{name}`, which this distribution does not use", package.name);
+                sink.event(Event::warning(text));
+            }
+            _ => wishes.install.push(match &package.version {
+                Some(version) => manager.versioned(&package.name, version),
+                None => package.name.clone(),
+            }),
+        }
+    }
     for name in wishes.install.iter().chain(&wishes.remove) {
         if let Some(fault) = package_fault(name) {
             return Err(Error::Package { name: name.clone(), fault });
         }
     }
-    let manager = manager(context)?;
     let mut left = wishes.clone();
     left.install.clear();
     left.remove.clear();
@@ -41,6 +58,16 @@ pub fn ensure(context: &Context, wishes: &PackageWishes, sink: &mut dyn Sink) ->
     }
     run_all(context, manager, manager.commands(&left), sink)?;
     Ok(Effect::Changed)
+}
+
+/// Tells when a package wants a reboot. None is made: what is installed into a root that is made anew at each boot would be gone.
+pub fn reboot_if_required(context: &Context) -> Effect {
+    if REBOOT_REQUIRED.iter().any(|path| context.at(path.as_ref()).exists()) {
+        let why =
+            "a package wants a reboot, which is not made: what is installed into a running system is gone after it";
+        return Effect::Skipped(why.to_owned());
+    }
+    Effect::Unchanged
 }
 
 /// Keeps packages at their versions.
@@ -67,16 +94,8 @@ pub fn pin(context: &Context, pins: &BTreeMap<String, String>, sink: &mut dyn Si
 }
 
 fn manager(context: &Context) -> Result<PackageManager, Error> {
-    let mut values = BTreeMap::new();
-    for path in OS_RELEASE {
-        if let Some(bytes) = files::read_in_tree(&context.root, path.as_ref(), LIMIT)? {
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            let pairs = text.lines().filter_map(|line| line.split_once('='));
-            values.extend(pairs.map(|(name, value)| (name.to_owned(), value.trim_matches(['"', '\'']).to_owned())));
-            break;
-        }
-    }
-    let get = |name: &str| values.get(name).map(String::as_str).unwrap_or_default();
+    let release = release::read(&context.root)?;
+    let get = |name: &str| release.get(name).map(String::as_str).unwrap_or_default();
     PackageManager::of(get("ID"), get("ID_LIKE")).ok_or_else(|| Error::NoManager(get("ID").to_owned()))
 }
 
@@ -163,6 +182,36 @@ mod tests {
         let bad = boot(root, "{packages: {install: ['{{ printf \"-%s\" \"y\" }}']}}");
         assert!(matches!(&bad[..], [Effect::Failed(why)] if why.contains("`-y`")), "{bad:?}");
         assert_eq!(calls(root), Vec::<String>::new());
+    }
+
+    #[test]
+    fn packages_of_the_top_level_are_installed_at_their_versions_and_by_their_manager() {
+        let Some(root) = root_with_shell() else { return };
+        let root = root.path();
+        fs::write(root.join("etc/os-release"), "ID=debian\n").unwrap();
+        stand_in(root, "dpkg-query", "[ $3 = here ] && printf installed");
+        stand_in(root, "apt-get", "");
+        let text = "#cloud-config\npackage_upgrade: true\npackage_reboot_if_required: true\npackages:\n- curl\n- here\n- [jq, '1.7']\n\
+                    - {apt: [mg, [ed, '2']], dnf: [other]}\n- '-y'\n";
+        let mut events = Vec::new();
+        let mut boot = || {
+            let result = run(&[Document::parse("t", text)], "network", &context(root), &mut events);
+            assert_eq!(result.diagnostics.len(), 1, "{result:?}");
+            result.steps[0].actions.iter().map(|action| action.effect.clone()).collect::<Vec<_>>()
+        };
+        let effects = boot();
+        assert!(matches!(&effects[..], [Effect::Failed(_), Effect::Changed, Effect::Unchanged]), "{effects:?}");
+        let said: Vec<String> = calls(root).into_iter().filter(|call| call.starts_with("apt-get")).collect();
+        let expected = [
+            "apt-get -y update",
+            "apt-get -y upgrade",
+            "apt-get -y --no-install-recommends install curl jq=1.7 mg ed=2",
+        ];
+        assert_eq!(said, expected);
+        fs::write(root.join("run/reboot-required"), "").unwrap();
+        assert!(matches!(&boot()[2], Effect::Skipped(why) if why.contains("reboot")));
+        let told = |event: &kairn_report::Event| format!("{event:?}").contains("`other` is for `dnf`");
+        assert!(events.iter().any(told), "{events:?}");
     }
 
     #[test]

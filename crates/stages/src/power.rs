@@ -1,7 +1,7 @@
 //! The end of a boot: what the console shows, and whether the machine goes down again.
 
 use crate::Effect;
-use crate::{Context, Error, shell, tool};
+use crate::{Context, Error, instance, shell, tool};
 use kairn_config::{PowerCondition, PowerMode, PowerState};
 use kairn_host::files;
 use kairn_report::Sink;
@@ -27,7 +27,8 @@ pub fn due(context: &Context) -> Result<String, String> {
         return Err("this is not the running system".to_owned());
     }
     // An image that has no id yet is one machine at most.
-    let id = context.identity.instance.clone().unwrap_or_else(|| "uninitialized".to_owned());
+    let id = instance::current(context).map_err(|error| error.to_string())?;
+    let id = id.unwrap_or_else(|| "uninitialized".to_owned());
     let mark = files::read_text_if_any(&context.at(MARK.as_ref()));
     match mark {
         Ok(Some(mark)) if mark.trim() == id => Err("it was done for this instance".to_owned()),

@@ -3,8 +3,8 @@
 use crate::conditions::unmet;
 use crate::{
     ActionResult, Context, Effect, Error, Gathered, StageResult, StepResult, accounts, datasource, disk, downloads,
-    entity, environment, files, first_boot, frequency, git, images, keys, mounts, network, packages, shell, ssh_daemon,
-    swap, system, units,
+    entity, environment, files, first_boot, frequency, git, images, keys, mounts, network, packages, shell, sourced,
+    ssh_daemon, swap, system, units,
 };
 use kairn_config::{
     AccountWork, Action, CommandWork, Document, Entity, FileWork, PackageWishes, PlannedStep, Severity, SoftwareWork,
@@ -269,8 +269,9 @@ impl Run<'_> {
                 };
                 let (install, remove) = (words(&wanted.install), words(&wanted.remove));
                 let wishes = PackageWishes { refresh: wanted.refresh, upgrade: wanted.upgrade, install, remove };
-                packages::ensure(&self.context, &wishes, self.sink)
+                packages::ensure(&self.context, &wishes, &wanted.chosen, self.sink)
             }
+            SoftwareWork::RebootIfRequired => Ok(packages::reboot_if_required(&self.context)),
             SoftwareWork::Image(image) => images::ensure(&self.context, image, self.sink),
         }
     }
@@ -278,6 +279,12 @@ impl Run<'_> {
     fn files(&mut self, work: &FileWork, action: &Action) -> Result<Effect, Error> {
         let changed = match work {
             FileWork::Download(download) => return downloads::ensure(&self.context, download, self.sink),
+            FileWork::Sourced(wanted) => {
+                let (content, said) = wanted.file.content.reveal().expand(self.data);
+                self.warn(said, action);
+                let content = wanted.has_content.then_some(content.as_ref());
+                return sourced::ensure(&self.context, wanted, content, self.sink);
+            }
             FileWork::Directory(directory) => files::ensure_directory(&self.context, directory),
             FileWork::File(file) => {
                 let (content, said) = file.content.reveal().expand(self.data);

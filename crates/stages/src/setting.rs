@@ -2,7 +2,7 @@
 
 use crate::Effect;
 use crate::run::Run;
-use crate::{Error, clock, hostname, language, power, resolver, trust};
+use crate::{Error, clock, hostname, language, phone_home, power, resolver, trust};
 use kairn_config::{Action, SettingWork, Text};
 
 impl Run<'_> {
@@ -19,6 +19,7 @@ impl Run<'_> {
                 let text = self.expand(text, action);
                 return power::tell(&self.context, &text);
             }
+            SettingWork::PhoneHome(wanted) => return phone_home::tell(&self.context, wanted, self.sink),
             SettingWork::Power(state) => {
                 let instance = match power::due(&self.context) {
                     Ok(instance) => instance,

@@ -9,11 +9,11 @@ mod copies;
 mod tests;
 
 use crate::fetch::{self, Fetch, Patience, Request};
-use crate::{Context, load};
+use crate::{Context, instance, load_on};
 use copies::{Copies, Kept};
 use kairn_config::{
-    Address, Code, CommandLine, DIRECTORIES, Diagnostic, Document, Remote, Severity, TemplateValues, address,
-    directories, yaml,
+    Address, Code, CommandLine, DIRECTORIES, Diagnostic, Document, InstanceData, Remote, Severity, TemplateValues,
+    address, directories, yaml,
 };
 use kairn_host::files;
 use kairn_report::{Event, Sink, Span};
@@ -36,6 +36,8 @@ const COMMAND_LINE: &str = "/proc/cmdline";
 pub struct Sources {
     root: PathBuf,
     values: TemplateValues,
+    /// What templates of cloud-init stand for.
+    instance: Option<InstanceData>,
     /// By what documents are fetched; without it only copies of earlier times count.
     fetch: Option<Arc<dyn Fetch>>,
     deadline: Duration,
@@ -56,7 +58,7 @@ impl Sources {
     #[must_use]
     pub fn at_hand(root: &Path, values: TemplateValues) -> Self {
         let (deadline, patience) = (Duration::ZERO, Patience::USUAL);
-        Self { root: root.to_owned(), values, fetch: None, deadline, patience }
+        Self { root: root.to_owned(), values, instance: known(root), fetch: None, deadline, patience }
     }
 
     /// Looks below the root of a context, and fetches as it says.
@@ -65,6 +67,7 @@ impl Sources {
         Self {
             root: context.root.clone(),
             values: context.values.clone(),
+            instance: known(&context.root),
             fetch: Some(Arc::clone(&context.fetch)),
             deadline: context.fetch_deadline,
             patience: context.patience,
@@ -76,7 +79,7 @@ impl Sources {
         let below = |path: &Path| self.root.join(path.strip_prefix("/").unwrap_or(path));
         let present = |path: &Path| Some(below(path)).filter(|path| path.exists());
         let known: Vec<PathBuf> = DIRECTORIES.iter().filter_map(|path| present(path.as_ref())).collect();
-        let mut documents = load(&known);
+        let mut documents = load_on(&known, self.instance.as_ref());
         let mut looked: BTreeSet<PathBuf> = DIRECTORIES.iter().map(PathBuf::from).collect();
         let mut at = 0;
         // A directory that is added may add others.
@@ -86,7 +89,7 @@ impl Sources {
                 if looked.insert(path.clone())
                     && let Some(path) = present(&path)
                 {
-                    documents.append(&mut load(&[path]));
+                    documents.append(&mut load_on(&[path], self.instance.as_ref()));
                 }
             }
         }
@@ -210,7 +213,9 @@ impl Work<'_> {
             }
         };
         let name = Request::new(remote.url.reveal().as_str(), 0, Duration::ZERO).name();
-        let from_copy = |kept: &Kept| Arrived { document: Document::parse(&name, &kept.text), late: false };
+        let instance = self.sources.instance.as_ref();
+        let from_copy =
+            |kept: &Kept| Arrived { document: Document::parse_on(&name, &kept.text, instance), late: false };
         let Some(fetch) = &self.sources.fetch else {
             let waits = || {
                 let message = "there is no copy of this configuration yet: it is fetched in stage `network`";
@@ -273,7 +278,7 @@ impl Work<'_> {
         if let Some(wanted) = remote.sha256.as_ref().filter(|wanted| **wanted != fresh.sha256) {
             return Err(format!("`{name}` has the SHA-256 {}, not {wanted}", fresh.sha256));
         }
-        let document = Document::parse(name, &fresh.text);
+        let document = Document::parse_on(name, &fresh.text, self.sources.instance.as_ref());
         if document.header.is_none() {
             return Err(format!("`{name}` is no configuration: it has no header line such as `#cloud-config`"));
         }
@@ -283,6 +288,17 @@ impl Work<'_> {
                 Err(format!("`{name}` is no configuration: line {}: {}", fault.span.place.line, fault.message))
             }
             _ => Ok(Some((fresh, document))),
+        }
+    }
+}
+
+/// What is known of the instance below a root. Where that cannot be read, no step runs either, and says why.
+fn known(root: &Path) -> Option<InstanceData> {
+    match instance::data(root) {
+        Ok(data) => Some(data),
+        Err(error) => {
+            tracing::warn!(%error, "what is known of this instance cannot be read");
+            None
         }
     }
 }

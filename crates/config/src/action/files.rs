@@ -23,6 +23,8 @@ pub enum FileWork {
     Download(Download),
     /// A file holds this somewhere; where it does not, it gets it at its end.
     Append(File),
+    /// A file holds what an address gives, else what the configuration has for it.
+    Sourced(Sourced),
     /// A file of variables holds these.
     Environment(Environment),
 }
@@ -55,6 +57,23 @@ pub struct File {
     pub group: Option<Owner>,
 }
 
+/// A file whose content an address gives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sourced {
+    /// The file; its content counts where nothing can be fetched.
+    pub file: File,
+    /// Whether the configuration has that content.
+    pub has_content: bool,
+    /// It gets what is fetched at its end, unless it holds it somewhere.
+    pub append: bool,
+    /// Where it comes from, by HTTP; it may hold a password or a token.
+    pub url: Secret<String>,
+    /// Further headers of the request: names and values.
+    pub headers: Vec<(String, Secret<String>)>,
+    /// SHA-256 of what is fetched in 64 hex digits, if that is known.
+    pub sha256: Option<String>,
+}
+
 /// A file that is fetched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Download {
@@ -62,6 +81,8 @@ pub struct Download {
     pub path: PathBuf,
     /// Where it comes from, by HTTP; it may hold a password or a token.
     pub url: Secret<String>,
+    /// Further headers of the request: names and values.
+    pub headers: Vec<(String, Secret<String>)>,
     /// SHA-256 of its content in 64 hex digits, if that is known.
     pub sha256: Option<String>,
     /// How long fetching it may take; the engine's own bound when absent.

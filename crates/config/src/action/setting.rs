@@ -1,6 +1,7 @@
 //! What top-level keys of cloud-init set on the machine.
 
 use crate::{Template, Text};
+use kairn_report::Secret;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -24,6 +25,8 @@ pub enum SettingWork {
     Trust(Trust),
     /// The console shows this text.
     Message(Text),
+    /// An address is told that the machine is up.
+    PhoneHome(PhoneHome),
     /// The machine goes down.
     Power(PowerState),
 }
@@ -124,6 +127,54 @@ pub struct Trust {
     pub remove_defaults: bool,
     /// Certificates in PEM, each with a line break at its end.
     pub trusted: Vec<String>,
+}
+
+/// What is told to whom when the machine is up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PhoneHome {
+    /// The address; `$INSTANCE_ID` in it stands for the instance. It may hold a password or a token.
+    pub url: Secret<String>,
+    /// What is posted.
+    pub facts: Vec<PhoneHomeFact>,
+    /// How often it is tried.
+    pub tries: u32,
+}
+
+/// Something that is told of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PhoneHomeFact {
+    /// Its own public key of ssh, of this kind.
+    HostKey(&'static str),
+    /// The instance, as a datasource names it.
+    InstanceId,
+    /// Its name.
+    Hostname,
+    /// Its name with its domain.
+    Fqdn,
+}
+
+impl PhoneHomeFact {
+    /// All of them, in cloud-init's order.
+    pub const ALL: [Self; 6] = [
+        Self::HostKey("rsa"),
+        Self::HostKey("ecdsa"),
+        Self::HostKey("ed25519"),
+        Self::InstanceId,
+        Self::Hostname,
+        Self::Fqdn,
+    ];
+
+    /// Returns the name by which it is wished for and posted.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::HostKey(kind) => format!("pub_key_{kind}"),
+            Self::InstanceId => "instance_id".to_owned(),
+            Self::Hostname => "hostname".to_owned(),
+            Self::Fqdn => "fqdn".to_owned(),
+        }
+    }
 }
 
 /// How the machine goes down.

@@ -18,6 +18,8 @@ pub enum SoftwareWork {
     Packages(Packages),
     /// A container image is unpacked.
     Image(UnpackedImage),
+    /// Whether a package that was installed asks for a reboot is told.
+    RebootIfRequired,
 }
 
 /// A clone of a repository.
@@ -61,6 +63,20 @@ pub struct Packages {
     pub install: Vec<Text>,
     /// These are not.
     pub remove: Vec<Text>,
+    /// These are there too, at a version or by a certain manager.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub chosen: Vec<ChosenPackage>,
+}
+
+/// A package at a version, or one that a certain manager is to install.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ChosenPackage {
+    /// Its name.
+    pub name: String,
+    /// Its version; any when absent.
+    pub version: Option<String>,
+    /// The manager, as it is called there; that of the distribution when absent.
+    pub manager: Option<String>,
 }
 
 /// A container image whose files lie in a directory.

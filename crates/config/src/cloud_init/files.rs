@@ -2,6 +2,7 @@
 
 use super::get;
 use crate::step::Actions;
+use crate::step::files::origin;
 use crate::{Entry, Node, Scalar};
 
 /// Which files of the list are meant.
@@ -11,20 +12,30 @@ pub(super) enum When {
     WithTheRest,
     /// Those that wait for them: `defer: true`.
     Deferred,
+    /// Those that are fetched, and so wait for the network.
+    Fetched,
 }
 
 pub(super) fn write(actions: &mut Actions<'_, '_>, entries: &[Entry], when: When) {
     for key in ["write_files", "milpa_files"] {
         let Some(node) = get(entries, key) else { continue };
-        // Said once, by the first of the two.
-        if node.items().is_none() && when == When::Deferred {
+        // Said once, by the first of the three.
+        if node.items().is_none() && when != When::WithTheRest {
             continue;
         }
         actions.each(node, &format!("`{key}`"), |actions, _, item| {
-            if deferred(item) == (when == When::Deferred) {
+            if when == of(item) {
                 actions.write_file(item);
             }
         });
+    }
+}
+
+fn of(item: &Node) -> When {
+    match (origin(item), deferred(item)) {
+        (Some(_), _) => When::Fetched,
+        (None, true) => When::Deferred,
+        (None, false) => When::WithTheRest,
     }
 }
 

@@ -58,14 +58,33 @@ pub(crate) static CLOUD_INIT: Block = block(
             .example("[~, ~, auto, 'defaults,nofail', '0', '2']"),
         done("mounts", List(&TEXTS), "Mounts file systems, each as the fields of fstab(5), in `fs`.")
             .example("\n- [/dev/vdb, /mnt/data, ext4, 'defaults,nofail']"),
-        done("network", Any, "Describes the network, in `initramfs`: our own block, or cloud-init's version 1 or 2.")
-            .example("\n  interfaces:\n  - name: eth0\n    dhcp: true"),
+        done(
+            "network",
+            Shape::Network,
+            "Describes the network, in `initramfs`: our own block, or cloud-init's version 1 or 2.",
+        )
+        .example("\n  interfaces:\n  - name: eth0\n    dhcp: true"),
         done("ntp", Shape::Block(&NTP), "Says where the time comes from.").example("\n  servers: [ntp.example.org]"),
-        not_yet("package_reboot_if_required", Bool, "Reboots when a package wants it."),
-        not_yet("package_update", Bool, "Fetches the lists of packages."),
-        not_yet("package_upgrade", Bool, "Upgrades all packages."),
-        not_yet("packages", List(&OneOf(&[Text, TEXTS, NAMED])), "Installs packages.").example("[curl]"),
+        done(
+            "package_reboot_if_required",
+            Bool,
+            "Tells at the end of `packages` when one wants a reboot, which is not done.",
+        ),
+        done("package_update", Bool, "Fetches the lists of packages, in `network`."),
+        done("package_upgrade", Bool, "Upgrades all packages, in `network`."),
+        done(
+            "packages",
+            List(&OneOf(&[Text, TEXTS, Shape::Map(&List(&OneOf(&[Text, TEXTS])))])),
+            "Installs packages, in `network`: names, `[name, version]`, or lists of these by package manager.",
+        )
+        .example("\n- curl\n- [jq, '1.7.1-3']\n- apt: [iproute2]"),
         done("password", Text, "Sets the password of the default user.").example("secret"),
+        done(
+            "phone_home",
+            Shape::Block(&PHONE_HOME),
+            "Posts to an address, at the end of `network`, once for each instance.",
+        )
+        .example("\n  url: https://example.org/up/$INSTANCE_ID\n  post: [instance_id, hostname]"),
         done(
             "power_state",
             Shape::Block(&POWER_STATE),
@@ -122,7 +141,6 @@ pub(crate) static CLOUD_INIT_TOOLS: Block = block(
         not_yet("mcollective", Any, "Runs MCollective."),
         not_yet("merge_how", Any, "Sets how cloud-init merges."),
         not_yet("output", Any, "Says where cloud-init logs."),
-        not_yet("phone_home", Any, "Posts to a URL after boot."),
         not_yet("puppet", Any, "Runs Puppet."),
         not_yet("random_seed", Any, "Seeds the random numbers."),
         not_yet("reporting", Any, "Says where cloud-init reports."),
@@ -155,7 +173,11 @@ pub(crate) static WRITE_FILE: Block = block(
         done("permissions", OctalMode, "Sets its permissions, in octal; 0644 without it.").example("'0600'"),
         done("append", Bool, "Adds to the file what it does not hold, instead of replacing it."),
         done("defer", Bool, "Writes the file after users were made."),
-        not_yet("source", Shape::Block(&WRITE_FILE_SOURCE), "Fetches what the file holds."),
+        done(
+            "source",
+            Shape::Block(&WRITE_FILE_SOURCE),
+            "Fetches what the file holds, in `network`; `content` counts where that fails.",
+        ),
     ],
 );
 
@@ -164,6 +186,8 @@ static WRITE_FILE_SOURCE: Block = block(
     &[
         done("uri", Text, "Says where it comes from.").example("https://example.org/file"),
         done("headers", Shape::Map(&Text), "Adds headers to the request.").example("{Accept: text/plain}"),
+        done("sha256", Text, "Is the digest that what is fetched must have, in 64 hex digits.")
+            .example("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
     ],
 );
 
@@ -307,6 +331,24 @@ static NTP: Block = block(
         done("allow", TEXTS, "Lists networks that may ask this machine.").example("[10.0.0.0/8]"),
         done("ntp_client", Text, "Names the program that does it.").example("chrony"),
         done("config", NAMED, "Configures that program.").example("{confpath: /etc/chrony.conf}"),
+    ],
+);
+
+static PHONE_HOME: Block = block(
+    "`phone_home`",
+    &[
+        done("url", Text, "Is the address; `$INSTANCE_ID` in it stands for the instance.")
+            .example("https://example.org/up"),
+        done(
+            "post",
+            OneOf(&[
+                Enum(&["all"]),
+                List(&Enum(&["pub_key_rsa", "pub_key_ecdsa", "pub_key_ed25519", "instance_id", "hostname", "fqdn"])),
+            ]),
+            "Lists what is posted, `N/A` for what the machine does not have; all without it.",
+        )
+        .example("[instance_id, hostname]"),
+        done("tries", Shape::Int(1, u32::MAX as i64), "Is how often it is tried; 10 without it.").example("10"),
     ],
 );
 

@@ -11,6 +11,9 @@ pub(crate) static SECRET_PATHS: &[&[&str]] = &[
     &["users", "*", "passwd"],
     &["users", "*", "plain_text_passwd"],
     &["users", "*", "hashed_passwd"],
+    // Their values log in as often as not.
+    &["write_files", "*", "source", "headers", "*"],
+    &["milpa_files", "*", "source", "headers", "*"],
     &["p2p", "network_token"],
     // A text for the Kubernetes distribution, which holds its token.
     &["cluster", "config"],

@@ -40,6 +40,8 @@ pub(crate) enum Shape {
     OneOf(&'static [Shape]),
     /// A mapping from stage names to lists of such mappings.
     Stages(&'static Block),
+    /// A network in any dialect; its own reader judges it ([`crate::network`]).
+    Network,
 }
 
 /// What is wrong with a value.
@@ -64,7 +66,7 @@ impl Shape {
             Some(Misfit { code: Code::WrongType, found, hint: hint.map(str::to_owned) })
         };
         match self {
-            Self::Any => None,
+            Self::Any | Self::Network => None,
             Self::Text if node.scalar().is_none() => wrong(Some("a text that begins with `[` or `{` needs quotes")),
             Self::Words if node.entries().is_some() => wrong(None),
             Self::Text | Self::Words => None,
@@ -119,6 +121,7 @@ impl Shape {
     pub(crate) fn expected(self) -> String {
         match self {
             Self::Any => "anything".into(),
+            Self::Network => "a description of the network".into(),
             Self::Text => "text".into(),
             Self::Bool => "`true` or `false`".into(),
             Self::Int(least, most) => format!("a whole number from {least} to {most}"),

@@ -151,6 +151,75 @@ fn every_key_of_every_table_is_read_and_judged() {
 }
 
 #[test]
+fn the_schema_takes_what_the_readers_take_and_refuses_what_no_table_has() {
+    let schema = jsonschema::draft7::new(&crate::schema("1")).unwrap();
+    let accepts = |text: &str| {
+        let root = Document::parse("t", &format!("network: {text}\n")).root.unwrap_or_else(|| panic!("{text}"));
+        schema.is_valid(&crate::schema::plain(&root))
+    };
+    let mut keys = 0;
+    for (version, table) in
+        [("", &super::keys::OWN), ("version: 1, ", &super::keys::V1), ("version: 2, ", &super::keys::V2)]
+    {
+        let mut all = Vec::new();
+        frames(Frame { before: String::new(), after: String::new(), needs: vec![], table }, &mut all);
+        for frame in all {
+            let versioned = |text: String| text.replacen('{', &format!("{{{version}"), 1);
+            // What an item is cannot be another word.
+            let is_fixed = |key: &Key| {
+                key.name == "version" || frame.needs.iter().any(|(name, _)| (*name, key.name) == ("type", "type"))
+            };
+            for key in frame.table.keys().filter(|key| !is_fixed(key)) {
+                if let Some(value) = right(key.value) {
+                    let text = versioned(with(&frame, key, &value));
+                    assert!(accepts(&text), "{text}");
+                    let slip = versioned(with(&frame, key, &value).replace(
+                        &format!("{}: {value}{}", key.name, frame.after),
+                        &format!("{}q: {value}{}", key.name, frame.after),
+                    ));
+                    assert!(!accepts(&slip), "{slip}");
+                }
+                if let Some(value) = wrong(key.value).filter(|_| key.standing == Standing::Done) {
+                    let text = versioned(with(&frame, key, &value));
+                    assert!(!accepts(&text), "{text}");
+                }
+                keys += 1;
+            }
+        }
+    }
+    assert!(keys > 300, "{keys}");
+    for (text, good) in [
+        ("{config: disabled}", true),
+        ("{ethernets: {eth0: {dhcp4: yes, dhcp4_overrides: {use_dns: false}}}}", true),
+        ("{version: '2', bonds: {b: {parameters: {mode: Active-Backup, aging-time: 1}}}}", false),
+        ("{version: '2', bonds: {b: {parameters: {mode: Active-Backup, all-slaves-active: true}}}}", true),
+        ("{version: 3, interfaces: []}", false),
+        ("{interfaces: [{name: a, addresses: [10.0.0.1]}]}", false),
+        ("{version: 1, config: [{type: physcal, name: a}]}", false),
+    ] {
+        assert_eq!(accepts(text), good, "{text}");
+    }
+}
+
+#[test]
+fn the_schema_takes_whole_examples() {
+    let schema = jsonschema::draft7::new(&crate::schema("1")).unwrap();
+    for (version, text) in [
+        ("", include_str!("../../tests/network/own.yaml")),
+        ("1", include_str!("../../tests/network/v1.yaml")),
+        ("2", include_str!("../../tests/network/v2.yaml")),
+    ] {
+        let mut root = crate::schema::plain(&Document::parse("t", text).root.unwrap());
+        if root.get("network").is_none() {
+            root = serde_json::json!({ "network": root });
+        }
+        let errors: Vec<String> =
+            schema.iter_errors(&root).map(|error| format!("{}: {error}", error.instance_path())).collect();
+        assert!(errors.is_empty(), "version {version}: {errors:?}");
+    }
+}
+
+#[test]
 fn no_two_keys_of_a_table_are_the_same() {
     for (_, table) in
         [(Dialect::Own, &super::keys::OWN), (Dialect::V1, &super::keys::V1), (Dialect::V2, &super::keys::V2)]

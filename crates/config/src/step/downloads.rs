@@ -2,8 +2,8 @@
 
 use super::Actions;
 use super::files::{owners, required_path};
-use crate::reading::{ModeStyle, field};
-use crate::{Code, Download, FileWork, Node, Work};
+use crate::reading::{ModeStyle, Reader, field};
+use crate::{Code, Download, Entry, FileWork, Node, Work};
 use kairn_report::Secret;
 
 impl Actions<'_, '_> {
@@ -19,30 +19,37 @@ impl Actions<'_, '_> {
                 reader.error(Code::BadValue, item.place, "`url` is missing");
                 return None;
             };
-            let url = reader.text(node, "`url`")?;
-            let is_http =
-                ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme) && url.len() > scheme.len());
-            if !is_http || url.contains(|c: char| c.is_whitespace() || c.is_control()) {
-                // It is not quoted: it may hold a password.
-                reader.error(Code::BadValue, node.place, "`url` is an address of http or https");
-            }
+            let url = address(reader, node, "`url`")?;
             let timeout = field(entries, "timeout").and_then(|node| reader.duration(node, "`timeout`"));
             let timeout = timeout.filter(|timeout| !timeout.is_zero());
-            let sha256 = match field(entries, "sha256").filter(|node| !node.is_null()) {
-                None => None,
-                Some(node) => {
-                    let text = reader.text(node, "`sha256`")?.to_ascii_lowercase();
-                    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-                        reader.error(Code::BadValue, node.place, "`sha256` has 64 hex digits");
-                    }
-                    Some(text)
-                }
-            };
-            let url = Secret::new(url);
-            Some(Work::Files(FileWork::Download(Download { path, url, sha256, timeout, mode, owner, group })))
+            let sha256 = digest(reader, entries);
+            let headers = Vec::new();
+            let download = Download { path, url, headers, sha256, timeout, mode, owner, group };
+            Some(Work::Files(FileWork::Download(download)))
         });
         self.add(label, item.place, work);
     }
+}
+
+/// An address of HTTP; one that is none is told and kept.
+pub(crate) fn address(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Secret<String>> {
+    let url = reader.text(node, what)?;
+    let is_http = ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme) && url.len() > scheme.len());
+    if !is_http || url.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        // It is not quoted: it may hold a password.
+        reader.error(Code::BadValue, node.place, format!("{what} is an address of http or https"));
+    }
+    Some(Secret::new(url))
+}
+
+/// The SHA-256 that what is fetched must have.
+pub(super) fn digest(reader: &mut Reader<'_>, entries: &[Entry]) -> Option<String> {
+    let node = field(entries, "sha256").filter(|node| !node.is_null())?;
+    let text = reader.text(node, "`sha256`")?.to_ascii_lowercase();
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        reader.error(Code::BadValue, node.place, "`sha256` has 64 hex digits");
+    }
+    Some(text)
 }
 
 #[cfg(test)]

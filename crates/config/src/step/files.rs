@@ -1,10 +1,11 @@
 //! Reads directories, files and files of variables.
 
 use super::Actions;
+use super::downloads::{address, digest};
 use crate::action::DEFAULT_ENVIRONMENT_FILE;
 use crate::decode::{ENCODINGS, decode};
 use crate::reading::{ModeStyle, Reader, field};
-use crate::{Code, Content, Directory, Entry, Environment, File, FileWork, Node, Owner, Work};
+use crate::{Code, Content, Directory, Entry, Environment, File, FileWork, Node, Owner, Sourced, Work};
 use kairn_report::{Place, Secret};
 use std::collections::BTreeMap;
 
@@ -43,10 +44,6 @@ impl Actions<'_, '_> {
             let entries = reader.map(item, "a file");
             let path = required_path(reader, item, entries)?;
             label = format!("file {}", path.display());
-            // Without what it fetches this write would destroy what the user wants kept.
-            if field(entries, "source").is_some_and(|node| !node.is_null()) {
-                return Some(Work::NotSupported("`source` is not supported yet".into()));
-            }
             let append = field(entries, "append").and_then(|node| reader.bool(node, "`append`")).unwrap_or_default();
             // When it happens is decided by `crate::cloud_init`.
             field(entries, "defer").map(|node| reader.bool(node, "`defer`"));
@@ -57,6 +54,15 @@ impl Actions<'_, '_> {
             let mode = field(entries, "permissions").and_then(|node| reader.mode(node, ModeStyle::Text));
             let content = content(reader, entries)?;
             let file = File { path, content, mode, owner, group };
+            if let Some(node) = field(entries, "source").filter(|node| node.entries().is_none() && !node.is_null()) {
+                // Without what it fetches this write would destroy what the user wants kept.
+                reader.map(node, "`source`");
+                return None;
+            }
+            if let Some((source, uri)) = origin(item) {
+                let has_content = field(entries, "content").is_some_and(|node| !node.is_null());
+                return sourced(reader, source, uri, file, has_content, append);
+            }
             Some(Work::Files(if append { FileWork::Append(file) } else { FileWork::File(file) }))
         });
         self.add(label, item.place, work);
@@ -113,6 +119,41 @@ pub(super) fn owners(reader: &mut Reader<'_>, entries: &[Entry]) -> (Option<Owne
         group = named_group.or(group);
     }
     (owner, group)
+}
+
+/// The `source` of a file of `write_files`, and the address in it; nothing where it has none, or an empty one.
+pub(crate) fn origin(item: &Node) -> Option<(&Node, &Node)> {
+    let source = field(item.entries()?, "source")?;
+    let uri = field(source.entries()?, "uri").filter(|node| node.scalar().is_some_and(|uri| !uri.text.is_empty()))?;
+    Some((source, uri))
+}
+
+fn sourced(
+    reader: &mut Reader<'_>,
+    source: &Node,
+    uri: &Node,
+    file: File,
+    has_content: bool,
+    append: bool,
+) -> Option<Work> {
+    let entries = reader.map(source, "`source`");
+    let url = address(reader, uri, "`source.uri`")?;
+    let mut headers = Vec::new();
+    for entry in field(entries, "headers").map(|node| reader.map(node, "`source.headers`")).unwrap_or_default() {
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if entry.key.is_empty() || !entry.key.bytes().all(is_token) {
+            reader.error(Code::BadValue, entry.key_place, format!("`{}` cannot name a header", entry.key));
+            continue;
+        }
+        let value = reader.text(&entry.value, "a header").unwrap_or_default();
+        if value.contains(|c: char| c.is_control() || !c.is_ascii()) {
+            reader.error(Code::BadValue, entry.value.place, "a header is one line of ASCII");
+            continue;
+        }
+        headers.push((entry.key.clone(), Secret::new(value)));
+    }
+    let sha256 = digest(reader, entries);
+    Some(Work::Files(FileWork::Sourced(Sourced { file, has_content, append, url, headers, sha256 })))
 }
 
 fn split_owner(text: &str) -> (Option<Owner>, Option<Owner>) {

@@ -76,7 +76,7 @@ impl Actions<'_, '_> {
             let (refresh, upgrade) = (flag("refresh"), flag("upgrade"));
             let install = package_names(reader, entries, "install");
             let remove = package_names(reader, entries, "remove");
-            let packages = Packages { refresh, upgrade, install, remove };
+            let packages = Packages { refresh, upgrade, install, remove, chosen: Vec::new() };
             (packages != Packages::default()).then_some(Work::Software(SoftwareWork::Packages(packages)))
         });
         self.add("packages".into(), node.place, work);

@@ -3,7 +3,7 @@
 use super::mime::{self, ContentType};
 use super::{ScriptFrequency, packing};
 use crate::document::Header;
-use crate::yaml;
+use crate::{jinja, yaml};
 
 /// Lines that are searched for the header of a configuration, as [`crate::Document`] does.
 const HEADER_LINES: usize = 10;
@@ -121,7 +121,7 @@ fn head(bytes: &[u8]) -> Vec<String> {
 }
 
 fn by_first_line(head: &[String]) -> Option<Form> {
-    let template = head.first().is_some_and(|line| is_jinja(line));
+    let template = head.first().is_some_and(|line| jinja::is_asked_for(line));
     let mut lines = head.iter().skip(usize::from(template)).skip_while(|line| line.trim().is_empty());
     let first = lines.next()?.trim_end();
     let is = |prefix: &str| word(first, prefix).is_some();
@@ -144,13 +144,6 @@ fn by_first_line(head: &[String]) -> Option<Form> {
 pub(super) fn word<'t>(line: &'t str, word: &str) -> Option<&'t str> {
     let rest = line.strip_prefix(word)?;
     (rest.is_empty() || rest.starts_with(char::is_whitespace)).then(|| rest.trim())
-}
-
-/// Whether a text asks for Jinja, as cloud-init wants it: in the first line.
-pub(super) fn is_jinja(text: &str) -> bool {
-    let line = text.lines().next().unwrap_or_default().to_ascii_lowercase();
-    line.strip_prefix("##")
-        .is_some_and(|rest| rest.trim().strip_prefix("template:").is_some_and(|language| language.trim() == "jinja"))
 }
 
 pub(super) fn is_url(text: &str) -> bool {

@@ -129,7 +129,7 @@ fn a_message_gives_its_parts_in_order_and_says_which_it_leaves_out() {
             "u part 2 (two.sh): script Always \"#!/bin/sh\\necho hi\\n\"",
             "u part 3: config \"#cloud-config\\nmotd: grüße  all\"",
             "u part 4 part 1: include https://a/b",
-            "u part 4 part 2: script PerInstance \"## template: jinja\\n#!/bin/sh\"",
+            "u part 4 part 2: jinja script PerInstance \"## template: jinja\\n#!/bin/sh\"",
         ]
     );
     assert_eq!(said(&data), ["u part 5:1:1: warning: a boothook is not supported; this part is left out"]);

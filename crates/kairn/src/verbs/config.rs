@@ -11,8 +11,9 @@ mod validate;
 use crate::cli::{Config, Directories, StagePlan};
 use crate::output::{self, Progress, Voice};
 use crate::verbs::stage;
-use kairn_config::{Configuration, Document, Remote};
+use kairn_config::{Configuration, Document, InstanceData, Remote};
 use kairn_host::{Error as HostError, files};
+use kairn_layout::paths;
 use kairn_report::{Kind, Report, Sink, Span};
 use kairn_stages::fetch::{self, Http, Patience, Request};
 use kairn_stages::{Gathered, Sources};
@@ -66,12 +67,28 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Document>, Report> {
     if paths.is_empty() { Ok(of_machine(Path::new("/"))) } else { named(paths) }
 }
 
+/// What is known of this machine's instance, for templates of cloud-init, where it is one of ours: a template would become something
+/// else on another.
+pub fn own_instance() -> Option<InstanceData> {
+    if !Path::new(paths::run::BOOT_REPORT).exists() {
+        return None;
+    }
+    match kairn_stages::instance_data(Path::new("/")) {
+        Ok(data) => Some(data),
+        Err(error) => {
+            output::say(&format!("warning: what is known of this instance cannot be read: {error}"));
+            None
+        }
+    }
+}
+
 /// Loads what was named on the command line.
 fn named(paths: &[PathBuf]) -> Result<Vec<Document>, Report> {
     let mut documents = Vec::new();
+    let instance = own_instance();
     for path in paths {
         if path == Path::new(STDIN) {
-            documents.push(Document::parse("stdin", &stdin()?));
+            documents.push(Document::parse_on("stdin", &stdin()?, instance.as_ref()));
             continue;
         }
         if let Some(url) = url(path) {
@@ -81,7 +98,7 @@ fn named(paths: &[PathBuf]) -> Result<Vec<Document>, Report> {
         if !path.exists() {
             return Err(Report::new(Kind::User, format!("there is no `{}`", path.display())));
         }
-        documents.append(&mut kairn_stages::load(std::slice::from_ref(path)));
+        documents.append(&mut kairn_stages::load_on(std::slice::from_ref(path), instance.as_ref()));
     }
     Ok(documents)
 }
@@ -106,7 +123,7 @@ pub fn fetched(url: &str) -> Result<(Document, String), Report> {
         return Err(Report::new(Kind::Config, format!("`{name}` has the SHA-256 {sha256}, not {wanted}")));
     }
     match String::from_utf8(bytes) {
-        Ok(text) => Ok((Document::parse(name, &text), text)),
+        Ok(text) => Ok((Document::parse_on(name, &text, own_instance().as_ref()), text)),
         Err(error) => {
             let at = error.utf8_error().valid_up_to();
             Err(Report::new(Kind::Config, format!("`{name}` is not UTF-8 at byte {at}")))

@@ -155,7 +155,7 @@ fn named(path: &Path) -> Result<(Document, String), Report> {
             .hint("name a file of this system, or an address of http or https, with --config"));
     }
     let text = files::read_text(path)?;
-    Ok((Document::parse(path.display().to_string(), &text), text))
+    Ok((Document::parse_on(path.display().to_string(), &text, config::own_instance().as_ref()), text))
 }
 
 /// Makes the file that the new machine gets: the only source as it is, with its comments; several of them merged.

@@ -1,15 +1,18 @@
 //! Requests over sockets, by `ureq`; redirections are followed here, since what they may carry along is ours to say.
 
-use super::names::Names;
 use super::{Answer, Fetch, FetchError, Request, shown};
+use kairn_datasource::Names;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use ureq::http::{HeaderMap, StatusCode, header};
+use ureq::http::{HeaderMap, Method, StatusCode, header};
 use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body, Proxy};
 use url::Url;
+
+/// The encoding of forms, as the WHATWG's URL standard has it.
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Fetches over the network. A proxy is taken from the environment (`ALL_PROXY`, `HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`).
 #[derive(Clone, Debug, Default)]
@@ -43,7 +46,7 @@ impl Http {
             .max_idle_connections(0)
             .user_agent(concat!("kairn/", env!("CARGO_PKG_VERSION")))
             .build();
-        Agent::with_parts(config, DefaultConnector::default(), Names)
+        Agent::with_parts(config, DefaultConnector::default(), Names::new("/"))
     }
 }
 
@@ -60,7 +63,7 @@ impl Fetch for Http {
                 return Err(failed(ureq::Error::Timeout(ureq::Timeout::Global)));
             }
             let agent = self.agent(left, url.scheme() == "https");
-            let mut call = agent.get(url.as_str());
+            let mut call = ureq::http::Request::builder().uri(url.as_str());
             if url.origin() == origin {
                 for (name, value) in &request.headers {
                     call = call.header(name, value.reveal());
@@ -69,9 +72,16 @@ impl Fetch for Http {
             if let Some(etag) = &request.etag {
                 call = call.header(header::IF_NONE_MATCH, etag);
             }
-            let answer = call.call().map_err(failed)?;
+            let answer = match &request.form {
+                None => call.method(Method::GET).body(()).map_err(ureq::Error::from).and_then(|call| agent.run(call)),
+                Some(form) => {
+                    let call = call.method(Method::POST).header(header::CONTENT_TYPE, FORM);
+                    call.body(form.reveal().as_str()).map_err(ureq::Error::from).and_then(|call| agent.run(call))
+                }
+            };
+            let answer = answer.map_err(failed)?;
             let status = answer.status();
-            if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
+            if status.is_redirection() && status != StatusCode::NOT_MODIFIED && request.form.is_none() {
                 url = redirected(&url, answer.headers())?;
                 continue;
             }

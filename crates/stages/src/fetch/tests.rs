@@ -148,6 +148,20 @@ fn redirections_are_followed_a_few_times_and_take_no_header_elsewhere() {
 }
 
 #[test]
+fn a_form_is_posted_to_its_address_and_nowhere_else() {
+    let server = Server::start(|path| match path {
+        "/moved" => page("307 Temporary Redirect", "Location: /x\r\n", ""),
+        _ => page("200 OK", "", "thanks"),
+    });
+    let post = |path: &str| Request { form: Some(Secret::new("a=b+c".to_owned())), ..server.request(path) };
+    assert_eq!(get(&post("/x")).unwrap().1, b"thanks");
+    let asked = server.asked.lock().unwrap()[0].to_lowercase();
+    let type_of = "content-type: application/x-www-form-urlencoded";
+    assert!(asked.starts_with("post /x ") && asked.contains(type_of) && asked.contains("content-length: 5"), "{asked}");
+    assert!(matches!(get(&post("/moved")), Err(FetchError::Status { status: 307, .. })));
+}
+
+#[test]
 fn a_certificate_that_nobody_vouches_for_is_refused() {
     // No server of TLS is needed to see that what is no TLS is not talked to in clear.
     let server = Server::start(|_| page("200 OK", "", "in clear"));

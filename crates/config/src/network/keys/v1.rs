@@ -71,7 +71,7 @@ pub(in crate::network) static BOND_PARAMETERS: Table = Table {
         key("bond-min_links", Whole(0, 255), "how many members must be up"),
         key("bond-xmit_hash_policy", Either(&[Word(HashPolicy::WORDS), Whole(0, 5)]), "what a member is chosen by"),
         key("bond-ad_select", Either(&[Word(AdSelect::WORDS), Whole(0, 2)]), "how LACP chooses among aggregators"),
-        key("bond-all_slaves_active", Bool, "packets that come in on idle members count"),
+        key("bond-all_slaves_active", Either(&[Bool, Whole(0, 1)]), "packets that come in on idle members count"),
         key("bond-arp_interval", Whole(0, ALL), "milliseconds between questions to ARP targets"),
         key("bond-arp_ip_target", OneOrMore(&Ip), "IPv4 addresses to ask"),
         key("bond-arp_validate", Either(&[Word(ArpValidate::WORDS), Whole(0, 3)]), "which answers are checked"),
@@ -119,7 +119,7 @@ const BRIDGE_KERNEL: &str = "the kernel knows no such setting any more";
 pub(in crate::network) static BRIDGE_PARAMETERS: Table = table(
     "parameters of a bridge",
     &[&[
-        key("bridge_stp", Bool, "speak the spanning tree protocol"),
+        key("bridge_stp", Either(&[Bool, Whole(0, 1)]), "speak the spanning tree protocol"),
         key("bridge_bridgeprio", Whole(0, 65535), "priority in the spanning tree"),
         key("bridge_fd", Whole(0, 30), "seconds that a port waits before it forwards"),
         key("bridge_hello", Whole(1, 10), "seconds between hellos"),

@@ -1,6 +1,6 @@
 //! `kairn config apply`: takes a document into the configuration of the machine that runs, for good or on trial.
 
-use super::{fetched, sources, stdin, url};
+use super::{fetched, own_instance, sources, stdin, url};
 use crate::cli::Apply;
 use crate::output::{self, Format, Progress, Voice};
 use crate::verbs::stage;
@@ -99,7 +99,7 @@ impl Wanted {
             }
             None => files::read_text(path)?,
         };
-        let document = Document::parse(path.display().to_string(), &text);
+        let document = Document::parse_on(path.display().to_string(), &text, own_instance().as_ref());
         if document.header.is_none() && document.get("stages").is_none() {
             return Err(Report::new(Kind::Config, format!("`{}` is no configuration", path.display()))
                 .hint("its first line is `#cloud-config`, or it has `stages`"));
