@@ -25,6 +25,7 @@ usage: cargo xtask <task> [--yes]
   bench WHAT [N] set up, build, then measure on an otherwise idle machine, N times, and write the figures to SPECIFICATION.md
                    boot     boots of the sealed image against initramfs-tools and dracut on ext4
                    install  an installation against a plain copy of what it writes
+                   steps    steps of a configuration: files that are there already, and commands against a shell's loop
   build          build the static programs
   check-layers   check the arrows between the crates against ARCHITECTURE.md
 ";

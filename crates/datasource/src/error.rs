@@ -114,17 +114,6 @@ impl Error {
     pub const fn is_absence(&self) -> bool {
         matches!(self, Self::NoAnswer { .. } | Self::NotHere { .. } | Self::NotSupported { .. })
     }
-
-    /// The sentence with its causes.
-    pub(crate) fn whole(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        text
-    }
 }
 
 impl Diagnostic for Error {

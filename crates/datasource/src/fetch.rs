@@ -198,7 +198,7 @@ fn begin(candidate: &Candidate, sink: &mut dyn Sink) {
 
 /// Nobody there is no failure, unless the machine said that somebody is.
 fn refused(candidate: &Candidate, error: &Error, tried: &mut Vec<(ProviderName, String)>, sink: &mut dyn Sink) {
-    let why = error.whole();
+    let why = kairn_report::in_one_line(&error);
     let expected = candidate.likelihood > Likelihood::Hinted && error.is_absence();
     let step = step(candidate.provider);
     sink.event(if expected { Event::skipped(step, why.clone()) } else { Event::failed(step, why.clone()) });

@@ -120,7 +120,7 @@ impl Gathering<'_> {
             }
         }
         let question = Question { limit: DATA, redirects: REDIRECTS, ..Question::get(url, &[]) };
-        let answer = self.client.ask(&question).map_err(|error| (Code::BadValue, error.whole()))?;
+        let answer = self.client.ask(&question).map_err(|error| (Code::BadValue, kairn_report::in_one_line(&error)))?;
         if answer.status != 200 {
             return Err((Code::BadValue, format!("`{name}` answers with status {}", answer.status)));
         }

@@ -234,7 +234,7 @@ pub fn store(found: &Found, decoded: &Decoded, target: &Target, sink: &mut dyn S
         Ok(changed) => plan.changed = changed,
         Err(error) => {
             let error: Error = error;
-            sink.event(Event::failed("datasource-store", error.whole()));
+            sink.event(Event::failed("datasource-store", kairn_report::in_one_line(&error)));
             return Err(error);
         }
     }

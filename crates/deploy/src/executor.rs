@@ -7,7 +7,7 @@ use crate::Error;
 use crate::journal::{FileJournal, Journal, Line, Story};
 use kairn_host::Clock;
 use kairn_lifecycle::plan::{Plan, Step};
-use kairn_report::{Event, Outcome, Sink};
+use kairn_report::{Event, Outcome, Sink, in_one_line};
 use serde::Serialize;
 
 /// Knows an operation's actions.
@@ -117,7 +117,7 @@ fn run<'p, A: 'p>(
                 committed |= step.commits;
             }
             Err(error) => {
-                let outcome = Outcome::Failed(in_words(&error));
+                let outcome = Outcome::Failed(in_one_line(&error));
                 sink.event(Event::End { step: step.name.clone(), outcome: outcome.clone() });
                 let (name, source) = (step.name.clone(), Box::new(error));
                 // The committing step may fail after what commits: then there is nothing that could still be taken back. When even that
@@ -166,26 +166,11 @@ fn undo<A>(done: &[&Step<A>], actor: &mut dyn Actor<A>, journal: &mut dyn Journa
     for step in done.iter().rev() {
         let Some(action) = &step.undo else { continue };
         let result = actor.perform(action, &mut kairn_report::Silent);
-        let outcome = result.as_ref().err().map_or(Outcome::Done, |error| Outcome::Failed(in_words(error)));
+        let outcome = result.as_ref().err().map_or(Outcome::Done, |error| Outcome::Failed(in_one_line(error)));
         errors.extend(result.err());
         errors.extend(journal.line(Line::Undo { step: step.name.clone(), outcome }).err());
     }
     errors
-}
-
-/// An error with its causes in one line.
-#[must_use]
-pub fn in_words(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

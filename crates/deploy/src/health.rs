@@ -2,7 +2,7 @@
 
 use crate::facts::{self, read_json};
 use crate::health_checks::Checks;
-use crate::{Error, Node, executor, health_checks};
+use crate::{Error, Node, health_checks};
 use kairn_firmware::Esp;
 use kairn_host::{Clock, Content, Effect, Invocation, Lock, Runner, files};
 use kairn_layout::paths;
@@ -90,7 +90,7 @@ fn failure(probe: &Probe, runner: &Runner) -> Option<String> {
             return match runner.run_unchecked(&ask) {
                 Ok(finished) if finished.status.success() => None,
                 Ok(finished) => Some(finished.text().trim().to_owned()),
-                Err(error) => Some(executor::in_words(&error)),
+                Err(error) => Some(kairn_report::in_one_line(&error)),
             };
         }
         Probe::Command { argv, timeout } => {
@@ -98,14 +98,14 @@ fn failure(probe: &Probe, runner: &Runner) -> Option<String> {
             Invocation::new(words.next().cloned().unwrap_or_default()).args(words).deadline(*timeout)
         }
     };
-    runner.run(&invocation).err().map(|error| executor::in_words(&error))
+    runner.run(&invocation).err().map(|error| kairn_report::in_one_line(&error))
 }
 
 /// Names the stages with failures that count; one that did not run yet has none.
 fn refused_stages(dir: &Path) -> Option<String> {
     let names = match files::names(dir) {
         Ok(names) => names,
-        Err(error) => return Some(executor::in_words(&error)),
+        Err(error) => return Some(kairn_report::in_one_line(&error)),
     };
     let mut refused = Vec::new();
     for name in names {
@@ -118,7 +118,7 @@ fn refused_stages(dir: &Path) -> Option<String> {
                 None => refused.push(format!("the result of stage {stage} cannot be understood")),
             },
             Ok(Err(error)) => refused.push(format!("the result of stage {stage} cannot be understood: {error}")),
-            Err(error) => refused.push(executor::in_words(&error)),
+            Err(error) => refused.push(kairn_report::in_one_line(&error)),
         }
     }
     (!refused.is_empty()).then(|| refused.join("; "))
@@ -176,7 +176,7 @@ pub fn report(
 fn known<T>(result: Result<Option<T>, Error>, finding: &Finding, sink: &mut dyn Sink) -> Result<Option<T>, Error> {
     match result {
         Err(error) if *finding != Finding::Passed => {
-            sink.event(Event::warning(format!("deciding without: {}", executor::in_words(&error))));
+            sink.event(Event::warning(format!("deciding without: {}", kairn_report::in_one_line(&error))));
             Ok(None)
         }
         other => other,
@@ -221,7 +221,7 @@ pub fn act_on(node: &mut Node<'_>, report: &HealthReport, pause: Pause<'_>, sink
         match perform(node, action) {
             Ok(()) => sink.event(Event::done(step)),
             Err(error) => {
-                sink.event(Event::failed(step, executor::in_words(&error)));
+                sink.event(Event::failed(step, kairn_report::in_one_line(&error)));
                 errors.push(error);
             }
         }

@@ -1,8 +1,8 @@
 //! A disk for tests: a sparse file as a loop device, with its mounts private to the calling thread.
 
-use crate::executor::in_words;
 use kairn_host::partition_table::delete_partition;
 use kairn_host::{LoopDevice, LoopOptions, mount};
+use kairn_report::in_one_line;
 use std::path::Path;
 
 /// Attaches a new file of that many bytes; `None`, with the reason printed, where that cannot be.
@@ -12,12 +12,12 @@ pub(crate) fn attach(file: &Path, bytes: u64) -> Option<LoopDevice> {
     let disk = match LoopDevice::attach(file, options) {
         Ok(disk) => disk,
         Err(error) => {
-            eprintln!("skipped: no loop device ({})", in_words(&error));
+            eprintln!("skipped: no loop device ({})", in_one_line(&error));
             return None;
         }
     };
     if let Err(error) = mount::private_namespace() {
-        eprintln!("skipped: no mount namespace ({})", in_words(&error));
+        eprintln!("skipped: no mount namespace ({})", in_one_line(&error));
         return None;
     }
     Some(disk)

@@ -153,10 +153,10 @@ mod tests {
         match seen {
             Ok(said) => assert!(said.contains("Read-only file system"), "{said}"),
             Err(error) if std::fs::read_dir(&at).is_ok_and(|mut dir| dir.next().is_none()) => {
-                eprintln!("skipped: no loop device or mount ({})", crate::executor::in_words(&error));
+                eprintln!("skipped: no loop device or mount ({})", kairn_report::in_one_line(&error));
                 return;
             }
-            Err(error) => panic!("{}", crate::executor::in_words(&error)),
+            Err(error) => panic!("{}", kairn_report::in_one_line(&error)),
         }
         assert_eq!(std::fs::read_to_string(oem.join("a")).unwrap(), "a");
         assert_eq!(std::fs::read_to_string(persistent.join("b")).unwrap(), "b");

@@ -18,7 +18,7 @@ use kairn_layout::{PartLabel, paths};
 use kairn_lifecycle::cmdline::{Cmdline, RootTokens};
 use kairn_lifecycle::kmod::{Load, wanted_names};
 use kairn_lifecycle::{DeploymentState, EntryName, ReleaseId, Role, Sequence};
-use kairn_report::{Event, Sink};
+use kairn_report::{Event, Sink, in_one_line};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -101,7 +101,7 @@ impl Boot {
 
     /// Reports a step that failed without stopping the boot.
     pub(crate) fn failed(&mut self, step: &str, error: Error) {
-        self.journal.event(Event::failed(step, error.line()));
+        self.journal.event(Event::failed(step, in_one_line(&error)));
     }
 
     /// Goes through the boot up to where the root's init can be started.
@@ -335,7 +335,7 @@ fn ping(watchdog: &mut Option<Watchdog>, journal: &mut Journal) {
         && let Err(error) = armed.ping()
     {
         *watchdog = None;
-        journal.event(Event::failed("watchdog", Error::from(error).line()));
+        journal.event(Event::failed("watchdog", in_one_line(&Error::from(error))));
     }
 }
 

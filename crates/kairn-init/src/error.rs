@@ -108,20 +108,3 @@ impl Diagnostic for Error {
         }
     }
 }
-
-impl Error {
-    /// Returns the error and its causes in one line.
-    #[must_use]
-    pub fn line(&self) -> String {
-        let mut chain = vec![self.to_string()];
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            let text = error.to_string();
-            if chain.last() != Some(&text) {
-                chain.push(text);
-            }
-            cause = error.source();
-        }
-        chain.join(": ")
-    }
-}

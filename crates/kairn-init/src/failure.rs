@@ -10,7 +10,7 @@ use kairn_host::Machine;
 use kairn_host::efivars::EfiVars;
 use kairn_lifecycle::attempt::Verdict;
 use kairn_lifecycle::{EntryName, Phase};
-use kairn_report::Event;
+use kairn_report::{Event, in_one_line};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use std::fs::File;
@@ -36,7 +36,7 @@ struct Record<'a> {
 
 /// Ends the boot.
 pub fn end(mut boot: Boot, error: &Error) -> ! {
-    let reason = error.line();
+    let reason = in_one_line(&error);
     let phase = boot.journal.phases.last().map_or_else(|| "start".to_owned(), |phase| phase.name.clone());
     boot.journal.say(Level::Error, &format!("the boot cannot go on; phase `{phase}` failed: {reason}"));
     let recorded = boot.close_attempt(Verdict::Failed { reason: format!("{phase}: {reason}") }).is_some();
@@ -56,7 +56,8 @@ pub fn end(mut boot: Boot, error: &Error) -> ! {
         Reaction::Recovery => {
             boot.journal.say(Level::Error, "the recovery release boots next");
             if let Err(error) = InitMachine.apply(&variables::select_once(EntryName::Recovery)) {
-                boot.journal.say(Level::Error, &format!("recovery cannot be selected: {}", Error::from(error).line()));
+                boot.journal
+                    .say(Level::Error, &format!("recovery cannot be selected: {}", in_one_line(&Error::from(error))));
                 if let Some(kairn_lifecycle::Role::Deployment { sequence }) = boot.role {
                     rearm(&mut boot, sequence);
                 }
@@ -70,7 +71,8 @@ fn rearm(boot: &mut Boot, sequence: kairn_lifecycle::Sequence) {
     match boot.change_esp(&|esp| Ok(esp.rearm(sequence, 1)?)) {
         Ok(()) => boot.journal.say(Level::Error, &format!("deployment {sequence} has one more try")),
         Err(error) => {
-            boot.journal.say(Level::Error, &format!("deployment {sequence} cannot be put on trial: {}", error.line()));
+            boot.journal
+                .say(Level::Error, &format!("deployment {sequence} cannot be put on trial: {}", in_one_line(&error)));
         }
     }
 }
@@ -89,7 +91,7 @@ fn record_on_esp(boot: &mut Boot, phase: &str, reason: &str) {
         Err(error) => format!("{{\"format\":1,\"reason\":\"{error}\"}}"),
     };
     if let Err(error) = boot.change_esp(&|esp| Ok(esp.write_record(&text))) {
-        boot.journal.say(Level::Error, &format!("the failure cannot be recorded: {}", error.line()));
+        boot.journal.say(Level::Error, &format!("the failure cannot be recorded: {}", in_one_line(&error)));
     }
 }
 

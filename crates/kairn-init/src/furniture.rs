@@ -16,7 +16,7 @@ use kairn_host::mount::{self, Access, FileSystem};
 use kairn_host::{Error as HostError, files};
 use kairn_layout::{PartLabel, paths};
 use kairn_lifecycle::{ReleaseId, Role};
-use kairn_report::{Event, Sink};
+use kairn_report::{Event, Sink, in_one_line};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ impl Boot {
         let mut read = |name: &str| match files::read_text_if_any(&dir.join(name)) {
             Ok(text) => text,
             Err(error) => {
-                self.journal.event(Event::failed("layout", Error::from(error).line()));
+                self.journal.event(Event::failed("layout", in_one_line(&Error::from(error))));
                 None
             }
         };

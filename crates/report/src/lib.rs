@@ -12,6 +12,6 @@ mod span;
 
 pub use event::{Event, Outcome, Silent, Sink};
 pub use kind::Kind;
-pub use report::{Diagnostic, Report};
+pub use report::{Diagnostic, Report, in_one_line};
 pub use secret::Secret;
 pub use span::{Place, Span};

@@ -65,18 +65,34 @@ impl Report {
 
 impl<E: Diagnostic> From<E> for Report {
     fn from(error: E) -> Self {
-        let mut chain = vec![error.to_string()];
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            let text = error.to_string();
-            // `#[error(transparent)]` repeats the text of its source.
-            if chain.last() != Some(&text) {
-                chain.push(text);
-            }
-            cause = error.source();
-        }
-        Self { kind: error.kind(), chain, span: error.span(), hints: error.hints() }
+        Self { kind: error.kind(), chain: chain(&error), span: error.span(), hints: error.hints() }
     }
+}
+
+/// The sentences of an error and of its causes, the outermost first.
+fn chain(error: &dyn Error) -> Vec<String> {
+    let mut chain = vec![error.to_string()];
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        // `#[error(transparent)]` repeats the text of its source.
+        if chain.last() != Some(&text) {
+            chain.push(text);
+        }
+        cause = error.source();
+    }
+    chain
+}
+
+/// Says an error and its causes in one line, parted by colons. What ends with its cause already does not say it again.
+#[must_use]
+pub fn in_one_line(error: &dyn Error) -> String {
+    let parts = chain(error);
+    parts.iter().fold(String::new(), |line, part| match line.as_str() {
+        "" => part.clone(),
+        said if said.ends_with(part.as_str()) => line,
+        said => format!("{said}: {part}"),
+    })
 }
 
 /// `file:line:column: error: first` / `  because: next` / `  hint: do this`.

@@ -16,7 +16,7 @@ use kairn_config::{
     address, directories, yaml,
 };
 use kairn_host::files;
-use kairn_report::{Event, Sink, Span};
+use kairn_report::{Event, Sink, Span, in_one_line};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -270,7 +270,7 @@ impl Work<'_> {
         let mut request = Request::new(remote.url.reveal().as_str(), limit, left);
         request.etag = kept.and_then(|kept| kept.etag.clone());
         let (answer, body) =
-            fetch::bytes(fetch, &request, self.sources.patience, self.sink).map_err(|error| in_full(&error))?;
+            fetch::bytes(fetch, &request, self.sources.patience, self.sink).map_err(|error| in_one_line(&error))?;
         if answer.is_unmodified() {
             return Ok(None);
         }
@@ -301,16 +301,4 @@ fn known(root: &Path) -> Option<InstanceData> {
             None
         }
     }
-}
-
-/// An error with what is behind it.
-fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

@@ -57,7 +57,9 @@ impl Datasource for Azure {
             found.user(Some(decoded.map_err(malformed)?));
         }
         if let Err(error) = report_ready(machine) {
-            found.warnings.push(format!("Azure was not told that the machine is ready: {}", error.whole()));
+            found
+                .warnings
+                .push(format!("Azure was not told that the machine is ready: {}", kairn_report::in_one_line(&error)));
         }
         Ok(found)
     }

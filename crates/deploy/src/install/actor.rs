@@ -342,7 +342,7 @@ pub(crate) fn refused(done: Result<(), Error>) -> Result<Option<String>, Error> 
         Err(error @ (Error::Host(PowerCut(_)) | Error::Firmware(kairn_firmware::Error::Host(PowerCut(_))))) => {
             Err(error)
         }
-        Err(error) => Ok(Some(crate::executor::in_words(&error))),
+        Err(error) => Ok(Some(kairn_report::in_one_line(&error))),
     }
 }
 

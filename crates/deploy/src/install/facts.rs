@@ -155,7 +155,7 @@ pub(super) fn disk_facts(disk: &Disk, booted: &[String]) -> DiskFacts {
 fn split(found: Result<Option<What>, Error>) -> (Option<What>, Option<String>) {
     match found {
         Ok(what) => (what, None),
-        Err(error) => (None, Some(format!("unreadable: {}", crate::executor::in_words(&error)))),
+        Err(error) => (None, Some(format!("unreadable: {}", kairn_report::in_one_line(&error)))),
     }
 }
 
@@ -261,7 +261,7 @@ fn installation(disk: &Disk) -> Option<Installation> {
 
 /// Names of deployments' entries on an ESP; `None` when it has no directory of ours.
 fn entries(esp: &Path) -> Result<Option<Vec<String>>, String> {
-    let words = |error: &dyn std::error::Error| crate::executor::in_words(error);
+    let words = |error: &dyn std::error::Error| kairn_report::in_one_line(error);
     let file = File::open(esp).map_err(|error| words(&error))?;
     let mut volume = Volume::open(std::io::BufReader::new(file)).map_err(|error| words(&error))?;
     if volume.list(paths::esp::UKIS).is_err() {

@@ -3,14 +3,13 @@
 use crate::verbs::{config, stage};
 use kairn_config::{Document, Strictness, merge, plan};
 use kairn_deploy::Error;
-use kairn_deploy::executor::in_words;
 use kairn_deploy::release_root::ReleaseRoot;
 use kairn_deploy::stage::{StageOutcome, StageRoot, StageRunner};
 use kairn_host::{Invocation, files, run_in_root};
 use kairn_layout::{PartLabel, paths};
 use kairn_lifecycle::stage::StepCounts;
 use kairn_lifecycle::{BootReport, Role};
-use kairn_report::{Event, Kind, Report, Sink};
+use kairn_report::{Event, Kind, Report, Sink, in_one_line};
 use kairn_stages::{ActionResult, Context, Effect, Identity, StageResult, StepResult};
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -93,7 +92,7 @@ impl Stages {
             Ok(outcome) => Ok(outcome),
             // A root that cannot be mounted, or has no program that could run, is a failed step like any other.
             Err(error) if !self.counts_in_release(name) => {
-                let why = in_words(&error);
+                let why = in_one_line(&error);
                 sink.event(Event::failed(name, &why));
                 outcome_of(&failed(name, &root.image, why)).map_err(|report| not_run(name, &report))
             }
