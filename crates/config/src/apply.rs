@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The stages that a running machine has behind it, in their order; a document that comes now runs its steps of them now.
-pub const PAST_STAGES: [&str; 4] = ["initramfs", "fs", "boot", "network"];
+const PAST_STAGES: [&str; 4] = ["initramfs", "fs", "boot", "network"];
 /// The stages whose results only a boot shows.
 const NEXT_BOOT: [&str; 1] = ["rootfs"];
 

@@ -58,7 +58,7 @@ pub use action::{
     TimeClient, TimeSync, Trust, UnitVerb, UnitWork, UnpackedImage, User, Work, hostname_fault, label_fault,
     mount_point_fault, mount_source_fault, unit_name,
 };
-pub use apply::{ApplyPlan, Kept, Named, PAST_STAGES, Waiting, apply};
+pub use apply::{ApplyPlan, Kept, Named, Waiting, apply};
 pub use cmdline::{CommandLine, cmdline};
 pub use condition::{Condition, FileCheck, Pattern, ServiceManager};
 pub use diagnostic::{Code, Diagnostic, Error, Severity};

@@ -58,6 +58,6 @@ pub use error::Error;
 pub use instance::{Identity, data as instance_data};
 pub use load::{load, load_on};
 pub use result::{ActionResult, Effect, StageResult, StepResult};
-pub use run::{run, run_gathered};
+pub use run::{run, run_gathered, run_plan};
 pub use sources::{Gathered, Sources};
 pub use trial::Trial;

@@ -8,7 +8,8 @@ use crate::{
 };
 use kairn_config::{
     AccountWork, Action, CommandWork, Document, Entity, FileWork, PackageWishes, PlannedStep, Severity, SoftwareWork,
-    StorageWork, TemplateData, TemplateWarning, Text, Work, is_in_release, is_of_operation, merge, plan, validate,
+    StagePlan, StorageWork, TemplateData, TemplateWarning, Text, Work, is_in_release, is_of_operation, merge, plan,
+    validate,
 };
 use kairn_report::{Event, Report, Sink};
 use std::borrow::Cow;
@@ -33,6 +34,12 @@ pub fn run_gathered(gathered: &Gathered, stage: &str, context: &Context, sink: &
         let missed = EARLY.iter().flat_map(|early| kairn_config::plan(&late, early).steps);
         plan.steps = missed.chain(std::mem::take(&mut plan.steps)).collect();
     }
+    run_plan(plan, documents, context, sink)
+}
+
+/// Carries out the plan of a stage as it was made of these documents, whatever its maker has taken out of it.
+pub fn run_plan(plan: StagePlan, documents: &[Document], context: &Context, sink: &mut dyn Sink) -> StageResult {
+    let stage = plan.stage.as_str();
     // Errors of other stages too: whoever looks at any stage's result sees that a file is wrong.
     let mut diagnostics = validate(documents);
     diagnostics.retain(|said| said.severity == Severity::Error && !plan.diagnostics.contains(said));

@@ -4,7 +4,7 @@ use super::{fetched, own_instance, sources, stdin, url};
 use crate::cli::Apply;
 use crate::output::{self, Format, Progress, Voice};
 use crate::verbs::stage;
-use kairn_config::{ApplyPlan, Document, PAST_STAGES, Severity, validate};
+use kairn_config::{ApplyPlan, Document, Severity, validate};
 use kairn_host::{Clock, Lock, SystemClock, files};
 use kairn_layout::paths;
 use kairn_report::{Event, Kind, Report, Sink};
@@ -39,7 +39,7 @@ pub fn apply(verb: &Apply, progress: &mut Progress) -> Result<ExitCode, Report> 
     let wanted = Wanted::load(path, verb.name.as_deref())?;
     let online = Sources::online(&context);
     let sources = if verb.dry_run { &sources(Path::new("/")) } else { &online };
-    let documents = sources.complete(vec![wanted.document.clone()], None, progress).documents;
+    let mut documents = sources.complete(vec![wanted.document.clone()], None, progress).documents;
     let errors = validate(&documents).into_iter().filter(|said| said.severity == Severity::Error).count();
     if errors > 0 {
         kairn_config::strict(&documents)?;
@@ -51,6 +51,11 @@ pub fn apply(verb: &Apply, progress: &mut Progress) -> Result<ExitCode, Report> 
     if verb.trial.is_some() && !verb.allow_irreversible {
         refuse_lasting(&plan)?;
     }
+    // Up to here places are those of the file that was named; what runs once is written down by the name that it will have.
+    if let Some(applied) = documents.first_mut() {
+        applied.source = wanted.target.display().to_string();
+    }
+    let plan = kairn_config::apply(&documents);
     let _lock = lock()?;
     if let Some(window) = verb.trial {
         Trial::begin(&context, &wanted.target, &plan.kept, SystemClock.since_epoch(), window)?;
@@ -63,9 +68,10 @@ pub fn apply(verb: &Apply, progress: &mut Progress) -> Result<ExitCode, Report> 
         }
     }
     files::write_whole(&wanted.target, wanted.text.as_bytes(), 0o600)?;
-    let results: Vec<StageResult> = PAST_STAGES
+    let results: Vec<StageResult> = plan
+        .now
         .iter()
-        .map(|stage| kairn_stages::run(&documents, stage, &context, progress as &mut dyn Sink))
+        .map(|stage| kairn_stages::run_plan(stage.clone(), &documents, &context, progress as &mut dyn Sink))
         .collect();
     report(&wanted, &plan, &results, verb)
 }
