@@ -1,0 +1,17 @@
+//! The mesh as values: tokens and the keys in them, identities and signed statements, sealed datagrams, membership, shared state,
+//! addresses and ballots. Pure: messages, moments and randomness come in as values, messages and events go out; sockets, clocks
+//! and files are the engine's (`mesh`). What stands on the wire is described in `docs/mesh-protocol.md`.
+#![forbid(unsafe_code)]
+
+mod error;
+mod identity;
+mod keys;
+mod legacy;
+mod time;
+mod token;
+
+pub use error::{Error, TokenFault};
+pub use identity::{Identity, NodeId, ParseNodeIdError, Purpose, Signature};
+pub use keys::{EpochKeys, NetworkId, NetworkKeys, UlaPrefix};
+pub use time::{Moment, Wall};
+pub use token::{AdminKey, Token};
