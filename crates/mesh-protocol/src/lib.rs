@@ -3,10 +3,16 @@
 //! and files are the engine's (`mesh`). What stands on the wire is described in `docs/mesh-protocol.md`.
 #![forbid(unsafe_code)]
 
+pub mod datagram;
+pub mod entry;
 mod error;
+pub mod hlc;
 mod identity;
 mod keys;
 mod legacy;
+pub mod member;
+pub mod reconcile;
+pub mod store;
 mod time;
 mod token;
 
