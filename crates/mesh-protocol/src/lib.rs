@@ -7,6 +7,7 @@ mod error;
 mod identity;
 mod keys;
 mod legacy;
+pub mod swim;
 mod time;
 mod token;
 
