@@ -13,6 +13,7 @@ mod legacy;
 pub mod member;
 pub mod reconcile;
 pub mod store;
+pub mod swim;
 mod time;
 mod token;
 

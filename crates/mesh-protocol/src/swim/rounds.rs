@@ -1,0 +1,318 @@
+//! What is done when its time has come: probes, verdicts, passing on, asking.
+
+use super::datagram::{Message, PARTS};
+use super::member::{ACCUSERS, Rtt, State, Worth};
+use super::probe::{ATTEMPTS, HELPERS, Probe, patience};
+use super::statement::Statement;
+use super::{Event, Swim, WORST_HEALTH};
+use crate::identity::NodeId;
+use crate::time::Moment;
+use std::time::Duration;
+
+/// Between the beginnings of two probes.
+const PERIOD: Duration = Duration::from_secs(1);
+/// A suspected member has at least so long to object, however many suspect it. The news reaches it and its answer everybody in
+/// less than half of that.
+const LEAST_TIME: Duration = Duration::from_secs(3);
+/// And so long if only one does.
+const MOST_TIME: Duration = Duration::from_secs(6);
+/// Between two rounds of passing on.
+const GOSSIP_PERIOD: Duration = Duration::from_millis(200);
+/// To how many at a time.
+const FAN_OUT: usize = 3;
+/// Fresh news wait so long at most for others to go with.
+const GATHER: Duration = Duration::from_millis(40);
+/// Between two pings to the dead, so that a network that was parted grows together by itself.
+const RECALL_PERIOD: Duration = Duration::from_secs(10);
+/// The same while some return.
+const BUSY_RECALL_PERIOD: Duration = Duration::from_millis(500);
+const BUSY_FOR: Duration = Duration::from_secs(30);
+/// Between two comparisons of what is known.
+const PULL_PERIOD: Duration = Duration::from_secs(20);
+/// The same for one who comes new, until all was compared once.
+const FIRST_PULL_PERIOD: Duration = Duration::from_millis(250);
+const PAGE_PERIOD: Duration = Duration::from_millis(100);
+const MOST_PAGES: u16 = 256;
+/// Being woken so late is no accident of scheduling: the machine slept, or this process did.
+const SLEPT: Duration = Duration::from_secs(1);
+
+/// When what is due.
+#[derive(Clone, Debug)]
+pub(super) struct Timers {
+    probe: Moment,
+    recall: Moment,
+    pull: Moment,
+    gossip: Option<Moment>,
+    /// While some return.
+    busy_until: Moment,
+    /// What the caller was last told of when to come back.
+    promised: Moment,
+    /// Parts that a newcomer has not compared yet.
+    fresh_parts: u8,
+    next_part: u8,
+}
+
+impl Timers {
+    pub(super) fn new(now: Moment, rng: &mut fastrand::Rng) -> Self {
+        let within = |rng: &mut fastrand::Rng, period: Duration| now + period.mul_f64(rng.f64());
+        Self {
+            probe: within(rng, PERIOD),
+            recall: within(rng, RECALL_PERIOD),
+            pull: within(rng, FIRST_PULL_PERIOD),
+            gossip: None,
+            busy_until: now,
+            promised: now + PERIOD,
+            fresh_parts: PARTS,
+            next_part: rng.u8(..PARTS),
+        }
+    }
+
+    pub(super) fn gossip_soon(&mut self, now: Moment, rng: &mut fastrand::Rng) {
+        if self.gossip.is_none() {
+            self.gossip = Some(now + GATHER.mul_f64(rng.f64()));
+        }
+    }
+
+    pub(super) fn returned(&mut self, now: Moment) {
+        self.busy_until = now + BUSY_FOR;
+        self.recall = self.recall.min(now + BUSY_RECALL_PERIOD);
+    }
+}
+
+/// A comparison of what is known of a part of the members.
+#[derive(Clone, Debug)]
+pub(super) struct Pull {
+    from: NodeId,
+    part: u8,
+    after: Option<NodeId>,
+    /// When to ask for the next page, where there is one.
+    due: Option<Moment>,
+    pages: u16,
+}
+
+impl Pull {
+    /// Takes note of a page.
+    pub(super) fn page(&mut self, now: Moment, from: &NodeId, part: u8, next: Option<NodeId>) {
+        let expected = *from == self.from && part == self.part && self.due.is_none() && self.pages < MOST_PAGES;
+        // Pages go forward only, so that nobody is led in circles.
+        if expected && next.is_some_and(|next| self.after.is_none_or(|after| next > after)) {
+            self.after = next;
+            self.due = Some(now + PAGE_PERIOD);
+            self.pages = self.pages.saturating_add(1);
+        }
+    }
+}
+
+/// How long a member has to object to so many suspicions: Lifeguard's logarithmic decay.
+fn time_to_object(accusers: usize, health: u32) -> Duration {
+    let confirmations = u32::try_from(accusers.saturating_sub(1).min(ACCUSERS - 1)).unwrap_or_default();
+    let share = f64::from(confirmations + 1).ln() / (ACCUSERS as f64).ln();
+    let spread = MOST_TIME.saturating_sub(LEAST_TIME).mul_f64(1.0 - share.clamp(0.0, 1.0));
+    LEAST_TIME.saturating_add(spread).saturating_mul(health.saturating_add(1))
+}
+
+impl Swim {
+    /// Does what is due. Coming later than [`Self::next_deadline`] is taken for having slept.
+    pub fn tick(&mut self, now: Moment) {
+        self.awake(now);
+        if !self.own.leaving {
+            self.probe(now);
+            self.recall(now);
+            self.compare(now);
+            self.conclude(now);
+            self.refute(now);
+        }
+        for errand in self.probes.silent(now) {
+            self.send(errand.asker, &Message::Told { number: errand.theirs, answered: false }, &[]);
+        }
+        self.pass_on(now);
+        self.promise();
+    }
+
+    /// When [`Self::tick`] has something to do next, unless something comes before.
+    pub fn next_deadline(&self) -> Moment {
+        let timers = &self.timers;
+        let own = [timers.probe, timers.pull].into_iter();
+        let recall = (!self.dead.is_empty()).then_some(timers.recall);
+        let refute = self.own.refute.map(|_| self.own.refute_from);
+        let page = self.pull.as_ref().and_then(|pull| pull.due);
+        let ends = self.suspected.iter().filter_map(|node| self.ends(node));
+        let maybe = [timers.gossip, recall, refute, page, self.probes.due()].into_iter().flatten();
+        own.chain(maybe).chain(ends).min().unwrap_or(timers.probe)
+    }
+
+    pub(super) fn promise(&mut self) {
+        self.timers.promised = self.next_deadline();
+    }
+
+    /// Notices that this node slept: what it waited for may have come while it did not listen. Nobody is suspected or
+    /// declared dead for that.
+    pub(super) fn awake(&mut self, now: Moment) {
+        let late = now.since(self.timers.promised);
+        if late < SLEPT {
+            return;
+        }
+        self.counters.sleeps = self.counters.sleeps.saturating_add(1);
+        self.probes.clear();
+        self.worsen();
+        for node in &self.suspected {
+            if let Some(member) = self.members.get_mut(node) {
+                member.since = member.since + late;
+            }
+        }
+        self.promise();
+    }
+
+    /// When a suspected member is dead unless it objects.
+    fn ends(&self, node: &NodeId) -> Option<Moment> {
+        let member = self.members.get(node)?;
+        Some(member.since + time_to_object(member.suspicions.len(), self.health))
+    }
+
+    fn conclude(&mut self, now: Moment) {
+        let over = |node: &&NodeId| self.ends(node).is_some_and(|end| end <= now);
+        let over: Vec<NodeId> = self.suspected.iter().filter(over).copied().collect();
+        for node in over {
+            self.set_state(now, node, State::Dead);
+            let accusers = self.members.get(&node).map(|member| &member.suspicions);
+            let by = accusers.into_iter().flatten().map(|suspicion| *suspicion.signer()).collect();
+            self.events.push(Event::Died { node, by });
+        }
+    }
+
+    fn probe(&mut self, now: Moment) {
+        if now >= self.timers.probe {
+            self.timers.probe = now + PERIOD;
+            if let Some(target) = self.order.next(&self.own.id, &self.live, &mut self.rng) {
+                self.begin_probe(now, target);
+            }
+        }
+        while let Some(probe) = self.probes.take_due(now) {
+            if probe.attempts < ATTEMPTS { self.attempt(now, probe) } else { self.judge(now, &probe) }
+        }
+    }
+
+    /// Begins a probe unless one is open.
+    pub(super) fn begin_probe(&mut self, now: Moment, target: NodeId) {
+        if self.probes.is_busy(&target) || self.own.leaving {
+            return;
+        }
+        let rtt = self.members.get(&target).and_then(|member| member.rtt.as_ref()).or(self.typical.as_ref());
+        let patience = patience(rtt).saturating_mul(self.health.saturating_add(1));
+        self.counters.probes = self.counters.probes.saturating_add(1);
+        self.probes.begin(target, now, patience);
+    }
+
+    fn attempt(&mut self, now: Moment, mut probe: Probe) {
+        let (number, target) = (self.number(), probe.target);
+        let accusation = self.accusation(&target);
+        self.send(target, &Message::Ping { number }, accusation.as_slice());
+        if probe.attempts >= 2 {
+            for helper in self.some(HELPERS, |node| *node != target && !probe.helpers.contains(node)) {
+                self.send(helper, &Message::Ask { number, target }, &[]);
+                probe.helpers.push(helper);
+            }
+        }
+        self.probes.attempted(probe, number, now);
+    }
+
+    /// Some of the live members, by lot.
+    fn some(&mut self, count: usize, fits: impl Fn(&NodeId) -> bool) -> Vec<NodeId> {
+        let mut chosen = Vec::with_capacity(count);
+        // Enough draws that a few that do not fit cost nothing; where most do not, fewer are chosen.
+        for _ in 0..count.saturating_mul(4) {
+            let drawn = self.rng.choice(&self.live).copied();
+            if let Some(node) = drawn.filter(|node| fits(node) && !chosen.contains(node)) {
+                chosen.push(node);
+            }
+            if chosen.len() == count {
+                break;
+            }
+        }
+        chosen
+    }
+
+    /// Nobody answered. That may be this node's own fault: whoever heard nobody at all since it began to ask, though it asked
+    /// several, is slower to accuse.
+    fn judge(&mut self, now: Moment, probe: &Probe) {
+        self.counters.failed_probes = self.counters.failed_probes.saturating_add(1);
+        let silent = probe.helpers.len().saturating_sub(probe.told.len());
+        let deaf = !probe.helpers.is_empty() && self.heard.is_none_or(|heard| heard < probe.began);
+        if silent > probe.told.len() || deaf {
+            self.worsen();
+        }
+        if deaf && self.health < WORST_HEALTH {
+            self.counters.deaf_probes = self.counters.deaf_probes.saturating_add(1);
+            self.begin_probe(now, probe.target);
+            return;
+        }
+        let Some(member) = self.members.get(&probe.target) else { return };
+        let statement = Statement::suspect(&self.identity, probe.target, member.incarnation, member.claim());
+        if member.state.is_live() && member.worth(&statement) == Worth::News {
+            self.counters.accusations = self.counters.accusations.saturating_add(1);
+            self.accept(now, statement);
+        }
+    }
+
+    pub(super) fn measured(&mut self, from: &NodeId, took: Duration) {
+        let add = |rtt: &mut Option<Rtt>| match rtt {
+            Some(rtt) => rtt.add(took),
+            None => *rtt = Some(Rtt::first(took)),
+        };
+        add(&mut self.typical);
+        if let Some(member) = self.members.get_mut(from) {
+            add(&mut member.rtt);
+        }
+    }
+
+    fn pass_on(&mut self, now: Moment) {
+        if self.timers.gossip.is_none_or(|at| at > now) {
+            return;
+        }
+        for node in self.some(FAN_OUT, |_| true) {
+            if !self.gossip.is_empty() {
+                self.send(node, &Message::News, &[]);
+            }
+        }
+        self.timers.gossip = (!self.gossip.is_empty()).then(|| now + GOSSIP_PERIOD);
+    }
+
+    /// Asks one of the dead, and tells it what is thought of it.
+    fn recall(&mut self, now: Moment) {
+        if now < self.timers.recall || self.dead.is_empty() {
+            return;
+        }
+        let period = if now < self.timers.busy_until { BUSY_RECALL_PERIOD } else { RECALL_PERIOD };
+        self.timers.recall = now + period;
+        let at = self.rng.usize(..self.dead.len());
+        if let Some(node) = self.dead.iter().nth(at).copied() {
+            let number = self.number();
+            let accusation = self.accusation(&node);
+            self.send(node, &Message::Ping { number }, accusation.as_slice());
+        }
+    }
+
+    /// Compares what is known of a part of the members with one of them, by lot.
+    fn compare(&mut self, now: Moment) {
+        if let Some(pull) = self.pull.as_mut().filter(|pull| pull.due.is_some_and(|due| due <= now)) {
+            pull.due = None;
+            let (from, part, after) = (pull.from, pull.part, pull.after);
+            let digest = self.digest(part);
+            self.send(from, &Message::Pull { part, digest, after }, &[]);
+        }
+        if now < self.timers.pull {
+            return;
+        }
+        let from = self.some(1, |_| true).first().copied();
+        let fresh = self.timers.fresh_parts > 0;
+        self.timers.pull = now + if fresh { FIRST_PULL_PERIOD } else { PULL_PERIOD };
+        if let Some(from) = from {
+            let part = self.timers.next_part;
+            self.timers.next_part = part.wrapping_add(1) % PARTS;
+            self.timers.fresh_parts = self.timers.fresh_parts.saturating_sub(1);
+            self.pull = Some(Pull { from, part, after: None, due: None, pages: 0 });
+            let digest = self.digest(part);
+            self.send(from, &Message::Pull { part, digest, after: None }, &[]);
+        }
+    }
+}
