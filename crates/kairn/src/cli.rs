@@ -2,6 +2,7 @@
 
 mod agent;
 mod config;
+mod mesh;
 
 use crate::output::Format;
 pub use agent::{Agent, AgentConfig, AgentState, AgentVerb};
@@ -10,6 +11,7 @@ pub use config::{
     Apply, Config, Diff, Directories, Explain, Named, Reveal, Stage, StagePlan, StageRun, Template, Validate,
 };
 use kairn_lifecycle::Source;
+pub use mesh::{Mesh, MeshReading, MeshUp};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use tracing::level_filters::LevelFilter;
@@ -90,6 +92,9 @@ pub enum Verb {
     /// Runs or shows the stages of the configuration
     #[command(subcommand)]
     Stage(Stage),
+    /// Joins machines that share a token into one network
+    #[command(subcommand)]
+    Mesh(Mesh),
     /// Renders a template with the configuration and the state of this machine
     RenderTemplate(Template),
     /// Takes the command line of kairos-agent, as the name `kairos-agent` does

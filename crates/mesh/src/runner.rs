@@ -98,6 +98,7 @@ struct Runner {
     requests: mpsc::Receiver<Asked>,
     housekeeping: Instant,
     addresses: Vec<SocketAddr>,
+    remembered: Vec<SocketAddr>,
     incarnation: swim::Incarnation,
     _discovery: Discovery,
     _api: Api,
@@ -154,6 +155,7 @@ impl Runner {
             requests,
             housekeeping: start + HOUSEKEEPING,
             addresses: Vec::new(),
+            remembered: Vec::new(),
             incarnation,
             _discovery: discovery,
             _api: api,
@@ -162,9 +164,15 @@ impl Runner {
         runner.node.introduce(runner.now(), wireguard, &name, &version)?;
         runner.advertise();
         runner.show_papers();
-        let known: Vec<SocketAddr> = runner.settings.peers.iter().copied().chain(runner.dir.peers()?).collect();
-        known.into_iter().for_each(|address| runner.calls.call(address, wall()));
+        runner.remembered = runner.dir.peers()?;
+        runner.call_known();
         Ok(runner)
+    }
+
+    /// Calls the nodes that it was told of, and those that it knew when it last ran.
+    fn call_known(&self) {
+        let known = self.settings.peers.iter().chain(&self.remembered);
+        known.for_each(|address| self.calls.call(*address, wall()));
     }
 
     fn now(&self) -> Now {
@@ -313,12 +321,17 @@ impl Runner {
     fn keep_house(&mut self) -> Result<(), Error> {
         self.housekeeping = Instant::now() + HOUSEKEEPING;
         self.advertise();
+        if self.node.swim().live().is_empty() {
+            self.call_known();
+        }
         let incarnation = self.node.swim().incarnation();
         if incarnation != self.incarnation {
             self.dir.keep_incarnation(incarnation)?;
             self.incarnation = incarnation;
         }
-        self.dir.keep_peers(&self.paths.known())
+        // A node that has just started knows nothing yet that is worth more than what it kept.
+        let known = self.paths.known();
+        if known.is_empty() { Ok(()) } else { self.dir.keep_peers(&known) }
     }
 
     fn asked(&self, asked: Asked) {

@@ -6,6 +6,7 @@ mod image;
 mod install;
 mod lab;
 mod manual;
+mod mesh;
 mod node;
 mod operation;
 mod stage;
@@ -49,6 +50,7 @@ fn dispatch(verb: Verb, progress: &mut Progress) -> Result<ExitCode, Report> {
         Verb::Health(verb) => node::health(&verb, progress),
         Verb::Config(verb) => config::run(verb, progress),
         Verb::Stage(verb) => stage::run(&verb, progress),
+        Verb::Mesh(verb) => mesh::run(verb),
         Verb::RenderTemplate(verb) => config::render(&verb),
         Verb::Agent(verb) => agent::run(verb, progress),
         Verb::Completions { shell } => manual::completions(shell),
