@@ -186,3 +186,53 @@ fn a_mounted_partition_is_grown_in_use_and_new_ones_appear() {
     }
     device.detach().unwrap();
 }
+
+#[test]
+fn what_is_unmounted_for_all_can_be_made_anew_and_is_shown_again_to_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("disk");
+    fs::File::create(&file).unwrap().set_len(8 << 20).unwrap();
+    let options = LoopOptions { read_only: false, block_size: 512, direct_io: false, autoclear: false };
+    let device = match LoopDevice::attach(&file, options) {
+        Ok(device) => device,
+        Err(error) => {
+            eprintln!("skipped: no loop device ({error})");
+            return;
+        }
+    };
+    let target = dir.path().canonicalize().unwrap().join("mnt");
+    fs::create_dir(&target).unwrap();
+    let mut machine = RealMachine { restart: kairn_host::Restart::Never, ..RealMachine::this() };
+    let mkfs = || {
+        let program = Invocation::new("mke2fs").args(["-q", "-F", "-t", "ext4"]).arg(device.path.to_string_lossy());
+        Effect::Run { object: device.path.clone(), program }
+    };
+    let show = || Effect::MountForAll { device: device.path.clone(), target: target.clone(), fs_type: "ext4".into() };
+    let shown = || kairn_host::mount_info::mounts(Path::new("/")).unwrap().iter().any(|mount| mount.target == target);
+    let of_machine = || kairn_host::namespace::within(Path::new(kairn_host::namespace::OF_MACHINE), || Ok(shown()));
+    if let Err(error) = machine.apply(&mkfs()).and_then(|()| of_machine().map(drop)) {
+        eprintln!("skipped: no mke2fs, or no way into the machine's mount namespace ({error})");
+        device.detach().unwrap();
+        return;
+    }
+    machine.apply(&show()).unwrap();
+    std::thread::scope(|scope| {
+        let apart = || {
+            kairn_host::mount::private_namespace().unwrap();
+            fs::write(target.join("file"), "old").unwrap();
+            // Mounted, it is refused whatever this namespace shows.
+            kairn_host::mount::unmount(&target).unwrap();
+            assert!(machine.apply(&mkfs()).is_err());
+            kairn_host::mount::mount_device(&device.path, &target, "ext4", kairn_host::mount::Access::ReadWrite)
+                .unwrap();
+            machine.apply(&Effect::UnmountForAll { target: target.clone() }).unwrap();
+            assert!(!shown() && !of_machine().unwrap());
+            machine.apply(&mkfs()).unwrap();
+            machine.apply(&show()).unwrap();
+            assert!(shown() && of_machine().unwrap() && !target.join("file").exists());
+            machine.apply(&Effect::UnmountForAll { target: target.clone() }).unwrap();
+        };
+        scope.spawn(apart).join().unwrap();
+    });
+    device.detach().unwrap();
+}

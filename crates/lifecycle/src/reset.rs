@@ -62,20 +62,20 @@ pub struct ResetFacts {
 
 /// What the user asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ResetOptions {
+pub struct ResetRequest {
     /// Formats PERSISTENT.
     pub persistent: bool,
     /// Formats OEM.
     pub oem: bool,
 }
 
-impl Default for ResetOptions {
+impl Default for ResetRequest {
     fn default() -> Self {
         Self { persistent: true, oem: false }
     }
 }
 
-impl ResetOptions {
+impl ResetRequest {
     /// Lists what is formatted.
     pub fn formatted(self) -> impl Iterator<Item = PartLabel> {
         let labels = [(PartLabel::Persistent, self.persistent), (PartLabel::Oem, self.oem)];
@@ -89,7 +89,7 @@ impl ResetOptions {
 /// The reason for which it is refused; nothing was written.
 pub fn reset(
     facts: &ResetFacts,
-    options: ResetOptions,
+    options: ResetRequest,
     uuid: impl FnMut() -> Uuid,
 ) -> Result<Plan<UpgradeAction>, Refusal> {
     let installed = &facts.installed;
@@ -131,7 +131,7 @@ pub fn reset(
     Ok(plan)
 }
 
-fn refuse(facts: &ResetFacts, options: ResetOptions) -> Result<&Release, Refusal> {
+fn refuse(facts: &ResetFacts, options: ResetRequest) -> Result<&Release, Refusal> {
     let installed = &facts.installed;
     match installed.role {
         Role::Recovery => {}
@@ -196,7 +196,7 @@ fn obtain(id: ReleaseId, copy: StateCopy, plan: &mut Plan<UpgradeAction>) {
     );
 }
 
-fn format(facts: &ResetFacts, options: ResetOptions, mut uuid: impl FnMut() -> Uuid, plan: &mut Plan<UpgradeAction>) {
+fn format(facts: &ResetFacts, options: ResetRequest, mut uuid: impl FnMut() -> Uuid, plan: &mut Plan<UpgradeAction>) {
     for label in options.formatted() {
         let Some(PartitionUse { device, shown, .. }) = facts.partitions.get(&label).cloned() else { continue };
         plan.step(

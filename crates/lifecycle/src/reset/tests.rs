@@ -49,7 +49,7 @@ fn facts(deployments: &[(u32, Option<(u32, u32)>, u32)], copy: StateCopy) -> Res
     }
 }
 
-fn planned(facts: &ResetFacts, options: ResetOptions) -> Result<Plan<UpgradeAction>, Refusal> {
+fn planned(facts: &ResetFacts, options: ResetRequest) -> Result<Plan<UpgradeAction>, Refusal> {
     let mut n = 0;
     reset(facts, options, || {
         n += 1;
@@ -63,7 +63,7 @@ fn names(plan: &Plan<UpgradeAction>) -> Vec<&str> {
 
 #[test]
 fn a_reset_is_a_new_counted_deployment_of_recovery_s_release_behind_fresh_partitions() {
-    let plan = planned(&facts(&[(1, None, 1), (2, None, 2)], StateCopy::Whole), ResetOptions::default()).unwrap();
+    let plan = planned(&facts(&[(1, None, 1), (2, None, 2)], StateCopy::Whole), ResetRequest::default()).unwrap();
     let expected = [
         "clean",
         "verify",
@@ -87,14 +87,14 @@ fn a_reset_is_a_new_counted_deployment_of_recovery_s_release_behind_fresh_partit
 #[test]
 fn what_state_lacks_of_the_release_is_copied_before_anything_is_formatted() {
     for copy in [StateCopy::Absent, StateCopy::Damaged] {
-        let plan = planned(&facts(&[(2, None, 2)], copy), ResetOptions { persistent: true, oem: true }).unwrap();
+        let plan = planned(&facts(&[(2, None, 2)], copy), ResetRequest { persistent: true, oem: true }).unwrap();
         let steps = names(&plan);
         assert_eq!(steps[1..5], ["verify", "copy", "format-persistent", "format-oem"], "{copy:?}");
         assert_eq!(plan.steps[1].action, UpgradeAction::VerifyRecovery { release: id(1) });
         let UpgradeAction::Format { device, shown, .. } = &plan.steps[4].action else { panic!() };
         assert_eq!((device.as_str(), shown.as_deref()), ("/dev/vda2", Some("/oem")));
     }
-    let without = ResetOptions { persistent: false, oem: false };
+    let without = ResetRequest { persistent: false, oem: false };
     let plan = planned(&facts(&[(2, None, 2)], StateCopy::Whole), without).unwrap();
     assert!(!names(&plan).iter().any(|name| name.starts_with("format")), "{:?}", names(&plan));
 }
@@ -121,12 +121,12 @@ fn what_stands_against_a_reset_is_refused_by_name_with_a_way_out() {
         (with(in_use), "mounted on /mnt", 4),
         (with(|facts| facts.missing_programs = vec!["mke2fs".into()]), "mke2fs", 4),
     ] {
-        let refusal = planned(&facts, ResetOptions::default()).unwrap_err();
+        let refusal = planned(&facts, ResetRequest::default()).unwrap_err();
         assert!(refusal.to_string().contains(word), "{refusal}");
         assert_eq!((refusal.kind().exit_code(), refusal.hints().len()), (code, 1), "{refusal}");
     }
     // What is not formatted need not be free, nor there.
-    let without = ResetOptions { persistent: false, oem: false };
+    let without = ResetRequest { persistent: false, oem: false };
     for change in [in_use as fn(&mut ResetFacts), |facts| facts.partitions.clear()] {
         assert!(planned(&with(change), without).is_ok());
     }
@@ -138,22 +138,22 @@ fn a_state_without_room_for_the_copy_is_refused_and_older_releases_make_room() {
     let mut full = facts(&[(2, None, 2), (3, None, 3), (4, None, 4)], StateCopy::Absent);
     full.installed.releases.retain(|stored| stored.id != id(1));
     full.installed.state_space.free = Bytes(0);
-    let plan = planned(&full, ResetOptions::default()).unwrap();
+    let plan = planned(&full, ResetRequest::default()).unwrap();
     assert_eq!(names(&plan)[..3], ["clean", "collect", "verify"]);
     full.installed.releases.retain(|stored| stored.id == id(4));
-    let refusal = planned(&full, ResetOptions::default()).unwrap_err();
+    let refusal = planned(&full, ResetRequest::default()).unwrap_err();
     let space = NeedsSpace { on: PartLabel::State, needed, free: Bytes(0), total: Bytes::gib(4) };
     assert_eq!(refusal, Refusal::Space(space));
     // A whole copy needs none.
     full.copy = StateCopy::Whole;
-    assert!(planned(&full, ResetOptions::default()).is_ok());
+    assert!(planned(&full, ResetRequest::default()).is_ok());
 }
 
 #[test]
 fn what_is_on_trial_or_interrupted_is_told() {
     let mut facts = facts(&[(1, None, 1), (2, Some((1, 1)), 2)], StateCopy::Whole);
     facts.ended_first = vec!["the upgrade of noon was interrupted".into()];
-    let plan = planned(&facts, ResetOptions::default()).unwrap();
+    let plan = planned(&facts, ResetRequest::default()).unwrap();
     assert!(plan.notes.iter().any(|note| note.contains("deployment 2 is on trial")), "{:?}", plan.notes);
     assert!(plan.notes.iter().any(|note| note.contains("ended first")), "{:?}", plan.notes);
 }
@@ -170,7 +170,7 @@ proptest! {
         let list: Vec<_> = deployments.iter().map(|(n, (counter, release))| (*n, *counter, *release)).collect();
         let mut facts = facts(&list, copy);
         facts.installed.state_space.free = Bytes::mib(free);
-        let options = ResetOptions { persistent, oem };
+        let options = ResetRequest { persistent, oem };
         let Ok(plan) = planned(&facts, options) else { return Ok(()) };
         let last_good = facts.installed.selection().last_good().map(|deployment| deployment.sequence);
         let at = |name: &str| plan.steps.iter().position(|step| step.name == name);
