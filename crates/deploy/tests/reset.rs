@@ -34,11 +34,12 @@ fn machine(copy: StateCopy) -> Option<Site> {
     for label in [PartLabel::Persistent, PartLabel::Oem] {
         let path = site.path(label.gpt_name());
         std::fs::File::create(&path).unwrap().set_len(4 << 20).unwrap();
-        let made = Command::new("mke2fs").args(["-q", "-t", "ext4", "-L", label.fs_label(), "-U", BEFORE]).arg(&path);
+        let mut made = Command::new("mke2fs");
+        made.args(["-q", "-t", "ext4", "-L", label.fs_label(), "-U", BEFORE]).arg(&path);
         let data = path.with_extension("data");
         std::fs::write(&data, DATA).unwrap();
         let filled = format!("write {} data", data.display());
-        if !run(made) || !run(Command::new("debugfs").args(["-w", "-R", &filled]).arg(&path)) {
+        if !run(&mut made) || !run(Command::new("debugfs").args(["-w", "-R", &filled]).arg(&path)) {
             eprintln!("skipped: mke2fs or debugfs is not installed");
             return None;
         }

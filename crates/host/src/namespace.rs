@@ -46,25 +46,26 @@ mod tests {
             return;
         }
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().canonicalize().unwrap();
+        let canonical = dir.path().canonicalize().unwrap();
+        let path = canonical.as_path();
         let shown = |path: &Path| mounts(Path::new("/")).unwrap().iter().any(|mount| mount.target == path);
         let ((told, hears), (done, waits)) = (channel(), channel());
         std::thread::scope(|scope| {
-            let other = scope.spawn(|| {
+            let other = scope.spawn(move || {
                 private_namespace().unwrap();
-                mount_tmpfs(&path, 0o755, None).unwrap();
+                mount_tmpfs(path, 0o755, None).unwrap();
                 told.send(rustix::thread::gettid().as_raw_nonzero()).unwrap();
                 waits.recv().unwrap();
-                assert!(!shown(&path), "it was unmounted from outside");
+                assert!(!shown(path), "it was unmounted from outside");
             });
             let there = format!("/proc/self/task/{}/ns/mnt", hears.recv().unwrap());
             private_namespace().unwrap();
-            mount_tmpfs(&path, 0o755, None).unwrap();
-            within(Path::new(&there), || unmount(&path)).unwrap();
-            assert!(shown(&path), "this namespace is another");
-            let again = within(Path::new(&there), || unmount(&path)).unwrap_err();
+            mount_tmpfs(path, 0o755, None).unwrap();
+            within(Path::new(&there), || unmount(path)).unwrap();
+            assert!(shown(path), "this namespace is another");
+            let again = within(Path::new(&there), || unmount(path)).unwrap_err();
             assert!(again.to_string().contains(&*path.to_string_lossy()), "{again}");
-            unmount(&path).unwrap();
+            unmount(path).unwrap();
             done.send(()).unwrap();
             other.join().unwrap();
         });
