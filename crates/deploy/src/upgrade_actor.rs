@@ -137,7 +137,8 @@ impl Actor<UpgradeAction> for UpgradeActor<'_> {
             }
             UpgradeAction::Store { target } => self.store(*target),
             UpgradeAction::RunStage { stage, in_release, release } => {
-                self.run_stage(stage, in_release.then_some(*release), sink)
+                let root = if *in_release { self.release_root(*release)? } else { StageRoot::Running };
+                self.run_stage(stage, &root, sink)
             }
             UpgradeAction::WriteUki => self.write_uki(),
             UpgradeAction::UpdateLoader => {
@@ -441,21 +442,17 @@ impl UpgradeActor<'_> {
         })
     }
 
-    /// Runs a stage; `within` is the release in whose root it runs, none for the one in staging.
-    fn run_stage(&mut self, stage: &str, within: Option<Option<ReleaseId>>, sink: &mut dyn Sink) -> Result<(), Error> {
-        let root = match within {
-            None => StageRoot::Running,
-            Some(stored) => {
-                let dir = stored.map_or_else(|| self.staging().join(OUT), |id| release_dir(&self.state, id));
-                StageRoot::Release {
-                    image: dir.join(paths::release::ROOT),
-                    format: self.described(stored)?.root.format,
-                }
-            }
-        };
+    /// The root of a stored release, or of the one in staging.
+    fn release_root(&self, stored: Option<ReleaseId>) -> Result<StageRoot, Error> {
+        let dir = stored.map_or_else(|| self.staging().join(OUT), |id| release_dir(&self.state, id));
+        let format = self.described(stored)?.root.format;
+        Ok(StageRoot::Release { image: dir.join(paths::release::ROOT), format })
+    }
+
+    fn run_stage(&mut self, stage: &str, root: &StageRoot, sink: &mut dyn Sink) -> Result<(), Error> {
         let touched = ["/oem", "/usr/local"].map(|path| crate::facts::below(self.root, path));
         let results = self.state.join(kairn_lifecycle::stage::RESULTS);
-        stage::perform(self.stages, self.machine, (stage, &root), Some(&results), &touched, sink)
+        stage::perform(self.stages, self.machine, (stage, root), Some(&results), &touched, sink)
     }
 
     fn write_uki(&mut self) -> Result<(), Error> {

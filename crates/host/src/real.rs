@@ -34,6 +34,8 @@ pub struct RealMachine {
     pub device_deadline: Duration,
     /// How to restart.
     pub restart: Restart,
+    /// The mount namespace of the machine as a whole, by its link in `/proc`.
+    pub namespace: PathBuf,
 }
 
 impl RealMachine {
@@ -56,6 +58,7 @@ impl RealMachine {
             variables: EfiVars::below(root),
             device_deadline: Duration::from_secs(30),
             restart: Restart::Never,
+            namespace: namespace::OF_MACHINE.into(),
         }
     }
 
@@ -108,14 +111,14 @@ impl Machine for RealMachine {
             Effect::Unmount { target } => mount::unmount(&self.below(target)),
             Effect::UnmountForAll { target } => {
                 let target = self.below(target);
-                within(Path::new(namespace::OF_MACHINE), || mount::unmount(&target))?;
+                within(&self.namespace, || mount::unmount(&target))?;
                 // A namespace of one's own has a copy; without one, it is gone already.
                 if is_mounted(&target)? { mount::unmount(&target) } else { Ok(()) }
             }
             Effect::MountForAll { device, target, fs_type } => {
                 let (device, target) = (self.below(device), self.below(target));
                 let mount = || mount::mount_device(&device, &target, fs_type, Access::ReadWrite);
-                within(Path::new(namespace::OF_MACHINE), mount)?;
+                within(&self.namespace, mount)?;
                 if is_mounted(&target)? { Ok(()) } else { mount() }
             }
             Effect::SetVariable { name, attributes, content } => {

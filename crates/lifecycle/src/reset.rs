@@ -35,7 +35,7 @@ pub enum StateCopy {
 pub struct PartitionUse {
     /// Its device.
     pub device: String,
-    /// Where the machine shows it and its operation may take it away: OEM on `/oem`.
+    /// Where the machine shows it, from where a reset may take it away: OEM on `/oem`.
     pub shown: Option<String>,
     /// Any other use, in words.
     pub uses: Vec<String>,
@@ -113,8 +113,8 @@ pub fn reset(
     plan.steps.extend(collect(collected));
     obtain(id, facts.copy, &mut plan);
     format(facts, options, uuid, &mut plan);
-    plan.step(run_stage(BEFORE_RESET, None));
-    plan.step(run_stage(AFTER_RESET_CHROOT, Some(Some(id))));
+    plan.step(run_stage(BEFORE_RESET, false, None));
+    plan.step(run_stage(AFTER_RESET_CHROOT, true, Some(id)));
     let sequence = installed.next_sequence();
     let (source, image) = origin(installed, id);
     plan.step(
@@ -126,7 +126,7 @@ pub fn reset(
         )
         .undone_by(UpgradeAction::Unrecord { sequence }),
     );
-    plan.step(run_stage(AFTER_RESET, None));
+    plan.step(run_stage(AFTER_RESET, false, None));
     plan.step(enter(sequence, Some(id)));
     Ok(plan)
 }

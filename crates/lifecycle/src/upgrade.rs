@@ -214,7 +214,7 @@ pub fn upgrade(
     let mut plan = Plan::new(operation(options));
     let uki = installed.ukis.iter().map(|uki| uki.size).max().map_or(UKI_GUESS, |most| most + Bytes(most.0 / 8));
     let collected = make_room(installed, image.needs(), uki + ESP_RESERVE, &mut plan)?;
-    plan.step(run_stage(BEFORE_UPGRADE, None));
+    plan.step(run_stage(BEFORE_UPGRADE, false, None));
     let clean = UpgradeAction::Clean { keep: image.digest };
     plan.step(Step::new(
         "clean",
@@ -367,7 +367,7 @@ fn obtain(installed: &Installed, image: &ImageFacts, options: UpgradeOptions, pl
         )
         .undone_by(UpgradeAction::Clean { keep: None }),
     );
-    plan.step(run_stage(AFTER_UPGRADE_CHROOT, Some(None)));
+    plan.step(run_stage(AFTER_UPGRADE_CHROOT, true, None));
     plan.step(
         Step::new(
             "store",
@@ -401,12 +401,11 @@ pub(crate) fn collect(garbage: Garbage) -> Option<Step<UpgradeAction>> {
     (!garbage.is_empty()).then(|| Step::new("collect", text, UpgradeAction::Collect { garbage }, after))
 }
 
-/// The step that runs a stage; `within` is the release in whose root it runs, none for the one in staging. All stages are in every plan:
-/// what a new image brings for them is known only once it is here, and a result of the last operation is replaced by one that says that
-/// there was nothing to do.
-pub(crate) fn run_stage(name: &str, within: Option<Option<ReleaseId>>) -> Step<UpgradeAction> {
-    let place = if within.is_some() { " in the root of the new release" } else { "" };
-    let (in_release, release) = (within.is_some(), within.flatten());
+/// The step that runs a stage, on the running system or in the root of a release: the one that is named, else the one in staging. All
+/// stages are in every plan: what a new image brings for them is known only once it is here, and a result of the last operation is
+/// replaced by one that says that there was nothing to do.
+pub(crate) fn run_stage(name: &str, in_release: bool, release: Option<ReleaseId>) -> Step<UpgradeAction> {
+    let place = if in_release { " in the root of the new release" } else { "" };
     let action = UpgradeAction::RunStage { stage: name.to_owned(), in_release, release };
     Step::new(stage::step_name(name), format!("run the stage {name}{place}"), action, stage::AFTER)
 }
@@ -433,7 +432,7 @@ fn finish(installed: &Installed, image: &ImageFacts, plan: &mut Plan<UpgradeActi
         )
         .undone_by(UpgradeAction::Unrecord { sequence }),
     );
-    plan.step(run_stage(AFTER_UPGRADE, None));
+    plan.step(run_stage(AFTER_UPGRADE, false, None));
     plan.step(enter(sequence, None));
 }
 
@@ -449,7 +448,7 @@ pub(crate) fn enter(sequence: Sequence, release: Option<ReleaseId>) -> Step<Upgr
 }
 
 fn finish_recovery(installed: &Installed, plan: &mut Plan<UpgradeAction>) -> Result<(), Refusal> {
-    plan.step(run_stage(AFTER_UPGRADE, None));
+    plan.step(run_stage(AFTER_UPGRADE, false, None));
     plan.step(
         Step::new(
             "enter",
