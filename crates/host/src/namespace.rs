@@ -27,8 +27,11 @@ pub fn within<T: Send>(link: &Path, work: impl FnOnce() -> Result<T, Error> + Se
                 .map_err(Error::errno("enter the mount namespace", link))?;
             work()
         });
-        // A panic of the work is the caller's, as if it had been done here.
-        there.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        match there.join() {
+            Ok(done) => done,
+            // A panic of the work is the caller's, as if it had been done here.
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
     })
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::installed::fixture::{id, machine};
+use crate::installed::fixture::{Deployed, id, machine};
 use crate::refusal::NeedsSpace;
 use crate::{Architecture, Blob, Loader, RootFormat, RootImage, Sequence};
 use proptest::prelude::*;
@@ -34,7 +34,7 @@ fn release(n: u32) -> Release {
 }
 
 /// Recovery, release 1, on a machine with these deployments.
-fn facts(deployments: &[(u32, Option<(u32, u32)>, u32)], copy: StateCopy) -> ResetFacts {
+fn facts(deployments: &[Deployed], copy: StateCopy) -> ResetFacts {
     let installed = Installed { role: Role::Recovery, running: id(1), ..machine(deployments) };
     let partition = |device: &str| PartitionUse { device: device.to_owned(), ..PartitionUse::default() };
     let oem = PartitionUse { shown: Some("/oem".into()), ..partition("/dev/vda2") };
