@@ -79,6 +79,8 @@ pub enum Verb {
     Upgrade(Upgrade),
     /// Makes a new deployment of the previous good release
     Rollback(Rollback),
+    /// Makes this machine as after its installation, from its recovery system
+    Reset(Reset),
     /// Shows what this machine runs, boots next and went through
     Status(Reading),
     /// Shows loader entries, or selects one for the next boot only
@@ -359,6 +361,26 @@ pub struct Rollback {
     /// Reboots afterwards
     #[arg(long)]
     pub reboot: bool,
+    /// Plan only, and its format
+    #[command(flatten)]
+    pub planned: Planned,
+}
+
+/// `kairn reset`.
+#[derive(Debug, Args)]
+pub struct Reset {
+    /// Formats COS_OEM too, which holds the configuration; default: what the configuration says
+    #[arg(long)]
+    pub reset_oem: bool,
+    /// Does not ask
+    #[arg(long)]
+    pub unattended: bool,
+    /// Reboots afterwards
+    #[arg(long, conflicts_with = "poweroff")]
+    pub reboot: bool,
+    /// Powers off afterwards
+    #[arg(long)]
+    pub poweroff: bool,
     /// Plan only, and its format
     #[command(flatten)]
     pub planned: Planned,

@@ -9,6 +9,7 @@ mod manual;
 mod mesh;
 mod node;
 mod operation;
+mod reset;
 mod stage;
 
 use crate::cli::{Cli, Verb};
@@ -45,6 +46,7 @@ fn dispatch(verb: Verb, progress: &mut Progress) -> Result<ExitCode, Report> {
         Verb::Install(verb) => install::run(&verb, progress),
         Verb::Upgrade(verb) => node::upgrade(&verb, progress),
         Verb::Rollback(verb) => node::rollback(&verb, progress),
+        Verb::Reset(verb) => reset::run(&verb, progress),
         Verb::Status(reading) => node::status(reading),
         Verb::BootEntry(verb) => node::boot_entry(verb),
         Verb::Health(verb) => node::health(&verb, progress),
