@@ -38,14 +38,20 @@ impl Swim {
         member.heard = Some(now);
         self.heard = Some(now);
         let mut tell = Vec::new();
+        let mut news = false;
         for statement in &datagram.statements {
-            if self.learn(now, from, statement) == Worth::Outdated {
-                tell.extend(self.proof(statement.subject()));
+            match self.learn(now, from, statement) {
+                Worth::News => news = true,
+                Worth::Known => {}
+                Worth::Outdated => tell.extend(self.proof(statement.subject())),
             }
         }
         tell.extend(self.correction(from, datagram.own, datagram.yours));
         tell.dedup();
         let mut tell = if tell.is_empty() || !self.may_be_told(now, from) { Vec::new() } else { tell };
+        if let Message::Page { part, next } = datagram.message {
+            self.paged(now, from, part, next, news);
+        }
         self.answer(now, from, datagram.message, &mut tell);
         if !tell.is_empty() {
             self.send(*from, &Message::News, &tell);
@@ -83,9 +89,8 @@ impl Swim {
                     self.health = self.health.saturating_sub(1);
                 }
             }
-            Message::News => {}
+            Message::News | Message::Page { .. } => {}
             Message::Pull { part, digest, after } => self.page(now, from, part, digest, after),
-            Message::Page { part, next } => self.paged(now, from, part, next),
         }
     }
 

@@ -43,6 +43,8 @@ const PULL_PERIOD: Duration = Duration::from_secs(20);
 const FIRST_PULL_PERIOD: Duration = Duration::from_millis(250);
 /// From a death to the comparison that finds who missed it, and as much again by lot.
 const STIRRED_AFTER: Duration = Duration::from_secs(5);
+/// How often the part of the dead is compared then: with one, everybody asks one other, and some are asked by nobody.
+const STIRRED: u8 = 3;
 /// How long a page may take before somebody else is asked.
 const PAGE_TAKES: Duration = Duration::from_millis(750);
 const PAGE_PERIOD: Duration = Duration::from_millis(100);
@@ -65,8 +67,8 @@ pub(super) struct Timers {
     promised: Moment,
     /// When somebody may be warned again.
     warn: Moment,
-    /// Parts to be compared before it is their turn, as bits: of a newcomer all, and those in which a member died.
-    fresh_parts: u16,
+    /// How often parts are to be compared before it is their turn: of a newcomer all, and again when members die or return.
+    fresh_parts: [u8; PARTS as usize],
     next_part: u8,
 }
 
@@ -82,7 +84,7 @@ impl Timers {
             busy_until: now,
             promised: now + PERIOD,
             warn: now,
-            fresh_parts: u16::MAX,
+            fresh_parts: [1; PARTS as usize],
             next_part: rng.u8(..PARTS),
         }
     }
@@ -95,7 +97,10 @@ impl Timers {
 
     /// A member of a part died or came again: whoever missed that should hear of it long before that part has its turn.
     pub(super) fn stir(&mut self, now: Moment, node: &NodeId, rng: &mut fastrand::Rng) {
-        self.fresh_parts |= 1 << part_of(node);
+        // In that part most, since whoever missed this one does not know; in all, since more than one may have died.
+        for (part, fresh) in (0..).zip(&mut self.fresh_parts) {
+            *fresh = (*fresh).max(if part == part_of(node) { STIRRED } else { 1 });
+        }
         self.pull = self.pull.min(now + STIRRED_AFTER + STIRRED_AFTER.mul_f64(rng.f64()));
     }
 
@@ -391,7 +396,7 @@ impl Swim {
         if now < self.timers.pull {
             return;
         }
-        let fresh = self.timers.fresh_parts != 0;
+        let fresh = self.timers.fresh_parts.iter().any(|fresh| *fresh > 0);
         self.timers.pull = now + if fresh { FIRST_PULL_PERIOD } else { PULL_PERIOD };
         let waits = self.pull.as_ref().is_some_and(|pull| now.since(pull.asked) < PAGE_TAKES);
         let from = self.some(1, |_| true).first().copied();
@@ -418,16 +423,15 @@ impl Swim {
 
     /// The part whose turn it is: those first that were never compared.
     fn next_part(&mut self) -> u8 {
-        let fresh = self.timers.fresh_parts;
-        let turn = |part: &u8| fresh == 0 || fresh & (1 << part) != 0;
+        let fresh = |part: &u8| self.timers.fresh_parts.get(usize::from(*part)).is_some_and(|fresh| *fresh > 0);
         let from = self.timers.next_part;
-        let part = (0..PARTS).map(|step| from.wrapping_add(step) % PARTS).find(turn).unwrap_or(from);
+        let part = (0..PARTS).map(|step| from.wrapping_add(step) % PARTS).find(fresh).unwrap_or(from);
         self.timers.next_part = part.wrapping_add(1) % PARTS;
         part
     }
 
-    /// Takes note of a page.
-    pub(super) fn paged(&mut self, now: Moment, from: &NodeId, part: u8, next: Option<NodeId>) {
+    /// Takes note of a page. One that brought news does not count as a comparison: there may be more that this node missed.
+    pub(super) fn paged(&mut self, now: Moment, from: &NodeId, part: u8, next: Option<NodeId>, news: bool) {
         let Some(pull) = self.pull.as_mut().filter(|pull| pull.is_answer(from, part)) else { return };
         // Pages go forward only, so that nobody is led in circles.
         let goes_on = next.is_some_and(|next| pull.after.is_none_or(|after| next > after)) && pull.pages < MOST_PAGES;
@@ -435,7 +439,9 @@ impl Swim {
             (pull.after, pull.due) = (next, Some(now + PAGE_PERIOD));
             pull.pages = pull.pages.saturating_add(1);
         } else {
-            self.timers.fresh_parts &= !(1 << part);
+            if let Some(fresh) = self.timers.fresh_parts.get_mut(usize::from(part)).filter(|_| !news) {
+                *fresh = fresh.saturating_sub(1);
+            }
             self.pull = None;
         }
     }
