@@ -3,10 +3,20 @@
 //! and files are the engine's (`mesh`). What stands on the wire is described in `docs/mesh-protocol.md`.
 #![forbid(unsafe_code)]
 
+pub mod admission;
+pub mod datagram;
+pub mod entry;
 mod error;
+pub mod hlc;
 mod identity;
 mod keys;
 mod legacy;
+pub mod member;
+pub mod message;
+pub mod node;
+pub mod reconcile;
+mod spread;
+pub mod store;
 pub mod swim;
 mod time;
 mod token;
@@ -14,5 +24,5 @@ mod token;
 pub use error::{Error, TokenFault};
 pub use identity::{Identity, NodeId, ParseNodeIdError, Purpose, Signature};
 pub use keys::{EpochKeys, NetworkId, NetworkKeys, UlaPrefix};
-pub use time::{Moment, Wall};
+pub use time::{Moment, Now, Wall};
 pub use token::{AdminKey, Token};
