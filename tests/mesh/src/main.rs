@@ -3,8 +3,8 @@
 #![forbid(unsafe_code)]
 
 use kairn_mesh_sim::report::Figure;
-use kairn_mesh_sim::scenarios;
 use kairn_mesh_sim::world::Weather;
+use kairn_mesh_sim::{scenarios, state};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -85,6 +85,21 @@ const ALL: &[Simulation] = &[
         name: "leave",
         about: "a node that says goodbye is not mourned",
         run: |seed| scenarios::leave(seed, 100, Weather::PROMISED),
+    },
+    Simulation {
+        name: "join",
+        about: "100 whole nodes that start together hold one state",
+        run: |seed| state::join(seed, 100, Weather::PROMISED),
+    },
+    Simulation {
+        name: "spread-1000",
+        about: "a new entry reaches 1,000 whole nodes within 3 s, and what they send when nothing happens",
+        run: |seed| state::spread(seed, 1_000, 20, Weather::PROMISED),
+    },
+    Simulation {
+        name: "parted-state",
+        about: "what was written on both sides of a partition is everywhere after it",
+        run: |seed| state::parted(seed, 60, Weather::PROMISED),
     },
 ];
 
