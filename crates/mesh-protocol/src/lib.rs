@@ -3,6 +3,7 @@
 //! and files are the engine's (`mesh`). What stands on the wire is described in `docs/mesh-protocol.md`.
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod ballot;
 mod error;
 mod identity;
