@@ -101,6 +101,8 @@ struct Scenario {
 struct Found {
     states: usize,
     letters: usize,
+    /// Whether every state was looked at.
+    is_whole: bool,
     /// Who won in some run.
     winners: BTreeSet<usize>,
     refusals: BTreeSet<String>,
@@ -345,10 +347,21 @@ impl Check {
         won.map(|((.., winner), _)| self.node(&winner)).collect()
     }
 
-    fn explore(mut self) -> Found {
+    fn explore(self) -> Found {
+        self.explore_first(usize::MAX)
+    }
+
+    /// Explores breadth first until so many states are known.
+    fn explore_first(mut self, most: usize) -> Found {
         let start = self.start();
-        let mut found =
-            Found { states: 0, letters: 0, winners: BTreeSet::new(), refusals: BTreeSet::new(), counter_example: None };
+        let mut found = Found {
+            states: 0,
+            letters: 0,
+            is_whole: true,
+            winners: BTreeSet::new(),
+            refusals: BTreeSet::new(),
+            counter_example: None,
+        };
         let mut numbers: HashMap<State, usize, BuildHasherDefault<Quick>> = HashMap::default();
         numbers.insert(start.clone(), 0);
         // Of each state the one before and what happened in between.
@@ -356,6 +369,10 @@ impl Check {
         let mut won: HashMap<Letters, BTreeSet<usize>> = HashMap::new();
         let mut queue = VecDeque::from([(start, 0)]);
         while let Some((state, number)) = queue.pop_front() {
+            if before.len() > most {
+                found.is_whole = false;
+                break;
+            }
             let winners = won.entry(state.votes.clone()).or_insert_with(|| self.winners(&state));
             found.winners.extend(winners.iter());
             let frozen = self.is_frozen(&state);
