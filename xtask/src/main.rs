@@ -11,7 +11,7 @@ mod setup;
 mod suite;
 mod tools;
 
-use run::Failure;
+use run::{Failure, Run};
 use std::process::ExitCode;
 
 const USAGE: &str = "\
@@ -26,6 +26,8 @@ usage: cargo xtask <task> [--yes]
                    boot     boots of the sealed image against initramfs-tools and dracut on ext4
                    install  an installation against a plain copy of what it writes
                    steps    steps of a configuration: files that are there already, and commands against a shell's loop
+  sim mesh [NAME...] [--seed N]
+                 simulate networks of the mesh in full, print what was measured, and fail when a figure does not hold
   build          build the static programs
   check-layers   check the arrows between the crates against ARCHITECTURE.md
 ";
@@ -34,7 +36,12 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (options, words): (Vec<&str>, Vec<&str>) =
         arguments.iter().map(String::as_str).partition(|argument| argument.starts_with("--"));
-    match task(&words, &options) {
+    let done = match words.first() {
+        // Its options have values, which it reads itself.
+        Some(&"sim") => simulate(arguments.get(1..).unwrap_or_default()),
+        _ => task(&words, &options),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             run::say(&format!("error: {failure}"));
@@ -70,6 +77,18 @@ fn task(words: &[&str], options: &[&str]) -> Result<(), Failure> {
         }
         [] if has("--help") => run::print(USAGE),
         _ => Err(Failure::user(format!("a task is missing or unknown\n\n{USAGE}"))),
+    }
+}
+
+/// Hands over to the package that simulates what is named.
+fn simulate(arguments: &[String]) -> Result<(), Failure> {
+    match arguments.split_first() {
+        Some((what, rest)) if what == "mesh" => {
+            let run =
+                Run::cargo().args(["run", "--quiet", "--release", "--locked", "--package", "kairn-mesh-sim", "--"]);
+            run.args(rest).check()
+        }
+        _ => Err(Failure::user(format!("what is simulated is missing or unknown\n\n{USAGE}"))),
     }
 }
 

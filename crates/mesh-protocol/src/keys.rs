@@ -7,6 +7,8 @@
 use crate::identity::NodeId;
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use hkdf::Hkdf;
+use hmac::digest::KeyInit;
+use hmac::{Hmac, Mac as _};
 use kairn_report::Secret;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -130,6 +132,16 @@ impl Material {
             wireguard: Secret::new(self.key("wireguard")),
         }
     }
+}
+
+/// HMAC-SHA256 (RFC 2104) over parts, ready to be finished or compared.
+pub(crate) fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> Hmac<Sha256> {
+    // As RFC 2104 fills a key up to the block of its hash.
+    let mut block = [0_u8; 64];
+    block.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
+    let mut mac = <Hmac<Sha256> as KeyInit>::new(&block.into());
+    parts.iter().for_each(|part| mac.update(part));
+    mac
 }
 
 impl EpochKeys {

@@ -4,16 +4,27 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod admission;
 pub mod ballot;
+pub mod datagram;
+pub mod entry;
 mod error;
+pub mod hlc;
 mod identity;
 mod keys;
 mod legacy;
+pub mod member;
+pub mod message;
+pub mod node;
+pub mod reconcile;
+mod spread;
+pub mod store;
+pub mod swim;
 mod time;
 mod token;
 
 pub use error::{Error, TokenFault};
 pub use identity::{Identity, NodeId, ParseNodeIdError, Purpose, Signature};
 pub use keys::{EpochKeys, NetworkId, NetworkKeys, UlaPrefix};
-pub use time::{Moment, Wall};
+pub use time::{Moment, Now, Wall};
 pub use token::{AdminKey, Token};

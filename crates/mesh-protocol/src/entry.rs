@@ -1,0 +1,199 @@
+//! Entries of the shared state: who wrote what, when and for how long, signed.
+//!
+//! The signed text is the 16 bytes of the network's name and then, in postcard, bucket, key, author, stamp, lifetime and value in
+//! this order. An entry's name (`EntryId`) is SHA-256 of that text and the signature.
+
+use crate::error::Error;
+use crate::hlc::Stamp;
+use crate::identity::{Identity, NodeId, Purpose, Signature};
+use crate::keys::NetworkId;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use std::fmt;
+
+/// The most bytes of a value.
+pub const LARGEST_VALUE: usize = 32 * 1024;
+/// The most bytes of a key.
+pub const LONGEST_KEY: usize = 256;
+
+/// The kinds of entries. Who may write what is a property of the bucket, so that no bucket is open by oversight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Bucket {
+    /// Who is a member: its record. Key: the author's name.
+    Members,
+    /// Where a member can be reached. Key: the author's name.
+    Candidates,
+    /// Claims to addresses of the IPv4 range. Key: the author's name.
+    Claims,
+    /// That a member saw another's claim settled. Key: the claimant's name.
+    Witnesses,
+    /// Services that members offer. Key: the service.
+    Services,
+    /// DNS records of members. Key: the name.
+    Dns,
+    /// Values that any member may replace. Key: anything.
+    Shared,
+    /// Secrets for single receivers. Key: purpose and receiver.
+    Secrets,
+    /// What a cluster agrees on; the coordination's rules check the values. Key: anything.
+    Cluster,
+    /// Nodes that an administrator put out, and rotations. Author: the administrator's key.
+    Administration,
+}
+
+/// Who may write an entry, and which of several is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// The key is the author's own name.
+    Self_,
+    /// Everybody has an entry of their own under each key; readers see them side by side.
+    Each,
+    /// One entry for each key; the last writer's is valid.
+    Last,
+    /// As `Each`, but only an administrator writes, and nothing expires.
+    Administrator,
+}
+
+impl Bucket {
+    /// Its rule.
+    pub const fn ownership(self) -> Ownership {
+        match self {
+            Self::Members | Self::Candidates | Self::Claims => Ownership::Self_,
+            Self::Witnesses | Self::Services | Self::Dns | Self::Secrets | Self::Cluster => Ownership::Each,
+            Self::Shared => Ownership::Last,
+            Self::Administration => Ownership::Administrator,
+        }
+    }
+}
+
+/// The name of one version of an entry.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EntryId([u8; 32]);
+
+impl EntryId {
+    /// The name with these bytes.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&data_encoding::HEXLOWER.encode(self.0.first_chunk::<4>().map_or(&[], <[u8; 4]>::as_slice)))
+    }
+}
+
+/// What an entry says, before it is signed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Content {
+    /// Its kind.
+    pub bucket: Bucket,
+    /// Its name within the kind.
+    pub key: String,
+    /// Who wrote it.
+    pub author: NodeId,
+    /// When, by the author's clock of stamps.
+    pub stamp: Stamp,
+    /// For how many seconds from its receipt it holds; 0 is for ever.
+    pub lifetime: u32,
+    /// What it says; nothing where the author took it back.
+    pub value: Option<Vec<u8>>,
+}
+
+/// A signed entry.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Entry {
+    pub(crate) content: Content,
+    pub(crate) signature: Signature,
+}
+
+impl Entry {
+    /// Signs what a node says to its network; the author is made the signer.
+    ///
+    /// # Errors
+    /// The key or value is too long.
+    pub fn sign(network: &NetworkId, identity: &Identity, mut content: Content) -> Result<Self, Error> {
+        content.author = identity.id();
+        content.check_size()?;
+        let signature = identity.sign(Purpose::Entry, &content.text(network)?);
+        Ok(Self { content, signature })
+    }
+
+    /// Reads an entry that came. It is not yet checked who signed it: [`Entry::verify`].
+    ///
+    /// # Errors
+    /// It does not parse, or is longer than any entry.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let limit = LARGEST_VALUE + LONGEST_KEY + 200;
+        if bytes.len() > limit {
+            return Err(Error::TooLarge { kind: "entry", length: bytes.len(), limit });
+        }
+        let entry: Self = postcard::from_bytes(bytes).map_err(|error| Error::Malformed("entry", error.to_string()))?;
+        entry.content.check_size()?;
+        Ok(entry)
+    }
+
+    /// The entry as it goes over the wire: postcard of the content's fields and the signature.
+    ///
+    /// # Errors
+    /// Memory ran out.
+    pub fn encode(&self) -> Result<Vec<u8>, Error> {
+        postcard::to_stdvec(self).map_err(|error| Error::Malformed("entry", error.to_string()))
+    }
+
+    /// Checks the signature, and that the bucket's rule lets the author write this key. Whether an author is an administrator
+    /// is the caller's knowledge.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn verify(&self, network: &NetworkId) -> Result<(), Error> {
+        let Content { bucket, key, author, lifetime, .. } = &self.content;
+        let refused = |why: String| Err(Error::Malformed("entry", why));
+        match bucket.ownership() {
+            Ownership::Self_ if *key != author.to_string() => {
+                return refused(format!("{bucket:?}: node {} wrote under another's name", author.short()));
+            }
+            Ownership::Administrator if *lifetime != 0 || self.content.value.is_none() => {
+                return refused("what an administrator says does not expire".to_owned());
+            }
+            _ => {}
+        }
+        author.verify(Purpose::Entry, &self.content.text(network)?, &self.signature)
+    }
+
+    /// What it says.
+    pub const fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// The name of this version.
+    ///
+    /// # Errors
+    /// Memory ran out.
+    pub fn id(&self, network: &NetworkId) -> Result<EntryId, Error> {
+        let text = self.content.text(network)?;
+        Ok(EntryId(Sha256::new().chain_update(text).chain_update(self.signature.as_bytes()).finalize().into()))
+    }
+}
+
+impl Content {
+    fn check_size(&self) -> Result<(), Error> {
+        let value = self.value.as_ref().map_or(0, Vec::len);
+        for (kind, length, limit) in [("value", value, LARGEST_VALUE), ("key", self.key.len(), LONGEST_KEY)] {
+            if length > limit {
+                return Err(Error::TooLarge { kind, length, limit });
+            }
+        }
+        Ok(())
+    }
+
+    fn text(&self, network: &NetworkId) -> Result<Vec<u8>, Error> {
+        let start = network.as_bytes().to_vec();
+        postcard::to_extend(self, start).map_err(|error| Error::Malformed("entry", error.to_string()))
+    }
+}

@@ -1,0 +1,104 @@
+//! The record of a member: that it holds the network's secret, and what others must know of it.
+
+use crate::error::Error;
+use crate::identity::NodeId;
+use crate::keys::EpochKeys;
+use hmac::{Hmac, Mac as _};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+/// The longest name of a machine (RFC 1035) and of a role, in bytes.
+const LONGEST_NAME: usize = 253;
+/// The most roles of a member.
+const MOST_ROLES: usize = 16;
+
+/// What the value of an entry of the members' bucket says, in postcard in this order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRecord {
+    /// The public key of its WireGuard interface (Curve25519), which is not its identity.
+    pub wireguard: [u8; 32],
+    /// The name of the machine; for people, two may have the same.
+    pub name: String,
+    /// The roles it was given, sorted.
+    pub roles: Vec<String>,
+    /// The version of its program.
+    pub version: String,
+    /// The epoch of the secret that the proof is made with.
+    pub epoch: u32,
+    /// HMAC-SHA256 under the epoch's admission key of `"member" 0x00`, the node's name and the WireGuard key.
+    pub proof: [u8; 32],
+}
+
+impl MemberRecord {
+    /// The record of a node that holds these keys.
+    pub fn new(keys: &EpochKeys, node: &NodeId, wireguard: [u8; 32], name: &str, version: &str) -> Self {
+        let proof = mac(keys, node, &wireguard).finalize().into_bytes().into();
+        let (name, version) = (name.to_owned(), version.to_owned());
+        Self { wireguard, name, roles: Vec::new(), version, epoch: keys.epoch, proof }
+    }
+
+    /// Reads the value of a member's entry.
+    ///
+    /// # Errors
+    /// It does not parse, or a text is longer than such a text may be.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let record: Self =
+            postcard::from_bytes(bytes).map_err(|error| Error::Malformed("member record", error.to_string()))?;
+        let texts = [&record.name, &record.version];
+        if texts
+            .into_iter()
+            .chain(&record.roles)
+            .any(|text| text.len() > LONGEST_NAME || text.contains(char::is_control))
+        {
+            return Err(Error::Malformed("member record", "a name is too long or holds control characters".to_owned()));
+        }
+        if record.roles.len() > MOST_ROLES {
+            return Err(Error::Malformed("member record", format!("{} roles", record.roles.len())));
+        }
+        Ok(record)
+    }
+
+    /// The record as a value.
+    ///
+    /// # Errors
+    /// Memory ran out.
+    pub fn encode(&self) -> Result<Vec<u8>, Error> {
+        postcard::to_stdvec(self).map_err(|error| Error::Malformed("member record", error.to_string()))
+    }
+
+    /// Whether the node held the secret of the record's epoch, which must be that of `keys`.
+    pub fn is_proven(&self, keys: &EpochKeys, node: &NodeId) -> bool {
+        self.epoch == keys.epoch && mac(keys, node, &self.wireguard).verify_slice(&self.proof).is_ok()
+    }
+}
+
+fn mac(keys: &EpochKeys, node: &NodeId, wireguard: &[u8; 32]) -> Hmac<Sha256> {
+    crate::keys::hmac(keys.admission.reveal(), &[b"member\0", node.as_bytes(), wireguard])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Token;
+
+    #[test]
+    fn a_record_proves_one_node_with_one_key_in_one_epoch() {
+        let (keys, node) = (Token::new([1; 32], None).epoch(), NodeId::new([1; 32]));
+        let record = MemberRecord::new(&keys, &node, [9; 32], "edge-1", "0.1.0");
+        assert_eq!(MemberRecord::decode(&record.encode().unwrap()), Ok(record.clone()));
+        assert!(record.is_proven(&keys, &node));
+        assert!(!record.is_proven(&keys, &NodeId::new([2; 32])));
+        assert!(!record.is_proven(&Token::new([2; 32], None).epoch(), &node));
+        assert!(!MemberRecord { wireguard: [8; 32], ..record.clone() }.is_proven(&keys, &node));
+        assert!(!MemberRecord { epoch: 1, ..record }.is_proven(&keys, &node));
+    }
+
+    #[test]
+    fn records_that_would_garble_a_terminal_are_refused() {
+        let keys = Token::new([1; 32], None).epoch();
+        for name in ["\u{1b}[2J", &"x".repeat(254), "two\nlines"] {
+            let record = MemberRecord::new(&keys, &NodeId::new([1; 32]), [9; 32], name, "0.1.0");
+            assert!(MemberRecord::decode(&record.encode().unwrap()).is_err(), "{name:?}");
+        }
+    }
+}

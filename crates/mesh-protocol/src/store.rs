@@ -1,0 +1,338 @@
+//! The shared state as one node holds it: the valid entries, kept so that any order of receipt ends in the same state.
+//!
+//! Memory is bounded: each author has a quota, and authors are members or administrators only. An entry with a lifetime is hidden
+//! when that has passed since its receipt here, and forgotten after the same time again, so that it cannot come back from a
+//! neighbour that got it later.
+
+use crate::entry::{Bucket, Content, Entry, EntryId, Ownership};
+use crate::error::Error;
+use crate::hlc::{Clock, Stamp};
+use crate::identity::{Identity, NodeId};
+use crate::keys::{EpochKeys, NetworkId};
+use crate::member::MemberRecord;
+use crate::time::{Moment, Now};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use thiserror::Error as ThisError;
+
+/// The most members that are kept.
+pub const MOST_MEMBERS: usize = 4_096;
+/// The most entries of one author.
+const MOST_ENTRIES: usize = 512;
+/// The most bytes of keys and values of one author.
+const MOST_BYTES: usize = 512 * 1024;
+
+/// Why an entry was not taken in.
+#[derive(Clone, Debug, PartialEq, Eq, ThisError)]
+pub enum Refused {
+    /// It is wrong in itself.
+    #[error(transparent)]
+    Wrong(#[from] Error),
+    /// Its stamp is too far ahead of this node's clock.
+    #[error("written {minutes} minutes ahead of this node's clock", minutes = .0.as_secs() / 60)]
+    Ahead(Duration),
+    /// Its author is no member.
+    #[error("written by {author}, who is no member", author = .0.short())]
+    Stranger(NodeId),
+    /// Its author was put out.
+    #[error("written by {author}, who was put out", author = .0.short())]
+    Revoked(NodeId),
+    /// A member's record whose proof does not hold with a secret that still lets nodes in.
+    #[error("the record of {author} does not prove that it holds the network's secret", author = .0.short())]
+    Unproven(NodeId),
+    /// Only an administrator writes there.
+    #[error("written by {author}, who is no administrator", author = .0.short())]
+    NotAdministrator(NodeId),
+    /// Its author has too many or too large entries, or there are too many members.
+    #[error("there is no room for another entry of {author}", author = .0.short())]
+    Full(NodeId),
+}
+
+/// What came of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is valid now and must be told to others.
+    New(EntryId),
+    /// It was here, or a newer one is.
+    Known,
+}
+
+/// Where an entry lies: one for each of these.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Slot {
+    bucket: Bucket,
+    key: String,
+    author: Option<NodeId>,
+}
+
+impl Slot {
+    fn of(content: &Content) -> Self {
+        let author = (content.bucket.ownership() != Ownership::Last).then_some(content.author);
+        Self { bucket: content.bucket, key: content.key.clone(), author }
+    }
+}
+
+struct Held {
+    id: EntryId,
+    entry: Entry,
+    received: Moment,
+}
+
+impl Held {
+    fn lifetime(&self) -> Option<Duration> {
+        Some(self.entry.content().lifetime)
+            .filter(|lifetime| *lifetime > 0)
+            .map(|seconds| Duration::from_secs(seconds.into()))
+    }
+
+    fn is_expired(&self, now: Moment) -> bool {
+        self.lifetime().is_some_and(|lifetime| now.since(self.received) >= lifetime)
+    }
+
+    fn is_forgotten(&self, now: Moment) -> bool {
+        self.lifetime().is_some_and(|lifetime| now.since(self.received) >= 2 * lifetime)
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Use {
+    entries: usize,
+    bytes: usize,
+}
+
+/// The state.
+pub struct Store {
+    network: NetworkId,
+    clock: Clock,
+    /// The newest epoch first; the retired ones let known members come back only.
+    epochs: Vec<EpochKeys>,
+    administrators: BTreeSet<NodeId>,
+    revoked: BTreeSet<NodeId>,
+    held: BTreeMap<Slot, Held>,
+    names: BTreeMap<EntryId, Slot>,
+    used: BTreeMap<NodeId, Use>,
+}
+
+impl Store {
+    /// An empty state of a network whose first keys these are.
+    pub fn new(network: NetworkId, keys: EpochKeys, administrators: impl IntoIterator<Item = NodeId>) -> Self {
+        Self {
+            network,
+            clock: Clock::default(),
+            epochs: vec![keys],
+            administrators: administrators.into_iter().collect(),
+            revoked: BTreeSet::new(),
+            held: BTreeMap::new(),
+            names: BTreeMap::new(),
+            used: BTreeMap::new(),
+        }
+    }
+
+    /// The network that it belongs to.
+    pub const fn network(&self) -> &NetworkId {
+        &self.network
+    }
+
+    /// The keys that are known, the newest first.
+    pub fn epochs(&self) -> &[EpochKeys] {
+        &self.epochs
+    }
+
+    /// Takes up the keys of a later epoch; those before it only let known members come back.
+    pub fn rotate(&mut self, keys: EpochKeys) {
+        if self.epochs.first().is_none_or(|newest| newest.epoch < keys.epoch) {
+            self.epochs.insert(0, keys);
+        }
+    }
+
+    /// Puts a node out for ever and drops what it wrote.
+    pub fn revoke(&mut self, node: NodeId) {
+        self.revoked.insert(node);
+        let gone: Vec<EntryId> =
+            self.held.values().filter(|held| held.entry.content().author == node).map(|held| held.id).collect();
+        gone.iter().for_each(|id| self.forget(id));
+    }
+
+    /// The nodes that were put out.
+    pub const fn revoked(&self) -> &BTreeSet<NodeId> {
+        &self.revoked
+    }
+
+    /// Writes an entry of this node's own; its stamp is above all that was seen, so it is valid at once.
+    ///
+    /// # Errors
+    /// It is too large, there is no room, or this node may not write there.
+    pub fn write(
+        &mut self,
+        identity: &Identity,
+        (bucket, key): (Bucket, String),
+        value: Option<Vec<u8>>,
+        lifetime: u32,
+        (now, wall): Now,
+    ) -> Result<Entry, Refused> {
+        let stamp = self.clock.stamp(wall);
+        let content = Content { bucket, key, author: identity.id(), stamp, lifetime, value };
+        let entry = Entry::sign(&self.network, identity, content)?;
+        self.check(&entry)?;
+        self.put(entry.clone(), now)?;
+        Ok(entry)
+    }
+
+    /// Takes in an entry that came from anywhere.
+    ///
+    /// # Errors
+    /// Why it was refused; the state is as before.
+    pub fn take(&mut self, entry: Entry, (now, wall): Now) -> Result<Taken, Refused> {
+        let content = entry.content();
+        // Before any signature is looked at: most of what comes by gossip came already.
+        if self.held.get(&Slot::of(content)).is_some_and(|held| !replaces(&entry, &held.entry)) {
+            return Ok(Taken::Known);
+        }
+        let stamp = content.stamp;
+        if !self.clock.clone().see(stamp, wall) {
+            return Err(Refused::Ahead(stamp.wall().ahead_of(wall)));
+        }
+        self.check(&entry)?;
+        entry.verify(&self.network)?;
+        let taken = self.put(entry, now)?;
+        self.clock.see(stamp, wall);
+        Ok(Taken::New(taken))
+    }
+
+    fn check(&self, entry: &Entry) -> Result<(), Refused> {
+        let Content { bucket, author, value, .. } = entry.content();
+        if self.revoked.contains(author) {
+            return Err(Refused::Revoked(*author));
+        }
+        if bucket.ownership() == Ownership::Administrator {
+            return if self.administrators.contains(author) { Ok(()) } else { Err(Refused::NotAdministrator(*author)) };
+        }
+        let is_known = self.member_entry(author).is_some();
+        if *bucket != Bucket::Members {
+            return if is_known { Ok(()) } else { Err(Refused::Stranger(*author)) };
+        }
+        let Some(value) = value else { return if is_known { Ok(()) } else { Err(Refused::Stranger(*author)) } };
+        let record = MemberRecord::decode(value)?;
+        let proven = self.epochs.iter().position(|keys| record.is_proven(keys, author));
+        match proven {
+            Some(0) if is_known || self.members().count() < MOST_MEMBERS => Ok(()),
+            Some(0) => Err(Refused::Full(*author)),
+            Some(_) if is_known => Ok(()),
+            _ => Err(Refused::Unproven(*author)),
+        }
+    }
+
+    fn put(&mut self, entry: Entry, now: Moment) -> Result<EntryId, Refused> {
+        let (slot, id, author) = (Slot::of(entry.content()), entry.id(&self.network)?, entry.content().author);
+        let size = size(&entry);
+        let replaced = self.held.get(&slot).map(|held| (held.id, held.entry.content().author, self::size(&held.entry)));
+        let before = self.used.get(&author).copied().unwrap_or_default();
+        let freed = replaced.filter(|(_, of, _)| *of == author).map_or((0, 0), |(_, _, size)| (1, size));
+        let after = Use { entries: before.entries + 1 - freed.0, bytes: before.bytes + size - freed.1 };
+        if after.entries > MOST_ENTRIES || after.bytes > MOST_BYTES {
+            return Err(Refused::Full(author));
+        }
+        if let Some((old, ..)) = replaced {
+            self.forget(&old);
+        }
+        self.count(author, 1, size);
+        self.names.insert(id, slot.clone());
+        self.held.insert(slot, Held { id, entry, received: now });
+        Ok(id)
+    }
+
+    fn forget(&mut self, id: &EntryId) {
+        let Some(held) = self.names.remove(id).and_then(|slot| self.held.remove(&slot)) else { return };
+        let used = self.used.entry(held.entry.content().author).or_default();
+        *used = Use { entries: used.entries.saturating_sub(1), bytes: used.bytes.saturating_sub(size(&held.entry)) };
+    }
+
+    fn count(&mut self, author: NodeId, entries: usize, bytes: usize) {
+        let used = self.used.entry(author).or_default();
+        *used = Use { entries: used.entries + entries, bytes: used.bytes + bytes };
+    }
+
+    /// Forgets what expired long enough ago; says how many entries that were.
+    pub fn clean(&mut self, now: Moment) -> usize {
+        let gone: Vec<EntryId> = self.held.values().filter(|held| held.is_forgotten(now)).map(|held| held.id).collect();
+        gone.iter().for_each(|id| self.forget(id));
+        self.used.retain(|_, used| used.entries > 0);
+        gone.len()
+    }
+
+    fn member_entry(&self, node: &NodeId) -> Option<&Held> {
+        let slot = Slot { bucket: Bucket::Members, key: node.to_string(), author: Some(*node) };
+        self.held.get(&slot).filter(|held| held.entry.content().value.is_some())
+    }
+
+    /// The members with their records, in the order of their names' text.
+    pub fn members(&self) -> impl Iterator<Item = (NodeId, MemberRecord)> {
+        let values = self.held.iter().filter(|(slot, _)| slot.bucket == Bucket::Members);
+        values.filter_map(|(_, held)| {
+            let content = held.entry.content();
+            // Checked when it came in.
+            MemberRecord::decode(content.value.as_ref()?).ok().map(|record| (content.author, record))
+        })
+    }
+
+    /// The record of one member.
+    pub fn member(&self, node: &NodeId) -> Option<MemberRecord> {
+        self.member_entry(node).and_then(|held| MemberRecord::decode(held.entry.content().value.as_ref()?).ok())
+    }
+
+    /// The entry that a member's record came in.
+    pub fn member_record(&self, node: &NodeId) -> Option<&Entry> {
+        self.member_entry(node).map(|held| &held.entry)
+    }
+
+    /// Whether this very version is held, be it expired.
+    pub fn has(&self, id: &EntryId) -> bool {
+        self.names.contains_key(id)
+    }
+
+    /// The valid entries of a bucket that have a value.
+    pub fn bucket(&self, bucket: Bucket, now: Moment) -> impl Iterator<Item = &Content> {
+        let held = self.held.iter().filter(move |(slot, _)| slot.bucket == bucket).map(|(_, held)| held);
+        held.filter(move |held| !held.is_expired(now))
+            .map(|held| held.entry.content())
+            .filter(|content| content.value.is_some())
+    }
+
+    /// An entry by the name of its version.
+    pub fn entry(&self, id: &EntryId, now: Moment) -> Option<&Entry> {
+        self.names
+            .get(id)
+            .and_then(|slot| self.held.get(slot))
+            .filter(|held| !held.is_expired(now))
+            .map(|held| &held.entry)
+    }
+
+    /// The names and stamps of all that holds, entries that were taken back among them.
+    pub fn names(&self, now: Moment) -> impl Iterator<Item = (Stamp, EntryId)> {
+        self.held.values().filter(move |held| !held.is_expired(now)).map(|held| (held.entry.content().stamp, held.id))
+    }
+
+    /// How many entries are held.
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+}
+
+/// Whether one entry is valid instead of another of the same slot: the later stamp; of two with one stamp (a node that lost its
+/// disk, or lies) the greater author, value and signature, so that everybody chooses the same.
+fn replaces(new: &Entry, old: &Entry) -> bool {
+    let rank = |entry: &Entry| (entry.content().stamp, entry.content().author);
+    rank(new).cmp(&rank(old)).then_with(|| new.cmp(old)).is_gt()
+}
+
+fn size(entry: &Entry) -> usize {
+    entry.content().key.len() + entry.content().value.as_ref().map_or(0, Vec::len)
+}
+
+#[cfg(test)]
+mod tests;

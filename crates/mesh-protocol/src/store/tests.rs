@@ -1,0 +1,221 @@
+//! One state whatever the order, and what is refused.
+
+use super::*;
+use crate::identity::{Purpose, Signature};
+use crate::reconcile::{self, Asking};
+use crate::{Token, Wall};
+use proptest::prelude::*;
+
+const NOW: Moment = Moment::after(Duration::from_secs(100));
+const WALL: Wall = Wall(1_800_000_000_000);
+
+fn token() -> Token {
+    Token::new([1; 32], None)
+}
+
+fn node(seed: u8) -> Identity {
+    Identity::from_seed(&[seed; 32])
+}
+
+fn store() -> Store {
+    Store::new(token().network().id, token().epoch(), [node(99).id()])
+}
+
+/// What a node writes under a stamp of its choice.
+fn entry(who: &Identity, bucket: Bucket, key: &str, second: u64, value: Option<&[u8]>) -> Entry {
+    let stamp = Stamp::new((WALL.0 + second * 1_000) << 16);
+    let (key, value) = (key.to_owned(), value.map(<[u8]>::to_vec));
+    let content = Content { bucket, key, author: who.id(), stamp, lifetime: 0, value };
+    Entry::sign(&token().network().id, who, content).unwrap()
+}
+
+fn record(who: &Identity, keys: &EpochKeys, second: u64) -> Entry {
+    let value = MemberRecord::new(keys, &who.id(), [7; 32], "edge", "0.1.0").encode().unwrap();
+    entry(who, Bucket::Members, &who.id().to_string(), second, Some(&value))
+}
+
+/// A store that these nodes are members of.
+fn with(members: &[&Identity]) -> Store {
+    let mut store = store();
+    for who in members {
+        assert!(matches!(store.take(record(who, &token().epoch(), 0), (NOW, WALL)), Ok(Taken::New(_))));
+    }
+    store
+}
+
+#[test]
+fn what_others_may_not_write_is_refused_and_changes_nothing() {
+    let (a, b, stranger) = (node(1), node(2), node(3));
+    let mut store = with(&[&a, &b]);
+    let before: Vec<_> = store.names(NOW).collect();
+    let foreign = Token::new([2; 32], None);
+    let of_others = {
+        let content = Content { author: a.id(), ..entry(&b, Bucket::Services, "web", 1, Some(b"x")).content().clone() };
+        Entry { content, signature: b.sign(Purpose::Entry, b"x") }
+    };
+    let elsewhere = {
+        let content = entry(&a, Bucket::Services, "web", 1, Some(b"x")).content().clone();
+        Entry::sign(&foreign.network().id, &a, content).unwrap()
+    };
+    for (entry, why) in [
+        (entry(&b, Bucket::Claims, &a.id().to_string(), 1, Some(b"10.1.0.1")), "wrote under another's name"),
+        (entry(&stranger, Bucket::Shared, "k", 1, Some(b"v")), "is no member"),
+        (entry(&b, Bucket::Administration, "revoke", 1, Some(b"v")), "is no administrator"),
+        (entry(&node(99), Bucket::Administration, "revoke", 1, None), "does not expire"),
+        (entry(&a, Bucket::Shared, "k", 26 * 60, Some(b"v")), "26 minutes ahead"),
+        (record(&stranger, &foreign.epoch(), 1), "does not prove"),
+        (of_others, "does not carry a signature"),
+        (elsewhere, "does not carry a signature"),
+    ] {
+        let said = store.take(entry, (NOW, WALL)).unwrap_err();
+        assert!(said.to_string().contains(why), "{said} / {why}");
+    }
+    assert_eq!(store.names(NOW).collect::<Vec<_>>(), before);
+    assert!(store.take(entry(&a, Bucket::Shared, "k", 20 * 60, Some(b"v")), (NOW, WALL)).is_ok());
+}
+
+#[test]
+fn an_author_cannot_fill_the_memory_of_others() {
+    let a = node(1);
+    let mut store = with(&[&a]);
+    let mut refused = 0;
+    for at in 0..600 {
+        let taken = store.take(entry(&a, Bucket::Services, &at.to_string(), at, Some(&[0; 2_000])), (NOW, WALL));
+        refused += usize::from(taken == Err(Refused::Full(a.id())));
+    }
+    assert_eq!(store.len(), 1 + 600 - refused);
+    assert!(store.len() < 270);
+    // What replaces something of the same size still goes in.
+    assert!(store.take(entry(&a, Bucket::Services, "0", 999, Some(&[1; 2_000])), (NOW, WALL)).is_ok());
+    let huge =
+        Content { value: Some(vec![0; 10_000_000]), ..entry(&a, Bucket::Shared, "k", 1, None).content().clone() };
+    assert!(matches!(Entry::sign(&token().network().id, &a, huge.clone()), Err(Error::TooLarge { limit: 32_768, .. })));
+    let forged = Entry { content: huge, signature: Signature::new(vec![0; 64]) };
+    assert!(matches!(Entry::decode(&forged.encode().unwrap()), Err(Error::TooLarge { kind: "entry", .. })));
+}
+
+#[test]
+fn an_entry_expires_here_and_does_not_come_back_from_a_neighbour() {
+    let a = node(1);
+    let mut store = with(&[&a]);
+    let entry = store.write(&a, (Bucket::Services, "web".to_owned()), Some(b"x".to_vec()), 60, (NOW, WALL)).unwrap();
+    let at = |seconds| NOW + Duration::from_secs(seconds);
+    assert_eq!(store.bucket(Bucket::Services, at(59)).count(), 1);
+    assert_eq!(store.bucket(Bucket::Services, at(60)).count(), 0);
+    assert_eq!(store.names(at(60)).count(), 1);
+    assert_eq!(store.take(entry.clone(), (at(61), WALL)), Ok(Taken::Known));
+    assert_eq!((store.clean(at(119)), store.clean(at(120))), (0, 1));
+    assert_eq!(store.len(), 1);
+    // The owner renews it with a new stamp.
+    assert!(store.write(&a, (Bucket::Services, "web".to_owned()), Some(b"x".to_vec()), 60, (at(121), WALL)).is_ok());
+    assert_eq!(store.bucket(Bucket::Services, at(121)).count(), 1);
+}
+
+#[test]
+fn a_revoked_node_is_out_with_all_that_it_wrote_and_stays_out() {
+    let (a, b) = (node(1), node(2));
+    let mut store = with(&[&a, &b]);
+    store.take(entry(&b, Bucket::Shared, "k", 1, Some(b"v")), (NOW, WALL)).unwrap();
+    store.revoke(b.id());
+    assert_eq!(store.len(), 1);
+    let again = store.take(record(&b, &token().epoch(), 5), (NOW, WALL));
+    assert_eq!(again, Err(Refused::Revoked(b.id())));
+}
+
+#[test]
+fn after_a_rotation_known_members_come_back_with_the_old_secret_and_strangers_do_not() {
+    let (a, b, fresh) = (node(1), node(2), node(3));
+    let mut store = with(&[&a, &b]);
+    let next = EpochKeys::rotated(1, &[5; 32]);
+    store.rotate(next.clone());
+    assert!(store.take(record(&b, &token().epoch(), 5), (NOW, WALL)).is_ok());
+    assert_eq!(store.take(record(&fresh, &token().epoch(), 5), (NOW, WALL)), Err(Refused::Unproven(fresh.id())));
+    assert!(store.take(record(&fresh, &next, 5), (NOW, WALL)).is_ok());
+    // An older epoch that comes late changes nothing.
+    store.rotate(EpochKeys::rotated(1, &[6; 32]));
+    assert_eq!(store.epochs().len(), 2);
+}
+
+/// Two states tell each other what they differ in, as the engine does it over sessions.
+fn reconcile(one: &mut Store, other: &mut Store) -> usize {
+    let (mut asking, mut message) = Asking::begin(one, NOW).unwrap();
+    let mut bytes = 0;
+    let (mut have, mut need) = (Vec::new(), Vec::new());
+    loop {
+        let answer = reconcile::answer(other, NOW, &message).unwrap();
+        bytes += message.len() + answer.len();
+        let difference = asking.answered(&answer).unwrap();
+        have.extend(difference.have);
+        need.extend(difference.need);
+        let Some(next) = difference.next else { break };
+        message = next;
+    }
+    let entries = |store: &Store, names: &[EntryId]| -> Vec<Entry> {
+        names.iter().filter_map(|id| store.entry(id, NOW).cloned()).collect()
+    };
+    let (to_other, to_one) = (entries(one, &have), entries(other, &need));
+    // Records of members first, as the engine sends them: without them the rest is of strangers.
+    for (store, entries) in [(one, to_one), (other, to_other)] {
+        let (records, rest): (Vec<_>, Vec<_>) =
+            entries.into_iter().partition(|entry| entry.content().bucket == Bucket::Members);
+        for entry in records.into_iter().chain(rest) {
+            store.take(entry, (NOW, WALL)).unwrap();
+        }
+    }
+    bytes
+}
+
+#[test]
+fn equal_states_compare_in_a_few_hundred_bytes_and_different_ones_become_equal() {
+    let nodes: Vec<Identity> = (1..60).map(node).collect();
+    let mut one = with(&nodes.iter().collect::<Vec<_>>());
+    let mut other = store();
+    reconcile(&mut one, &mut other);
+    assert_eq!(other.members().count(), 59);
+    let bytes = reconcile(&mut one, &mut other);
+    assert!(bytes < 400, "{bytes}");
+    one.take(entry(&node(1), Bucket::Shared, "one", 1, Some(b"1")), (NOW, WALL)).unwrap();
+    other.take(entry(&node(2), Bucket::Shared, "other", 1, Some(b"2")), (NOW, WALL)).unwrap();
+    reconcile(&mut one, &mut other);
+    assert_eq!(one.names(NOW).collect::<BTreeSet<_>>(), other.names(NOW).collect::<BTreeSet<_>>());
+    assert_eq!(one.len(), 61);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn every_order_of_receipt_ends_in_the_same_state(
+        writes in proptest::collection::vec((1_u8..4, 0_u8..3, 0_u64..4, proptest::option::of(0_u8..3), any::<bool>()), 1..24),
+        order in any::<u64>(),
+    ) {
+        let nodes: Vec<Identity> = (1..4).map(node).collect();
+        let members: Vec<&Identity> = nodes.iter().collect();
+        let entries: Vec<Entry> = writes.iter().map(|(who, key, second, value, shared)| {
+            let bucket = if *shared { Bucket::Shared } else { Bucket::Services };
+            let value = value.map(|value| vec![value]);
+            entry(&node(*who), bucket, &key.to_string(), *second, value.as_deref())
+        }).collect();
+        let mut shuffled = entries.clone();
+        fastrand::Rng::with_seed(order).shuffle(&mut shuffled);
+        let (mut one, mut other) = (with(&members), with(&members));
+        for (store, entries) in [(&mut one, entries), (&mut other, shuffled)] {
+            for entry in entries {
+                prop_assert!(store.take(entry, (NOW, WALL)).is_ok());
+            }
+        }
+        prop_assert_eq!(one.names(NOW).collect::<Vec<_>>(), other.names(NOW).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn nothing_that_comes_in_makes_a_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let store = with(&[&node(1)]);
+        drop(Entry::decode(&bytes));
+        drop(MemberRecord::decode(&bytes));
+        drop(reconcile::answer(&store, NOW, &bytes));
+        let mut framed = vec![0x61];
+        framed.extend(&bytes);
+        drop(reconcile::answer(&store, NOW, &framed));
+        let (mut asking, _) = Asking::begin(&store, NOW).unwrap();
+        drop(asking.answered(&framed));
+    }
+}

@@ -1,0 +1,135 @@
+//! Runs simulations of the mesh and prints what they measured: `kairn-mesh-sim [NAME...] [--seed N]`. Fails when a figure does
+//! not hold. Everything follows from the seed.
+#![forbid(unsafe_code)]
+
+use kairn_mesh_sim::report::Figure;
+use kairn_mesh_sim::scenarios;
+use kairn_mesh_sim::world::Weather;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+const HOUR: Duration = Duration::from_hours(1);
+
+/// A simulation in full.
+struct Simulation {
+    name: &'static str,
+    about: &'static str,
+    run: fn(u64) -> Vec<Figure>,
+}
+
+const ALL: &[Simulation] = &[
+    Simulation {
+        name: "crash",
+        about: "crashes are known to everybody of 30 nodes within 10 s",
+        run: |seed| {
+            let mut figures = scenarios::crash(seed, 30, 15, Weather::PROMISED);
+            figures.extend(scenarios::crash(seed, 30, 15, Weather::LAN));
+            figures
+        },
+    },
+    Simulation {
+        name: "crash-1000",
+        about: "crashes are known to everybody of 1,000 nodes within 10 s",
+        run: |seed| {
+            let mut figures = scenarios::crash(seed, 1_000, 20, Weather::PROMISED);
+            figures.extend(scenarios::crash(seed, 1_000, 20, Weather::LAN));
+            figures
+        },
+    },
+    Simulation {
+        name: "quiet",
+        about: "an hour of 30 nodes at 5 % loss without a death",
+        run: |seed| scenarios::quiet(seed, 30, HOUR, Weather::PROMISED, None),
+    },
+    Simulation {
+        name: "quiet-1000",
+        about: "an hour of 1,000 nodes at 5 % loss without a death",
+        run: |seed| scenarios::quiet(seed, 1_000, HOUR, Weather::PROMISED, None),
+    },
+    Simulation {
+        name: "idle",
+        about: "what 1,000 nodes send when nothing happens",
+        run: |seed| scenarios::quiet(seed, 1_000, Duration::from_mins(10), Weather::LAN, Some(300.0)),
+    },
+    Simulation {
+        name: "liar",
+        about: "a member that denounces everybody kills nobody and is named",
+        run: |seed| scenarios::liar(seed, 50, Duration::from_mins(10)),
+    },
+    Simulation {
+        name: "partition",
+        about: "a network that was parted grows together by itself",
+        run: |seed| {
+            let mut figures = scenarios::partition(seed, 30, Weather::PROMISED);
+            figures.extend(scenarios::partition(seed, 100, Weather::PROMISED));
+            figures
+        },
+    },
+    Simulation {
+        name: "restart",
+        about: "a node that starts again is alive again, whatever it forgot",
+        run: |seed| scenarios::restart(seed, 100, Weather::PROMISED),
+    },
+    Simulation {
+        name: "pause",
+        about: "a node that slept comes back and buries nobody",
+        run: |seed| scenarios::pause(seed, 100, Weather::PROMISED),
+    },
+    Simulation {
+        name: "newcomer",
+        about: "a newcomer is told who is dead",
+        run: |seed| scenarios::newcomer(seed, 200),
+    },
+    Simulation {
+        name: "leave",
+        about: "a node that says goodbye is not mourned",
+        run: |seed| scenarios::leave(seed, 100, Weather::PROMISED),
+    },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(said) => {
+            // Nothing can be said where standard error is gone.
+            writeln!(io::stderr(), "error: {said}").unwrap_or_default();
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn usage() -> String {
+    let list: String = ALL.iter().map(|one| format!("  {:12} {}\n", one.name, one.about)).collect();
+    format!("usage: kairn-mesh-sim [NAME...] [--seed N]\n{list}")
+}
+
+/// Runs what is named, or everything; says whether all figures hold.
+fn run(arguments: &[String]) -> Result<bool, String> {
+    let (mut seed, mut names) = (1, Vec::new());
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        if word == "--seed" {
+            let number = words.next().and_then(|number| number.parse().ok());
+            seed = number.ok_or_else(|| format!("--seed takes a number\n{}", usage()))?;
+        } else if ALL.iter().any(|one| one.name == word) {
+            names.push(word.as_str());
+        } else {
+            return Err(format!("there is no simulation `{word}`\n{}", usage()));
+        }
+    }
+    let mut all_hold = true;
+    let mut out = io::stdout().lock();
+    let mut say = |text: String| writeln!(out, "{text}").map_err(|error| format!("write to stdout: {error}"));
+    for one in ALL.iter().filter(|one| names.is_empty() || names.contains(&one.name)) {
+        let began = Instant::now();
+        for figure in (one.run)(seed) {
+            all_hold &= figure.holds();
+            say(figure.to_string())?;
+        }
+        say(format!("  ({}, seed {seed}, {:.1} s)", one.name, began.elapsed().as_secs_f64()))?;
+    }
+    Ok(all_hold)
+}
