@@ -3,7 +3,9 @@
 //! and files are the engine's (`mesh`). What stands on the wire is described in `docs/mesh-protocol.md`.
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod admission;
+pub mod ballot;
 pub mod datagram;
 pub mod entry;
 mod error;
