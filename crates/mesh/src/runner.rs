@@ -134,7 +134,17 @@ impl Runner {
         let start = Instant::now();
         let administrators = settings.token.admin().map(|admin| *admin.id()).into_iter().collect();
         let wireguard = dir.wireguard_public()?;
-        let begin = Start { identity, network: network.clone(), keys, administrators, generation, incarnation, seed };
+        let begin = Start {
+            identity,
+            network: network.clone(),
+            keys,
+            administrators,
+            generation,
+            incarnation,
+            seed,
+            range: None,
+            lease: None,
+        };
         let node = Node::new(begin, Moment::default());
         let papers: Shared = Arc::new(RwLock::new(Papers::default()));
         let mut runner = Self {
@@ -294,6 +304,7 @@ impl Runner {
             Event::Changed(Bucket::Candidates, id) => self.moved(&id),
             Event::Changed(Bucket::Members | Bucket::Administration, _) => self.show_papers(),
             Event::Changed(..) => {}
+            Event::Address { .. } => {}
             Event::Refused { from, why } => tracing::warn!(from = %from.short(), why, "refused"),
             Event::Membership(event) => tracing::info!(?event, "membership"),
         }
