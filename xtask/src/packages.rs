@@ -43,6 +43,10 @@ pub const PACKAGES: &[Package] = &[
     package("qemu-utils", "qemu-img", "makes disks of machines"),
     package("ovmf", "/usr/share/OVMF/OVMF_CODE_4M.fd", "UEFI firmware of machines"),
     package("swtpm", "swtpm", "TPMs of machines"),
+    package("iproute2", "ip", "network namespaces of tests"),
+    package("wireguard-go", "wireguard-go", "the tunnel's counterpart in tests and benchmarks"),
+    package("wireguard-tools", "wg", "configures that counterpart"),
+    package("iperf3", "iperf3", "measures tunnels"),
     package("openssh-client", "ssh-keygen", "enters machines"),
 ];
 

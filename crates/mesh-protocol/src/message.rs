@@ -1,5 +1,6 @@
 //! What members say to each other: in sealed datagrams, and as questions and answers in sessions. All of it is postcard.
 
+use crate::address::Witness;
 use crate::datagram;
 use crate::entry::{Entry, EntryId};
 use crate::error::Error;
@@ -25,6 +26,8 @@ pub enum Datagram {
     Want(Vec<EntryId>),
     /// Names of new entries that no datagram holds: whoever lacks one compares states with the sender.
     Large(Vec<EntryId>),
+    /// The sender saw the receiver's claim to an address.
+    Witness(Witness),
 }
 
 /// What one asks in a session.

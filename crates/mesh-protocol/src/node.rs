@@ -4,8 +4,10 @@
 //! gives, and calls [`Node::tick`] at [`Node::next_deadline`]. Receivers are named by their identity: where they are is the
 //! engine's knowledge.
 
+mod addressing;
 mod comparison;
 
+use crate::address::{Lease, Range};
 use crate::datagram::{Dropped, LARGEST, Opener, Sealer};
 use crate::entry::{Bucket, Entry, EntryId};
 use crate::identity::{Identity, NodeId};
@@ -16,14 +18,18 @@ use crate::spread::{Sending, Spreading};
 use crate::store::{Refused, Store, Taken};
 use crate::swim::{self, Incarnation, Swim};
 use crate::time::{Moment, Now};
+use addressing::Addressing;
 use comparison::Comparison;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// How often a node compares its state with that of a member that it chooses.
 const COMPARE: Duration = Duration::from_secs(30);
 /// The same in a network of more than [`MANY`] members, where most comparisons need a new session.
 const COMPARE_MANY: Duration = Duration::from_secs(60);
+/// How often entries of unknown authors are a reason for a comparison.
+const EARLY: Duration = Duration::from_secs(5);
 /// Beyond that many members a network is large.
 pub const MANY: usize = 200;
 
@@ -55,6 +61,13 @@ pub enum Event {
     Membership(swim::Event),
     /// An entry of this bucket is new, by this node or another.
     Changed(Bucket, EntryId),
+    /// The node's IPv4 address changed, or something about it is to be said.
+    Address {
+        /// The address, once it is settled.
+        address: Option<Ipv4Addr>,
+        /// What was decided.
+        why: String,
+    },
     /// Something that a member sent was refused.
     Refused {
         /// Who sent it.
@@ -73,6 +86,8 @@ pub struct Counters {
     pub refused: u64,
     /// Entries that were new.
     pub entries: u64,
+    /// Entries whose author's record had not come yet.
+    pub early: u64,
     /// Comparisons of states that were finished.
     pub comparisons: u64,
 }
@@ -93,6 +108,10 @@ pub struct Start {
     pub incarnation: Incarnation,
     /// Random: everything that a run chooses comes from it.
     pub seed: u64,
+    /// What IPv4 addresses are taken from; nothing where the node has none.
+    pub range: Option<Range>,
+    /// The address that it had before.
+    pub lease: Option<Lease>,
 }
 
 /// A node.
@@ -104,7 +123,9 @@ pub struct Node {
     opener: Opener,
     spreading: Spreading,
     comparison: Option<Comparison>,
+    addressing: Option<Addressing>,
     next_comparison: Moment,
+    next_early: Moment,
     number: u64,
     rng: fastrand::Rng,
     counters: Counters,
@@ -115,7 +136,7 @@ pub struct Node {
 impl Node {
     /// A node that knows nobody yet.
     pub fn new(start: Start, now: Moment) -> Self {
-        let Start { identity, network, keys, administrators, generation, incarnation, seed } = start;
+        let Start { identity, network, keys, administrators, generation, incarnation, seed, range, lease } = start;
         let mut rng = fastrand::Rng::with_seed(seed);
         Self {
             store: Store::new(network.id, keys, administrators),
@@ -125,7 +146,9 @@ impl Node {
             identity,
             spreading: Spreading::default(),
             comparison: None,
+            addressing: range.map(|range| Addressing::new(network.id, range, lease, now)),
             next_comparison: now + COMPARE,
+            next_early: now,
             number: 0,
             rng,
             counters: Counters::default(),
@@ -209,6 +232,7 @@ impl Node {
             Ok(Datagram::Entries(entries)) => entries.iter().for_each(|entry| self.take_encoded(now, from, entry)),
             Ok(Datagram::Offer(names)) => self.offered(from, names),
             Ok(Datagram::Want(names)) => self.push(now, from, &names),
+            Ok(Datagram::Witness(witness)) => self.witness_came(now, from, witness),
             Ok(Datagram::Large(names)) => {
                 if names.iter().any(|id| !self.store.has(id)) {
                     self.compare(now, from);
@@ -224,6 +248,7 @@ impl Node {
     pub fn tick(&mut self, now: Now) {
         self.swim.tick(now.0);
         self.drain();
+        self.tend_address(now);
         for (to, sending) in self.spreading.due(now.0, self.swim.live(), &mut self.rng) {
             match sending {
                 Sending::Push(names) => self.push(now, to, &names),
@@ -243,7 +268,9 @@ impl Node {
 
     /// When [`Node::tick`] has something to do next.
     pub fn next_deadline(&self) -> Moment {
-        let deadlines = [Some(self.swim.next_deadline()), self.spreading.next_deadline(), Some(self.next_comparison)];
+        let address = self.addressing.as_ref().map(Addressing::due);
+        let deadlines =
+            [Some(self.swim.next_deadline()), self.spreading.next_deadline(), Some(self.next_comparison), address];
         deadlines.into_iter().flatten().min().unwrap_or(self.next_comparison)
     }
 
@@ -271,7 +298,17 @@ impl Node {
         match taken {
             Ok((entry, Taken::New(id))) => self.is_new(now, id, &entry, Some(from)),
             Ok((_, Taken::Known)) => {}
+            Err(Refused::Stranger(_)) => self.came_early(now, from),
             Err(why) => self.refuse(from, &why.to_string()),
+        }
+    }
+
+    /// An entry overtook the record of its author: whoever sent it has the record.
+    fn came_early(&mut self, now: Now, from: NodeId) {
+        self.counters.early += 1;
+        if now.0 >= self.next_early {
+            self.next_early = now.0 + EARLY;
+            self.compare(now, from);
         }
     }
 
@@ -286,6 +323,10 @@ impl Node {
                 self.swim.remove(now.0, &content.author);
             }
             self.drain();
+            self.members_changed();
+        }
+        if content.bucket == Bucket::Claims {
+            self.claim_changed(now, &id);
         }
         self.counters.entries += 1;
         self.spreading.add(now.0, id, from);
@@ -342,7 +383,11 @@ impl Node {
         for swim::Outgoing { to, bytes } in self.swim.take_outgoing() {
             self.seal(to, &Datagram::Membership(bytes));
         }
-        self.events.extend(self.swim.take_events().into_iter().map(Event::Membership));
+        let events = self.swim.take_events();
+        if !events.is_empty() {
+            self.members_changed();
+        }
+        self.events.extend(events.into_iter().map(Event::Membership));
     }
 }
 

@@ -275,6 +275,15 @@ impl Store {
         })
     }
 
+    /// The members' names, in the order of their text.
+    pub fn member_ids(&self) -> impl Iterator<Item = NodeId> {
+        let members = self.held.iter().filter(|(slot, _)| slot.bucket == Bucket::Members);
+        members
+            .map(|(_, held)| held.entry.content())
+            .filter(|content| content.value.is_some())
+            .map(|content| content.author)
+    }
+
     /// The record of one member.
     pub fn member(&self, node: &NodeId) -> Option<MemberRecord> {
         self.member_entry(node).and_then(|held| MemberRecord::decode(held.entry.content().value.as_ref()?).ok())

@@ -50,6 +50,9 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The WireGuard interface cannot be made or changed.
+    #[error(transparent)]
+    Tunnel(#[from] kairn_tunnel::Error),
     /// The machine refuses something about the node's files.
     #[error(transparent)]
     Files(#[from] kairn_host::Error),
@@ -99,6 +102,8 @@ impl Diagnostic for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Protocol(error) => error.kind(),
+            Self::Tunnel(error) => error.kind(),
+            Self::Files(error) => error.kind(),
             Self::Tls(_) => Kind::Bug,
             _ => Kind::Environment,
         }
@@ -107,6 +112,8 @@ impl Diagnostic for Error {
     fn hints(&self) -> Vec<String> {
         match self {
             Self::Protocol(error) => error.hints(),
+            Self::Tunnel(error) => error.hints(),
+            Self::Files(error) => error.hints(),
             Self::NotRunning { .. } => {
                 vec!["start it with `kairn mesh up`, or name its files with --state-dir".to_owned()]
             }

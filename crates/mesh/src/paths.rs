@@ -4,6 +4,7 @@ use kairn_mesh_protocol::NodeId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 /// After this long without a datagram from a path, the others are tried again beside it.
@@ -16,6 +17,8 @@ const MOST: usize = 8;
 pub struct Candidates {
     /// Where its control port can be reached.
     pub addresses: Vec<SocketAddr>,
+    /// The UDP port of its WireGuard interface; 0 where it has none.
+    pub tunnel: u16,
 }
 
 #[derive(Debug, Default)]
@@ -24,6 +27,8 @@ struct Ways {
     heard: Option<(SocketAddr, Instant)>,
     /// Where it may be.
     named: Vec<SocketAddr>,
+    /// The port of its WireGuard interface.
+    tunnel: Option<NonZeroU16>,
 }
 
 /// The ways to all members.
@@ -31,9 +36,10 @@ struct Ways {
 pub struct Paths(BTreeMap<NodeId, Ways>);
 
 impl Paths {
-    /// A datagram or session of a member came from there.
-    pub fn heard(&mut self, id: NodeId, from: SocketAddr, now: Instant) {
-        self.0.entry(id).or_default().heard = Some((from, now));
+    /// A datagram or session of a member came from there; says whether that is news.
+    pub fn heard(&mut self, id: NodeId, from: SocketAddr, now: Instant) -> bool {
+        let before = self.0.entry(id).or_default().heard.replace((from, now));
+        before.is_none_or(|(address, _)| address != from)
     }
 
     /// A member may be there.
@@ -44,6 +50,18 @@ impl Paths {
                 ways.named.push(address);
             }
         }
+    }
+
+    /// The WireGuard interface of a member listens on this port; 0 is none.
+    pub fn tunnel_port(&mut self, id: NodeId, port: u16) {
+        self.0.entry(id).or_default().tunnel = NonZeroU16::new(port);
+    }
+
+    /// Where the WireGuard interface of a member is: on the machine that was heard from, or else on one that it may be.
+    pub fn tunnel(&self, id: &NodeId, now: Instant) -> Option<SocketAddr> {
+        let port = self.0.get(id)?.tunnel?;
+        let machine = *self.to(id, now).first()?;
+        Some(SocketAddr::new(machine.ip(), port.get()))
     }
 
     /// Where to send a datagram to a member: to where it was heard from; where that is long ago, to everywhere it may be.

@@ -8,6 +8,7 @@ use crate::discovery::{Discovery, Found};
 use crate::error::Error;
 use crate::interfaces::Choice;
 use crate::paths::{Candidates, Paths};
+use crate::plane::{Plane, Vpn};
 use crate::session::{Open, Papers, Shared};
 use crate::socket::{Datagram, Socket};
 use crate::state::{self, StateDir};
@@ -15,12 +16,14 @@ use crate::status::{PeerStatus, PeerWay, Status};
 use crate::tls;
 use calls::{Calls, Done};
 use kairn_host::{Clock as _, SystemClock};
+use kairn_mesh_protocol::address::Prefix;
 use kairn_mesh_protocol::entry::Bucket;
 use kairn_mesh_protocol::node::{Event, Node, Outgoing, Start};
-use kairn_mesh_protocol::{Moment, NetworkKeys, Now, Token, Wall, swim};
+use kairn_mesh_protocol::{Moment, NetworkKeys, NodeId, Now, Token, Wall, swim};
+use kairn_tunnel::PeerState;
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -28,6 +31,8 @@ use tokio::time::sleep_until;
 
 /// How often what must outlive the process is written down, and the machine's addresses are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// How long changes are gathered before the data plane follows.
+const GATHERING: Duration = Duration::from_millis(20);
 /// Clocks that are further apart than this do not work together.
 const APART: Duration = Duration::from_secs(20 * 60);
 /// How long what a node says at its end has to go out.
@@ -47,6 +52,8 @@ pub struct Settings {
     pub peers: Vec<SocketAddr>,
     /// Interfaces that are passed over, by the beginnings of their names, beside those that always are.
     pub excluded: Vec<String>,
+    /// The private network; without one the nodes only agree with each other.
+    pub vpn: Option<Vpn>,
 }
 
 /// Runs a node until `end` is done, then says farewell. `ready` is called once the node listens.
@@ -73,6 +80,7 @@ pub async fn run(
             Some(asked) = runner.requests.recv() => runner.asked(asked),
             incoming = runner.endpoint.accept() => runner.incoming(incoming),
             () = sleep_until(deadline.into()) => runner.node.tick(runner.now()),
+            () = sleep_until(runner.plane_due.unwrap_or(runner.housekeeping).into()), if runner.plane_due.is_some() => runner.follow(),
             () = sleep_until(runner.housekeeping.into()) => runner.keep_house()?,
         }
     }
@@ -100,6 +108,10 @@ struct Runner {
     addresses: Vec<SocketAddr>,
     remembered: Vec<SocketAddr>,
     incarnation: swim::Incarnation,
+    plane: Option<Plane>,
+    /// When the data plane is made to follow what changed.
+    plane_due: Option<Instant>,
+    networks: Vec<if_addrs::Interface>,
     _discovery: Discovery,
     _api: Api,
 }
@@ -134,7 +146,23 @@ impl Runner {
         let start = Instant::now();
         let administrators = settings.token.admin().map(|admin| *admin.id()).into_iter().collect();
         let wireguard = dir.wireguard_public()?;
-        let begin = Start { identity, network: network.clone(), keys, administrators, generation, incarnation, seed };
+        let plane = match &settings.vpn {
+            Some(vpn) => Some(Plane::open(vpn, dir.wireguard()?, port.wrapping_add(1), network.ula, &identity.id())?),
+            None => None,
+        };
+        let range = settings.vpn.as_ref().map(|vpn| vpn.range);
+        let lease = dir.lease(&network.id, identity.id());
+        let begin = Start {
+            identity,
+            network: network.clone(),
+            keys,
+            administrators,
+            generation,
+            incarnation,
+            seed,
+            range,
+            lease,
+        };
         let node = Node::new(begin, Moment::default());
         let papers: Shared = Arc::new(RwLock::new(Papers::default()));
         let mut runner = Self {
@@ -157,6 +185,9 @@ impl Runner {
             addresses: Vec::new(),
             remembered: Vec::new(),
             incarnation,
+            plane,
+            plane_due: None,
+            networks: Vec::new(),
             _discovery: discovery,
             _api: api,
         };
@@ -181,6 +212,7 @@ impl Runner {
 
     /// Says where this node can be reached, where that changed.
     fn advertise(&mut self) {
+        self.look_at_networks();
         let addresses = match self.choice.own(self.port) {
             Ok(addresses) => addresses,
             Err(error) => return tracing::warn!(%error, "cannot list the machine's addresses"),
@@ -191,7 +223,8 @@ impl Runner {
         tracing::info!(?addresses, "reachable");
         self.addresses.clone_from(&addresses);
         let place = (Bucket::Candidates, self.node.id().to_string());
-        let written = postcard::to_stdvec(&Candidates { addresses })
+        let tunnel = self.plane.as_ref().map_or(0, |plane| plane.tunnel().port());
+        let written = postcard::to_stdvec(&Candidates { addresses, tunnel })
             .map_err(|error| error.to_string())
             .and_then(|value| self.node.write(self.now(), place, Some(value), 0).map_err(|error| error.to_string()));
         if let Err(error) = written {
@@ -212,8 +245,45 @@ impl Runner {
 
     fn datagram(&mut self, datagram: &Datagram) {
         if let Ok(from) = self.node.datagram(self.now(), &datagram.bytes) {
-            self.paths.heard(from, datagram.from, Instant::now());
+            self.heard(from, datagram.from);
         }
+    }
+
+    fn heard(&mut self, from: NodeId, address: SocketAddr) {
+        if self.paths.heard(from, address, Instant::now()) {
+            self.plane_changed();
+        }
+    }
+
+    /// Has the data plane follow soon: what comes together is done together.
+    fn plane_changed(&mut self) {
+        if self.plane.is_some() && self.plane_due.is_none() {
+            self.plane_due = Some(Instant::now() + GATHERING);
+        }
+    }
+
+    fn follow(&mut self) {
+        self.plane_due = None;
+        if let Some(plane) = &mut self.plane {
+            plane.follow(&self.node, &self.paths, |ip| is_near(&self.networks, ip));
+        }
+    }
+
+    /// Looks at the networks that the machine is in: for who is near, and what the mesh's range must not overlap.
+    fn look_at_networks(&mut self) {
+        match if_addrs::get_if_addrs() {
+            Ok(interfaces) => self.networks = interfaces,
+            Err(error) => return tracing::warn!(%error, "cannot list the machine's networks"),
+        }
+        let own = self.plane.as_ref().map(|plane| plane.tunnel().name().to_owned());
+        let others = self.networks.iter().filter(|interface| Some(&interface.name) != own.as_ref());
+        let prefixes = others.filter_map(|interface| match &interface.addr {
+            if_addrs::IfAddr::V4(v4) => Some((interface.name.clone(), Prefix::new(v4.ip, v4.prefixlen)?)),
+            if_addrs::IfAddr::V6(_) => None,
+        });
+        // A second node of this machine has the same range on its own interface.
+        let foreign = prefixes.filter(|(name, _)| !name.starts_with("edgevpn")).collect();
+        self.node.set_local_networks(foreign);
     }
 
     fn found(&mut self, found: &Found) {
@@ -257,7 +327,7 @@ impl Runner {
 
     fn opened(&mut self, open: &Open) {
         tracing::info!(peer = %open.peer.short(), address = %open.address, "session");
-        self.paths.heard(open.peer, open.address, Instant::now());
+        self.heard(open.peer, open.address);
         let now = self.now();
         let apart = open.wall.map_or(Duration::ZERO, |wall| now.1.ahead_of(wall).max(wall.ahead_of(now.1)));
         if apart > APART {
@@ -290,12 +360,26 @@ impl Runner {
     }
 
     fn happened(&mut self, event: Event) {
+        self.plane_changed();
         match event {
             Event::Changed(Bucket::Candidates, id) => self.moved(&id),
             Event::Changed(Bucket::Members | Bucket::Administration, _) => self.show_papers(),
             Event::Changed(..) => {}
+            Event::Address { address, why } => self.addressed(address, &why),
             Event::Refused { from, why } => tracing::warn!(from = %from.short(), why, "refused"),
             Event::Membership(event) => tracing::info!(?event, "membership"),
+        }
+    }
+
+    fn addressed(&self, address: Option<Ipv4Addr>, why: &str) {
+        match address {
+            Some(address) => tracing::info!(%address, why, "address"),
+            None => tracing::warn!(why, "no IPv4 address"),
+        }
+        if let Some(lease) = self.node.lease()
+            && let Err(error) = self.dir.keep_lease(&self.network.id, &lease)
+        {
+            tracing::error!(error = kairn_report::in_one_line(&error), "the address may be another after a restart");
         }
     }
 
@@ -308,6 +392,7 @@ impl Runner {
         }
         match content.value.as_deref().map(postcard::from_bytes::<Candidates>) {
             Some(Ok(candidates)) => {
+                self.paths.tunnel_port(content.author, candidates.tunnel);
                 let named = candidates.addresses.into_iter().filter(|address| self.choice.may_try(address));
                 self.paths.named(content.author, named);
             }
@@ -342,27 +427,33 @@ impl Runner {
 
     fn status(&self) -> Status {
         let (swim, store, now) = (self.node.swim(), self.node.store(), self.now().0);
+        let tunnels = self.plane.as_ref().map_or_else(BTreeMap::new, Plane::states);
         Status {
             id: self.node.id().to_string(),
             name: self.settings.name.clone(),
             network: self.network.id.to_string(),
             ula: self.network.ula.address(&self.node.id()),
+            ipv4: self.node.address(),
+            interface: self.plane.as_ref().map(|plane| plane.tunnel().name().to_owned()),
+            tier: self.plane.as_ref().map(|plane| plane.tunnel().tier().to_string()),
+            tier_reasons: self.plane.as_ref().map_or_else(Vec::new, |plane| plane.tunnel().reasons().to_vec()),
             port: self.port,
             addresses: self.addresses.clone(),
             epoch: store.epochs().first().map_or(0, |keys| keys.epoch),
             uptime: self.start.elapsed().as_secs(),
             entries: store.len(),
             health: swim.health(),
-            peers: swim.members(now).map(|view| self.peer(&view)).collect(),
+            peers: swim.members(now).map(|view| self.peer(&view, tunnels.get(&view.id))).collect(),
             counters: self.counters(),
         }
     }
 
-    fn peer(&self, view: &swim::View) -> PeerStatus {
+    fn peer(&self, view: &swim::View, tunnel: Option<&PeerState>) -> PeerStatus {
         let record = self.node.store().member(&view.id);
         let last = self.paths.last(&view.id, Instant::now());
-        let way = last
-            .map_or(PeerWay::None, |(address, _)| if is_near(&address.ip()) { PeerWay::Lan } else { PeerWay::Direct });
+        let way = last.map_or(PeerWay::None, |(address, _)| {
+            if is_near(&self.networks, &address.ip()) { PeerWay::Lan } else { PeerWay::Direct }
+        });
         let (name, version, roles) =
             record.map_or_else(Default::default, |record| (record.name, record.version, record.roles));
         PeerStatus {
@@ -370,6 +461,10 @@ impl Runner {
             name,
             state: format!("{:?}", view.state).to_lowercase(),
             ula: self.network.ula.address(&view.id),
+            ipv4: self.node.address_of(&view.id),
+            handshake: tunnel.and_then(|tunnel| tunnel.last_handshake).map(|time| time.as_secs()),
+            received: tunnel.map_or(0, |tunnel| tunnel.rx),
+            sent: tunnel.map_or(0, |tunnel| tunnel.tx),
             address: last.map(|(address, _)| address),
             way,
             rtt: view.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
@@ -408,6 +503,9 @@ impl Runner {
             self.node.tick(self.now());
         }
         self.keep_house()?;
+        if let Some(plane) = self.plane.take() {
+            plane.close()?;
+        }
         self.endpoint.close(0_u8.into(), b"the node ends");
         self.endpoint.wait_idle().await;
         Ok(())
@@ -418,10 +516,9 @@ fn wall() -> Wall {
     Wall::since_epoch(SystemClock.since_epoch())
 }
 
-/// Whether an address is of a network that this machine is in itself.
-fn is_near(ip: &IpAddr) -> bool {
-    let Ok(interfaces) = if_addrs::get_if_addrs() else { return false };
-    interfaces.iter().any(|interface| match (&interface.addr, ip) {
+/// Whether an address is of one of the networks that this machine is in itself.
+fn is_near(networks: &[if_addrs::Interface], ip: &IpAddr) -> bool {
+    networks.iter().any(|interface| match (&interface.addr, ip) {
         (if_addrs::IfAddr::V4(own), IpAddr::V4(other)) => {
             let mask = u32::from(own.netmask);
             u32::from(own.ip) & mask == u32::from(*other) & mask

@@ -2,8 +2,9 @@
 
 use crate::error::Error;
 use kairn_host::{Clock as _, Lock, SystemClock, files};
-use kairn_mesh_protocol::Identity;
+use kairn_mesh_protocol::address::Lease;
 use kairn_mesh_protocol::swim::Incarnation;
+use kairn_mesh_protocol::{Identity, NetworkId, NodeId};
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -115,6 +116,32 @@ impl StateDir {
     /// The file cannot be written.
     pub fn keep_peers(&self, peers: &[SocketAddr]) -> Result<(), Error> {
         self.write("peers.json", &peers.get(..peers.len().min(MOST_PEERS)).unwrap_or_default())
+    }
+
+    /// The address that the node had. One that cannot be read is as none: the members still know it.
+    pub fn lease(&self, network: &NetworkId, node: NodeId) -> Option<Lease> {
+        let path = self.path.join("lease");
+        match files::read(&path) {
+            Ok(bytes) => match Lease::decode(network, node, &bytes) {
+                Ok(lease) => Some(lease),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "the lease of the address is not used");
+                    None
+                }
+            },
+            Err(error) => {
+                tracing::debug!(path = %path.display(), %error, "no lease of an address");
+                None
+            }
+        }
+    }
+
+    /// Keeps the address that the node has.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn keep_lease(&self, network: &NetworkId, lease: &Lease) -> Result<(), Error> {
+        Ok(files::write_whole(&self.path.join("lease"), &lease.encode(network)?, 0o600)?)
     }
 
     fn runs(&self) -> Result<Runs, Error> {

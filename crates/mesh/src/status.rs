@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The state of a node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,6 +15,14 @@ pub struct Status {
     pub network: String,
     /// Its address in the network's IPv6 prefix.
     pub ula: Ipv6Addr,
+    /// Its address in the network's IPv4 range, once it is settled.
+    pub ipv4: Option<Ipv4Addr>,
+    /// The interface of its private network.
+    pub interface: Option<String>,
+    /// What carries it: `kernel` or `userspace`.
+    pub tier: Option<String>,
+    /// Why nothing better does.
+    pub tier_reasons: Vec<String>,
     /// The UDP port that it listens on.
     pub port: u16,
     /// Where it says that it can be reached.
@@ -56,6 +64,14 @@ pub struct PeerStatus {
     pub state: String,
     /// Its address in the network's IPv6 prefix.
     pub ula: Ipv6Addr,
+    /// Its address in the network's IPv4 range, once another member witnessed it.
+    pub ipv4: Option<Ipv4Addr>,
+    /// How many seconds ago the last WireGuard handshake with it was completed.
+    pub handshake: Option<u64>,
+    /// Bytes that came from it over the private network.
+    pub received: u64,
+    /// Bytes that went to it.
+    pub sent: u64,
     /// Where its datagrams come from.
     pub address: Option<SocketAddr>,
     /// How they come.

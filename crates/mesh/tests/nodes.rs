@@ -27,6 +27,7 @@ async fn start(dir: &Path, token: u8, peers: &[u16]) -> Running {
         port: 0,
         peers: peers.iter().map(|port| SocketAddr::from(([127, 0, 0, 1], *port))).collect(),
         excluded: Vec::new(),
+        vpn: None,
     };
     let (end, ended) = oneshot::channel::<()>();
     let (ready, is_ready) = oneshot::channel();

@@ -2,6 +2,7 @@
 
 use crate::member::{Directory, identity};
 use crate::world::{Node, Now, Place, Weather, World};
+use kairn_mesh_protocol::address::Range;
 use kairn_mesh_protocol::node::{Event, Outgoing, Start};
 use kairn_mesh_protocol::swim::Incarnation;
 use kairn_mesh_protocol::{Moment, Token, node};
@@ -56,6 +57,8 @@ impl Whole {
             generation: 1,
             incarnation: Incarnation::FIRST,
             seed,
+            range: Some(Range::default()),
+            lease: None,
         };
         let mut node = node::Node::new(start, now.moment);
         let clocks = (now.moment, now.wall);

@@ -1,8 +1,8 @@
 //! The command line of `kairn mesh`.
 
 use super::Reading;
-use clap::{Args, Subcommand};
-use kairn_mesh::{DEFAULT_DIR, DEFAULT_PORT};
+use clap::{Args, Subcommand, ValueEnum};
+use kairn_mesh::{DEFAULT_DIR, DEFAULT_MTU, DEFAULT_PORT, Range};
 use std::path::PathBuf;
 
 /// `kairn mesh`.
@@ -42,9 +42,36 @@ pub struct MeshUp {
     /// Node that is known to be there
     #[arg(long = "peer", value_name = "HOST:PORT")]
     pub peers: Vec<String>,
+    /// Name of the WireGuard interface; where it is taken, the number at its end counts on
+    #[arg(long, value_name = "NAME", default_value = "edgevpn0")]
+    pub interface: String,
+    /// Range that nodes take IPv4 addresses from, the same on all
+    #[arg(long, value_name = "PREFIX", default_value_t)]
+    pub range: Range,
+    /// What carries the private network
+    #[arg(long, value_enum, default_value_t)]
+    pub tier: MeshTier,
+    /// Largest packet of the interface, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_MTU)]
+    pub mtu: u16,
+    /// Makes no private network: the nodes only agree with each other
+    #[arg(long, conflicts_with_all = ["interface", "range", "tier", "mtu"])]
+    pub no_vpn: bool,
     /// Interfaces that carry nothing of the mesh, by the beginning of their names
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub exclude_interface: Vec<String>,
+}
+
+/// What carries the private network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum MeshTier {
+    /// The best that works here.
+    #[default]
+    Auto,
+    /// The kernel's WireGuard, or nothing.
+    Kernel,
+    /// This process and a TUN device.
+    Userspace,
 }
 
 /// A verb that asks the node of this machine.

@@ -2,12 +2,12 @@
 
 mod table;
 
-use crate::cli::{Mesh, MeshReading, MeshUp};
+use crate::cli::{Mesh, MeshReading, MeshTier, MeshUp};
 use crate::output::{self, Format};
 use crate::verbs::config;
 use kairn_datasource::Names;
 use kairn_host::files;
-use kairn_mesh::{Client, Settings, StateDir, Status, random, run as run_node};
+use kairn_mesh::{Client, Settings, StateDir, Status, Tier, Vpn, random, run as run_node};
 use kairn_mesh_protocol::{Error as ProtocolError, Token, TokenFault};
 use kairn_report::{Kind, Report, in_one_line};
 use serde_json::json;
@@ -54,6 +54,7 @@ fn up(verb: &MeshUp) -> Result<ExitCode, Report> {
         port: verb.port,
         peers,
         excluded: verb.exclude_interface.clone(),
+        vpn: (!verb.no_vpn).then(|| vpn(verb)),
     };
     let failed = |error: std::io::Error| Report::new(Kind::Environment, format!("cannot start the node: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
@@ -71,10 +72,23 @@ fn up(verb: &MeshUp) -> Result<ExitCode, Report> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn vpn(verb: &MeshUp) -> Vpn {
+    let tier = match verb.tier {
+        MeshTier::Auto => Tier::Auto,
+        MeshTier::Kernel => Tier::Kernel,
+        MeshTier::Userspace => Tier::Userspace,
+    };
+    Vpn { interface: verb.interface.clone(), mtu: verb.mtu, tier, range: verb.range }
+}
+
 /// Says on stderr that the node listens: its results are elsewhere.
 fn ready(status: &Status) {
     let id: String = status.id.chars().take(10).collect();
-    output::say(&format!("node {id} of network {}: UDP port {}, address {}", status.network, status.port, status.ula));
+    let interface = status.interface.as_deref().map_or_else(String::new, |name| format!(" on {name}"));
+    output::say(&format!(
+        "node {id} of network {}: UDP port {}, address {}{interface}",
+        status.network, status.port, status.ula
+    ));
 }
 
 fn wanted_token(verb: &MeshUp) -> Result<Token, Report> {
@@ -142,8 +156,13 @@ fn peers(verb: &MeshReading) -> Result<ExitCode, Report> {
 fn ip(verb: &MeshReading) -> Result<ExitCode, Report> {
     let status = Client::new(&verb.state_dir).status()?;
     match verb.reading.output {
-        Format::Json => output::json(&json!({ "ula": status.ula }))?,
-        Format::Human => output::line(&status.ula.to_string())?,
+        Format::Json => output::json(&json!({ "ula": status.ula, "ipv4": status.ipv4 }))?,
+        Format::Human => {
+            if let Some(address) = status.ipv4 {
+                output::line(&address.to_string())?;
+            }
+            output::line(&status.ula.to_string())?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -19,6 +19,11 @@ impl Prefix {
         if length > 32 { None } else { Some(Self { network: address.to_bits() & mask(length), length }) }
     }
 
+    /// The number of bits that name the network.
+    pub const fn length(self) -> u8 {
+        self.length
+    }
+
     /// Whether the two have an address in common.
     pub const fn overlaps(self, other: Self) -> bool {
         let mask = mask(if self.length < other.length { self.length } else { other.length });

@@ -1,6 +1,7 @@
 //! Nodes that talk to each other over a network that is made of queues.
 
 use super::*;
+use crate::address::{Prefix, Range};
 use crate::time::Wall;
 use crate::{Token, message};
 use std::collections::BTreeMap;
@@ -33,7 +34,17 @@ impl Network {
         let id = identity.id();
         let (network, keys) = (token.network(), token.epoch());
         let (administrators, incarnation) = (Vec::new(), Incarnation::FIRST);
-        let start = Start { identity, network, keys, administrators, generation: 1, incarnation, seed: seed.into() };
+        let start = Start {
+            identity,
+            network,
+            keys,
+            administrators,
+            generation: 1,
+            incarnation,
+            seed: seed.into(),
+            range: Some(Range::default()),
+            lease: None,
+        };
         let mut node = Node::new(start, self.now);
         node.introduce(self.clocks(), [seed; 32], &format!("edge-{seed}"), "0.1.0").unwrap();
         self.nodes.insert(id, node);
@@ -181,4 +192,92 @@ fn datagrams_of_another_network_and_of_strangers_change_nothing() {
     }
     assert_eq!(node.counters().refused, 2);
     assert!(node.take_events().iter().all(|event| matches!(event, Event::Refused { from, .. } if *from == b)));
+}
+
+fn addresses(network: &Network) -> Vec<Option<Ipv4Addr>> {
+    network.nodes.values().map(Node::address).collect()
+}
+
+#[test]
+fn nodes_take_the_lowest_addresses_each_its_own_and_all_know_them() {
+    let mut network = Network::new();
+    let ids: Vec<NodeId> = (1..=30).map(|seed| network.add(seed, &token())).collect();
+    ids.windows(2).for_each(|pair| network.meet(pair[0], pair[1]));
+    network.run(Duration::from_secs(8));
+    let mut taken: Vec<Ipv4Addr> = addresses(&network).into_iter().flatten().collect();
+    taken.sort();
+    let wanted: Vec<Ipv4Addr> = (1..=30).map(|host| Ipv4Addr::new(10, 1, 0, host)).collect();
+    assert_eq!(taken, wanted);
+    network.run(Duration::from_secs(3));
+    for node in network.nodes.values() {
+        for other in network.nodes.values().filter(|other| other.id() != node.id()) {
+            assert_eq!(node.address_of(&other.id()), other.address());
+        }
+    }
+}
+
+#[test]
+fn a_node_alone_has_an_address_within_three_seconds_and_keeps_it_when_others_come() {
+    let mut network = Network::new();
+    let first = network.add(1, &token());
+    network.run(Duration::from_secs(3));
+    let alone = network.nodes[&first].address();
+    assert_eq!(alone, Some(Ipv4Addr::new(10, 1, 0, 1)));
+    for seed in 2..6 {
+        let other = network.add(seed, &token());
+        network.meet(first, other);
+    }
+    network.run(Duration::from_secs(6));
+    assert_eq!(network.nodes[&first].address(), alone);
+    let mut taken = addresses(&network);
+    taken.sort();
+    taken.dedup();
+    assert_eq!(taken.len(), 5);
+    assert!(taken.iter().all(Option::is_some));
+}
+
+#[test]
+fn a_node_comes_back_with_the_address_of_its_lease() {
+    let mut network = Network::new();
+    let ids: Vec<NodeId> = (1..=5).map(|seed| network.add(seed, &token())).collect();
+    ids.windows(2).for_each(|pair| network.meet(pair[0], pair[1]));
+    network.run(Duration::from_secs(6));
+    let (address, lease) = (network.nodes[&ids[2]].address(), network.nodes[&ids[2]].lease().unwrap());
+    let network_id = *network.nodes[&ids[2]].store().network();
+    let kept = Lease::decode(&network_id, ids[2], &lease.encode(&network_id).unwrap()).unwrap();
+    network.nodes.remove(&ids[2]);
+    network.run(Duration::from_secs(20));
+    let identity = Identity::from_seed(&[3; 32]);
+    let (keys, incarnation) = (token().epoch(), Incarnation::FIRST);
+    let start = Start {
+        identity,
+        network: token().network(),
+        keys,
+        administrators: Vec::new(),
+        generation: 2,
+        incarnation,
+        seed: 77,
+        range: Some(Range::default()),
+        lease: Some(kept),
+    };
+    let mut node = Node::new(start, network.now);
+    node.introduce(network.clocks(), [3; 32], "edge-3", "0.1.0").unwrap();
+    network.nodes.insert(ids[2], node);
+    network.meet(ids[0], ids[2]);
+    network.run(Duration::from_secs(3));
+    assert_eq!(network.nodes[&ids[2]].address(), address);
+}
+
+#[test]
+fn a_range_that_overlaps_a_network_of_the_machine_is_refused_and_said_once() {
+    let mut network = Network::new();
+    let id = network.add(1, &token());
+    let local = vec![("eth0".to_owned(), Prefix::new(Ipv4Addr::new(10, 1, 0, 0), 16).unwrap())];
+    network.nodes.get_mut(&id).unwrap().set_local_networks(local);
+    network.run(Duration::from_secs(5));
+    let said: Vec<_> = network.events.iter().filter(|(_, event)| matches!(event, Event::Address { .. })).collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        matches!(&said[0].1, Event::Address { address: None, why } if why.contains("10.1.0.0/24") && why.contains("eth0"))
+    );
 }

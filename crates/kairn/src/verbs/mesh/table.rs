@@ -22,12 +22,22 @@ pub struct Node<'a>(pub &'a Status);
 
 impl fmt::Display for Node<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Status { id, name, network, ula, port, addresses, epoch, uptime, entries, health, peers, .. } = self.0;
+        let Status { id, name, network, ula, ipv4, port, addresses, epoch, uptime, entries, health, peers, .. } =
+            self.0;
         let alive = peers.iter().filter(|peer| peer.state == "alive").count();
         let addresses = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         writeln!(f, "node      {id} ({name})")?;
         writeln!(f, "network   {network}, epoch {epoch}")?;
-        writeln!(f, "address   {ula}")?;
+        match ipv4 {
+            Some(ipv4) => writeln!(f, "address   {ipv4}, {ula}")?,
+            None => writeln!(f, "address   {ula}")?,
+        }
+        if let (Some(interface), Some(tier)) = (&self.0.interface, &self.0.tier) {
+            writeln!(f, "interface {interface}, {tier} tier")?;
+        }
+        for reason in &self.0.tier_reasons {
+            writeln!(f, "          {reason}")?;
+        }
         writeln!(
             f,
             "port      {port}/udp, reachable as {}",
@@ -69,7 +79,8 @@ impl fmt::Display for Peers<'_> {
             let rtt = peer.rtt.map_or_else(|| "-".to_owned(), |rtt| format!("{rtt:.1} ms"));
             let from = peer.address.map_or_else(|| "-".to_owned(), |address| address.to_string());
             let (name, state, age) = (&peer.name, &peer.state, duration(peer.age));
-            writeln!(f, "{id:10}  {name:wide$}  {state:7}  {age:>8}  {way:6}  {rtt:>7}  {} from {from}", peer.ula)?;
+            let own = peer.ipv4.map_or_else(|| peer.ula.to_string(), |ipv4| format!("{ipv4} {}", peer.ula));
+            writeln!(f, "{id:10}  {name:wide$}  {state:7}  {age:>8}  {way:6}  {rtt:>7}  {own} from {from}")?;
         }
         Ok(())
     }
@@ -95,6 +106,10 @@ mod tests {
             name: "edge-7".to_owned(),
             state: "alive".to_owned(),
             ula: "fd00::7".parse().unwrap(),
+            ipv4: Some("10.1.0.7".parse().unwrap()),
+            handshake: Some(3),
+            received: 1,
+            sent: 2,
             address: Some("192.0.2.7:7946".parse().unwrap()),
             way: PeerWay::Lan,
             rtt: Some(1.25),
@@ -107,12 +122,19 @@ mod tests {
 
     #[test]
     fn peers_stand_in_a_table() {
-        let silent =
-            PeerStatus { address: None, way: PeerWay::None, rtt: None, state: "dead".to_owned(), age: 5, ..peer() };
+        let silent = PeerStatus {
+            address: None,
+            ipv4: None,
+            way: PeerWay::None,
+            rtt: None,
+            state: "dead".to_owned(),
+            age: 5,
+            ..peer()
+        };
         let text = Peers(&[peer(), silent]).to_string();
         let wanted = "\
 NODE        NAME    STATE         FOR  PATH        RTT  ADDRESS
-aaaaaaaaaa  edge-7  alive    1 h 2 min  lan      1.2 ms  fd00::7 from 192.0.2.7:7946
+aaaaaaaaaa  edge-7  alive    1 h 2 min  lan      1.2 ms  10.1.0.7 fd00::7 from 192.0.2.7:7946
 aaaaaaaaaa  edge-7  dead          5 s  -             -  fd00::7 from -
 ";
         assert_eq!(text, wanted);
