@@ -68,6 +68,8 @@ pub enum Event {
         /// What was decided.
         why: String,
     },
+    /// The witnessed addresses of members changed: [`Node::address_of`].
+    Addresses,
     /// Something that a member sent was refused.
     Refused {
         /// Who sent it.

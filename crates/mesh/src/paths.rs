@@ -60,8 +60,10 @@ impl Paths {
     /// Where the WireGuard interface of a member is: on the machine that was heard from, or else on one that it may be.
     pub fn tunnel(&self, id: &NodeId, now: Instant) -> Option<SocketAddr> {
         let port = self.0.get(id)?.tunnel?;
-        let machine = *self.to(id, now).first()?;
-        Some(SocketAddr::new(machine.ip(), port.get()))
+        // Changed and not made anew: a link-local address keeps its interface.
+        let mut address = *self.to(id, now).first()?;
+        address.set_port(port.get());
+        Some(address)
     }
 
     /// Where to send a datagram to a member: to where it was heard from; where that is long ago, to everywhere it may be.
@@ -109,5 +111,17 @@ mod tests {
         assert_eq!(paths.to(&id, start + FRESH), [b, a]);
         paths.forget(&id);
         assert!(paths.to(&id, start).is_empty());
+    }
+
+    #[test]
+    fn the_interface_of_a_member_is_on_the_machine_that_is_heard_from_with_its_link() {
+        let (id, start) = (NodeId::new([1; 32]), Instant::now());
+        let link = SocketAddr::V6(std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 7_946, 0, 3));
+        let mut paths = Paths::default();
+        assert!(paths.heard(id, link, start));
+        assert!(!paths.heard(id, link, start));
+        assert_eq!(paths.tunnel(&id, start), None);
+        paths.tunnel_port(id, 7_947);
+        assert_eq!(paths.tunnel(&id, start).map(|address| address.to_string()), Some("[fe80::1%3]:7947".to_owned()));
     }
 }

@@ -364,7 +364,7 @@ impl Runner {
         match event {
             Event::Changed(Bucket::Candidates, id) => self.moved(&id),
             Event::Changed(Bucket::Members | Bucket::Administration, _) => self.show_papers(),
-            Event::Changed(..) => {}
+            Event::Changed(..) | Event::Addresses => {}
             Event::Address { address, why } => self.addressed(address, &why),
             Event::Refused { from, why } => tracing::warn!(from = %from.short(), why, "refused"),
             Event::Membership(event) => tracing::info!(?event, "membership"),

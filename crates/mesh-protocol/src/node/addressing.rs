@@ -41,6 +41,8 @@ pub(super) struct Addressing {
     began: Moment,
     claimed: Option<Moment>,
     settled: Option<Ipv4Addr>,
+    /// The witnessed addresses of all, as they were said last.
+    others: BTreeMap<NodeId, Ipv4Addr>,
     /// Said once, until something else is.
     said: Option<String>,
     due: Moment,
@@ -59,6 +61,7 @@ impl Addressing {
             began: now,
             claimed: None,
             settled: None,
+            others: BTreeMap::new(),
             said: None,
             due: now,
             earliest: now,
@@ -88,6 +91,15 @@ impl Addressing {
         self.witnessed.remove(node);
         self.book.retire(node);
         self.look();
+    }
+
+    /// Who holds which address, as far as another member has seen it.
+    fn witnessed_addresses(&self) -> BTreeMap<NodeId, Ipv4Addr> {
+        let holders = self.book.holders();
+        let witnessed = holders.values().filter(|claimed| claimed.is_witnessed());
+        witnessed
+            .filter_map(|claimed| Some((claimed.claim.node(), self.book.range().address(claimed.claim.index())?)))
+            .collect()
     }
 
     /// Whether it is this node's turn to witness a claim: the first few of an order that is the claimant's own at once, the
@@ -139,10 +151,7 @@ impl Node {
 
     /// The witnessed addresses of others.
     pub fn address_of(&self, node: &NodeId) -> Option<Ipv4Addr> {
-        let book = &self.addressing.as_ref()?.book;
-        let claimed = book.of(node).filter(|claimed| claimed.is_witnessed())?;
-        let holds = book.holders().get(&claimed.claim.index()).is_some_and(|holder| holder.claim.node() == *node);
-        if holds { book.range().address(claimed.claim.index()) } else { None }
+        self.addressing.as_ref()?.others.get(node).copied()
     }
 
     /// A claim came, or was taken back.
@@ -197,7 +206,11 @@ impl Node {
         for claimed in addressing.claims.values() {
             addressing.book.learn(claimed.clone(), &members);
         }
-        addressing.due = now.0 + REST;
+        let others = addressing.witnessed_addresses();
+        if others != addressing.others {
+            addressing.others = others;
+            self.events.push(Event::Addresses);
+        }
         let mut live: BTreeSet<NodeId> = self.swim.live().iter().copied().collect();
         live.insert(own);
         let facts = addressing.facts(own, &live);

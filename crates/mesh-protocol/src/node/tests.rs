@@ -209,6 +209,9 @@ fn nodes_take_the_lowest_addresses_each_its_own_and_all_know_them() {
     let wanted: Vec<Ipv4Addr> = (1..=30).map(|host| Ipv4Addr::new(10, 1, 0, host)).collect();
     assert_eq!(taken, wanted);
     network.run(Duration::from_secs(3));
+    // Whoever carries traffic is told of the last change too.
+    let last_told = |id: &NodeId| network.events.iter().any(|(of, event)| of == id && *event == Event::Addresses);
+    assert!(ids.iter().all(last_told));
     for node in network.nodes.values() {
         for other in network.nodes.values().filter(|other| other.id() != node.id()) {
             assert_eq!(node.address_of(&other.id()), other.address());
