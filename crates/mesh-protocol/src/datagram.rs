@@ -1,13 +1,13 @@
 //! Sealed datagrams: what members say to each other outside of sessions.
 //!
 //! On the wire: kind `0x10`, the low 8 bits of the epoch, the first 8 bytes of the sender's name, a nonce of 24 bytes, then
-//! XChaCha20-Poly1305 (RFC 8439 with the extended nonce) over the text. The key is HKDF-Expand(datagram key of the epoch,
-//! `"sender" 0x00 name`); the associated data are the first ten bytes and the whole names of sender and receiver, so that a
-//! datagram opens at the one it was meant for only. The nonce is generation (8 bytes), count (8) and salt (8): a sender uses no
+//! XChaCha20-Poly1305 (RFC 8439 with the extended nonce) over the text. The key is HKDF-SHA256 with the datagram key of the epoch as
+//! salt, X25519 of the two identities as key material, and `"sender" 0x00`, the sender's and the receiver's name as info: only these
+//! two can make it, so a datagram that opens is the sender's own. The associated data are the first ten bytes and both names. The nonce is generation (8 bytes), count (8) and salt (8): a sender uses no
 //! count twice in a generation, and draws generation and salt anew at each start. The first byte keeps these datagrams apart from
 //! WireGuard's (1 to 4) and QUIC's (`0x40` set) on the same port.
 
-use crate::identity::NodeId;
+use crate::identity::{Identity, NodeId};
 use crate::keys::EpochKeys;
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
@@ -45,9 +45,35 @@ pub enum Dropped {
     Replayed,
 }
 
+/// The ciphers of one node with another, by epoch; the newest two are kept.
+#[derive(Default)]
+struct Ciphers(Vec<(u32, XChaCha20Poly1305)>);
+
+impl Ciphers {
+    /// The cipher for what `sender` sends to `receiver`, of which one is this node.
+    fn of(
+        &mut self,
+        keys: &EpochKeys,
+        own: &Identity,
+        sender: &NodeId,
+        receiver: &NodeId,
+    ) -> Option<&XChaCha20Poly1305> {
+        if self.0.iter().all(|(epoch, _)| *epoch != keys.epoch) {
+            let other = if own.id() == *sender { receiver } else { sender };
+            let hkdf = Hkdf::<Sha256>::new(Some(keys.datagram.reveal()), &own.shared(other)?);
+            let mut key = [0; 32];
+            hkdf.expand_multi_info(&[b"sender\0", sender.as_bytes(), receiver.as_bytes()], &mut key).ok()?;
+            self.0.insert(0, (keys.epoch, XChaCha20Poly1305::new(&key.into())));
+            self.0.truncate(2);
+        }
+        self.0.iter().find(|(epoch, _)| *epoch == keys.epoch).map(|(_, cipher)| cipher)
+    }
+}
+
 /// What seals a node's own datagrams.
 pub struct Sealer {
-    sender: NodeId,
+    identity: Identity,
+    ciphers: BTreeMap<NodeId, Ciphers>,
     generation: u64,
     salt: [u8; 8],
     count: u64,
@@ -55,17 +81,23 @@ pub struct Sealer {
 
 impl Sealer {
     /// A sealer for one run of a node. `generation` must be higher than in every run before with the same identity, `salt` random.
-    pub const fn new(sender: NodeId, generation: u64, salt: [u8; 8]) -> Self {
-        Self { sender, generation, salt, count: 0 }
+    pub const fn new(identity: Identity, generation: u64, salt: [u8; 8]) -> Self {
+        Self { identity, ciphers: BTreeMap::new(), generation, salt, count: 0 }
     }
 
-    /// Seals a text for one member; nothing where it is longer than [`LARGEST`].
+    /// Forgets the keys shared with a member that is none any more.
+    pub fn remove(&mut self, id: &NodeId) {
+        self.ciphers.remove(id);
+    }
+
+    /// Seals a text for one member; nothing where it is longer than [`LARGEST`], or the receiver's name is no key.
     pub fn seal(&mut self, keys: &EpochKeys, receiver: &NodeId, text: &[u8]) -> Option<Vec<u8>> {
         if text.len() > LARGEST {
             return None;
         }
         self.count = self.count.checked_add(1)?;
-        let head = head(keys.epoch, &self.sender);
+        let sender = self.identity.id();
+        let head = head(keys.epoch, &sender);
         let mut nonce = [0_u8; 24];
         for (to, from) in nonce
             .iter_mut()
@@ -73,35 +105,36 @@ impl Sealer {
         {
             *to = *from;
         }
-        let aad = associated(&head, &self.sender, receiver);
-        let sealed =
-            cipher(keys, &self.sender).encrypt(XNonce::from_slice(&nonce), Payload { msg: text, aad: &aad }).ok()?;
+        let aad = associated(&head, &sender, receiver);
+        let cipher = self.ciphers.entry(*receiver).or_default().of(keys, &self.identity, &sender, receiver)?;
+        let sealed = cipher.encrypt(XNonce::from_slice(&nonce), Payload { msg: text, aad: &aad }).ok()?;
         Some([head.as_slice(), &nonce, &sealed].concat())
     }
 }
 
 /// What opens the datagrams of others, and remembers what came.
 pub struct Opener {
-    receiver: NodeId,
+    identity: Identity,
     senders: BTreeMap<[u8; 8], Vec<Sender>>,
 }
 
 struct Sender {
     id: NodeId,
+    ciphers: Ciphers,
     seen: Seen,
 }
 
 impl Opener {
     /// An opener for this node, which knows nobody yet.
-    pub const fn new(receiver: NodeId) -> Self {
-        Self { receiver, senders: BTreeMap::new() }
+    pub const fn new(identity: Identity) -> Self {
+        Self { identity, senders: BTreeMap::new() }
     }
 
     /// Lets a member in; one that is known keeps what is remembered of it.
     pub fn admit(&mut self, id: NodeId) {
         let senders = self.senders.entry(tag(&id)).or_default();
         if senders.iter().all(|sender| sender.id != id) {
-            senders.push(Sender { id, seen: Seen::default() });
+            senders.push(Sender { id, ciphers: Ciphers::default(), seen: Seen::default() });
         }
     }
 
@@ -109,6 +142,9 @@ impl Opener {
     pub fn remove(&mut self, id: &NodeId) {
         if let Some(senders) = self.senders.get_mut(&tag(id)) {
             senders.retain(|sender| sender.id != *id);
+            if senders.is_empty() {
+                self.senders.remove(&tag(id));
+            }
         }
     }
 
@@ -123,12 +159,14 @@ impl Opener {
         if kind != SEALED || sealed.len() < 16 || datagram.len() > LARGEST + OVERHEAD {
             return Err(Dropped::Foreign);
         }
-        let senders = self.senders.get_mut(&tag).filter(|senders| !senders.is_empty()).ok_or(Dropped::Stranger)?;
+        let receiver = self.identity.id();
+        let senders = self.senders.get_mut(&tag).ok_or(Dropped::Stranger)?;
         let keys = epochs.iter().find(|keys| low(keys.epoch) == epoch).ok_or(Dropped::Epoch)?;
         for sender in senders {
-            let aad = associated(head, &sender.id, &self.receiver);
+            let aad = associated(head, &sender.id, &receiver);
             let payload = Payload { msg: sealed, aad: &aad };
-            if let Ok(text) = cipher(keys, &sender.id).decrypt(XNonce::from_slice(nonce), payload) {
+            let Some(cipher) = sender.ciphers.of(keys, &self.identity, &sender.id, &receiver) else { continue };
+            if let Ok(text) = cipher.decrypt(XNonce::from_slice(nonce), payload) {
                 let (generation, count) = numbers(nonce);
                 return if sender.seen.take(generation, count) {
                     Ok((sender.id, text))
@@ -205,17 +243,6 @@ fn numbers(nonce: &[u8; 24]) -> (u64, u64) {
     (u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes([i, j, k, l, m, n, o, p]))
 }
 
-fn cipher(keys: &EpochKeys, sender: &NodeId) -> XChaCha20Poly1305 {
-    let mut key = [0; 32];
-    // The epoch's key is as long as a hash and uniform, as RFC 5869 asks of what is expanded; 32 bytes are one block of it.
-    if let Ok(hkdf) = Hkdf::<Sha256>::from_prk(keys.datagram.reveal()) {
-        match hkdf.expand_multi_info(&[b"sender\0", sender.as_bytes()], &mut key) {
-            Ok(()) | Err(hkdf::InvalidLength) => {}
-        }
-    }
-    XChaCha20Poly1305::new(&key.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,67 +250,88 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
-    const A: NodeId = NodeId::new([1; 32]);
-    const B: NodeId = NodeId::new([2; 32]);
-    const C: NodeId = NodeId::new([3; 32]);
+    fn nodes() -> [Identity; 3] {
+        [1, 2, 3].map(|seed| Identity::from_seed(&[seed; 32]))
+    }
 
     fn keys() -> EpochKeys {
         Token::new([1; 32], None).epoch()
     }
 
-    fn opener(receiver: NodeId, known: &[NodeId]) -> Opener {
-        let mut opener = Opener::new(receiver);
-        known.iter().for_each(|id| opener.admit(*id));
+    fn opener(receiver: &Identity, known: &[&Identity]) -> Opener {
+        let mut opener = Opener::new(receiver.clone());
+        known.iter().for_each(|node| opener.admit(node.id()));
         opener
     }
 
     #[test]
     fn a_datagram_opens_once_at_whom_it_was_meant_for() {
-        let mut sealer = Sealer::new(A, 1, [0; 8]);
-        let datagram = sealer.seal(&keys(), &B, b"ping").unwrap();
+        let [a, b, c] = nodes();
+        let mut sealer = Sealer::new(a.clone(), 1, [0; 8]);
+        let datagram = sealer.seal(&keys(), &b.id(), b"ping").unwrap();
         assert_eq!(datagram.len(), OVERHEAD + 4);
-        let mut b = opener(B, &[A, C]);
-        assert_eq!(b.open(&[keys()], &datagram), Ok((A, b"ping".to_vec())));
-        assert_eq!(b.open(&[keys()], &datagram), Err(Dropped::Replayed));
-        assert_eq!(opener(C, &[A, B]).open(&[keys()], &datagram), Err(Dropped::Forged));
-        assert_eq!(opener(B, &[C]).open(&[keys()], &datagram), Err(Dropped::Stranger));
-        assert_eq!(opener(B, &[A]).open(&[EpochKeys::rotated(1, &[1; 32])], &datagram), Err(Dropped::Epoch));
-        assert_eq!(opener(B, &[A]).open(&[EpochKeys::rotated(256, &[1; 32])], &datagram), Err(Dropped::Forged));
-        b.remove(&A);
-        assert_eq!(b.open(&[keys()], &sealer.seal(&keys(), &B, b"ping").unwrap()), Err(Dropped::Stranger));
+        let mut receiver = opener(&b, &[&a, &c]);
+        assert_eq!(receiver.open(&[keys()], &datagram), Ok((a.id(), b"ping".to_vec())));
+        assert_eq!(receiver.open(&[keys()], &datagram), Err(Dropped::Replayed));
+        assert_eq!(opener(&c, &[&a, &b]).open(&[keys()], &datagram), Err(Dropped::Forged));
+        assert_eq!(opener(&b, &[&c]).open(&[keys()], &datagram), Err(Dropped::Stranger));
+        assert_eq!(opener(&b, &[&a]).open(&[EpochKeys::rotated(1, &[1; 32])], &datagram), Err(Dropped::Epoch));
+        assert_eq!(opener(&b, &[&a]).open(&[EpochKeys::rotated(256, &[1; 32])], &datagram), Err(Dropped::Forged));
+        receiver.remove(&a.id());
+        let next = sealer.seal(&keys(), &b.id(), b"ping").unwrap();
+        assert_eq!(receiver.open(&[keys()], &next), Err(Dropped::Stranger));
+    }
+
+    #[test]
+    fn a_member_cannot_speak_for_another() {
+        let [a, b, c] = nodes();
+        // It has the network's secret and knows both names: it seals with its own key, under the other's name.
+        let mut forged = Sealer::new(c, u64::MAX, [0; 8]).seal(&keys(), &b.id(), b"I leave").unwrap();
+        for (to, from) in forged.iter_mut().skip(2).zip(tag(&a.id())) {
+            *to = from;
+        }
+        let mut receiver = opener(&b, &[&a]);
+        assert_eq!(receiver.open(&[keys()], &forged), Err(Dropped::Forged));
+        let true_one = Sealer::new(a.clone(), 1, [0; 8]).seal(&keys(), &b.id(), b"here").unwrap();
+        assert_eq!(receiver.open(&[keys()], &true_one), Ok((a.id(), b"here".to_vec())));
+        assert!(Sealer::new(a, 1, [0; 8]).seal(&keys(), &NodeId::new([2; 32]), b"nobody").is_none());
     }
 
     #[test]
     fn a_flipped_bit_anywhere_is_noticed_and_not_remembered() {
-        let datagram = Sealer::new(A, 1, [0; 8]).seal(&keys(), &B, b"ping").unwrap();
-        let mut b = opener(B, &[A]);
+        let [a, b, _] = nodes();
+        let datagram = Sealer::new(a.clone(), 1, [0; 8]).seal(&keys(), &b.id(), b"ping").unwrap();
+        let mut receiver = opener(&b, &[&a]);
         for bit in 0..datagram.len() * 8 {
             let mut flipped = datagram.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(b.open(&[keys()], &flipped).is_err(), "bit {bit}");
+            assert!(receiver.open(&[keys()], &flipped).is_err(), "bit {bit}");
         }
         for length in 0..datagram.len() {
-            assert!(b.open(&[keys()], &datagram[..length]).is_err(), "length {length}");
+            assert!(receiver.open(&[keys()], &datagram[..length]).is_err(), "length {length}");
         }
-        assert!(b.open(&[keys()], &datagram).is_ok());
+        assert!(receiver.open(&[keys()], &datagram).is_ok());
     }
 
     #[test]
     fn a_restart_counts_from_the_beginning_and_the_run_before_is_over() {
-        let mut before = Sealer::new(A, 1, [0; 8]);
-        let late = before.seal(&keys(), &B, b"late").unwrap();
-        let mut b = opener(B, &[A]);
-        assert!(b.open(&[keys()], &before.seal(&keys(), &B, b"before").unwrap()).is_ok());
-        assert!(b.open(&[keys()], &Sealer::new(A, 2, [0; 8]).seal(&keys(), &B, b"after").unwrap()).is_ok());
-        assert_eq!(b.open(&[keys()], &late), Err(Dropped::Replayed));
+        let [a, b, _] = nodes();
+        let mut before = Sealer::new(a.clone(), 1, [0; 8]);
+        let late = before.seal(&keys(), &b.id(), b"late").unwrap();
+        let mut receiver = opener(&b, &[&a]);
+        assert!(receiver.open(&[keys()], &before.seal(&keys(), &b.id(), b"before").unwrap()).is_ok());
+        let mut after = Sealer::new(a, 2, [0; 8]);
+        assert!(receiver.open(&[keys()], &after.seal(&keys(), &b.id(), b"after").unwrap()).is_ok());
+        assert_eq!(receiver.open(&[keys()], &late), Err(Dropped::Replayed));
     }
 
     #[test]
     fn what_is_too_long_is_not_sealed() {
-        let mut sealer = Sealer::new(A, 1, [0; 8]);
-        assert!(sealer.seal(&keys(), &B, &[0; LARGEST + 1]).is_none());
-        let datagram = sealer.seal(&keys(), &B, &[0; LARGEST]).unwrap();
-        assert!(opener(B, &[A]).open(&[keys()], &datagram).is_ok());
+        let [a, b, _] = nodes();
+        let mut sealer = Sealer::new(a.clone(), 1, [0; 8]);
+        assert!(sealer.seal(&keys(), &b.id(), &[0; LARGEST + 1]).is_none());
+        let datagram = sealer.seal(&keys(), &b.id(), &[0; LARGEST]).unwrap();
+        assert!(opener(&b, &[&a]).open(&[keys()], &datagram).is_ok());
         // With the headers of IPv6 and UDP.
         assert!(datagram.len() + 48 <= 1_280);
     }

@@ -167,6 +167,13 @@ impl Identity {
         NodeId(self.key.verifying_key().to_bytes())
     }
 
+    /// The secret that only this node and another can know: X25519 (RFC 7748) of both keys as points of Curve25519. Nothing where the
+    /// other's name is no key, or one whose secret anybody could know.
+    pub fn shared(&self, other: &NodeId) -> Option<[u8; 32]> {
+        let theirs = VerifyingKey::from_bytes(&other.0).ok().filter(|key| !key.is_weak())?;
+        Some((theirs.to_montgomery() * self.key.to_scalar()).to_bytes())
+    }
+
     /// Signs a text for one purpose.
     pub fn sign(&self, purpose: Purpose, text: &[u8]) -> Signature {
         Signature(self.key.sign(&purpose.statement(text)).to_bytes().to_vec())
@@ -207,6 +214,19 @@ mod tests {
         assert_eq!(id.to_string().to_uppercase().parse(), Ok(id));
         assert!("".parse::<NodeId>().is_err());
         assert!(id.short().parse::<NodeId>().unwrap_err().to_string().contains("52 letters"));
+    }
+
+    #[test]
+    fn two_nodes_share_a_secret_and_nobody_shares_one_with_a_key_that_is_none() {
+        let [a, b, c] = [1, 2, 3].map(|seed| Identity::from_seed(&[seed; 32]));
+        assert_eq!(a.shared(&b.id()), b.shared(&a.id()));
+        assert!(a.shared(&b.id()).is_some());
+        assert_ne!(a.shared(&b.id()), a.shared(&c.id()));
+        // The neutral point, one of small order, and no point at all.
+        let neutral: [u8; 32] = std::array::from_fn(|at| u8::from(at == 0));
+        for bytes in [neutral, [0; 32], [2; 32]] {
+            assert_eq!(a.shared(&NodeId::new(bytes)), None);
+        }
     }
 
     #[test]

@@ -143,8 +143,8 @@ impl Node {
         Self {
             store: Store::new(network.id, keys, administrators),
             swim: Swim::new(identity.clone(), incarnation, rng.u64(..), now),
-            sealer: Sealer::new(identity.id(), generation, rng.u64(..).to_be_bytes()),
-            opener: Opener::new(identity.id()),
+            sealer: Sealer::new(identity.clone(), generation, rng.u64(..).to_be_bytes()),
+            opener: Opener::new(identity.clone()),
             identity,
             spreading: Spreading::default(),
             comparison: None,
@@ -322,6 +322,7 @@ impl Node {
                 self.swim.admit(now.0, content.author);
             } else {
                 self.opener.remove(&content.author);
+                self.sealer.remove(&content.author);
                 self.swim.remove(now.0, &content.author);
             }
             self.drain();
@@ -376,7 +377,7 @@ impl Node {
         });
         match sealed {
             Some(bytes) => self.outgoing.push(Outgoing::Datagram { to, bytes }),
-            None => self.refuse(self.id(), "a datagram was too long to be sealed"),
+            None => self.refuse(self.id(), "a datagram is too long to be sealed, or its receiver has no proper key"),
         }
     }
 

@@ -215,7 +215,7 @@ impl Store {
         let record = MemberRecord::decode(value)?;
         let proven = self.epochs.iter().position(|keys| record.is_proven(keys, author));
         match proven {
-            Some(0) if is_known || self.members().count() < MOST_MEMBERS => Ok(()),
+            Some(0) if is_known || self.authors() < MOST_MEMBERS => Ok(()),
             Some(0) => Err(Refused::Full(*author)),
             Some(_) if is_known => Ok(()),
             _ => Err(Refused::Unproven(*author)),
@@ -234,6 +234,9 @@ impl Store {
         }
         if let Some((old, ..)) = replaced {
             self.forget(&old);
+        }
+        if slot.bucket == Bucket::Members && entry.content().value.is_none() {
+            self.drop_others(&author);
         }
         self.count(author, 1, size);
         self.names.insert(id, slot.clone());
@@ -258,6 +261,21 @@ impl Store {
         gone.iter().for_each(|id| self.forget(id));
         self.used.retain(|_, used| used.entries > 0);
         gone.len()
+    }
+
+    /// How many nodes something is held of: members, and those that were.
+    fn authors(&self) -> usize {
+        self.used.len()
+    }
+
+    /// Drops what a node wrote beside its record: it has taken that back.
+    fn drop_others(&mut self, author: &NodeId) {
+        let others = self
+            .held
+            .iter()
+            .filter(|(slot, held)| held.entry.content().author == *author && slot.bucket != Bucket::Members);
+        let gone: Vec<EntryId> = others.map(|(_, held)| held.id).collect();
+        gone.iter().for_each(|id| self.forget(id));
     }
 
     fn member_entry(&self, node: &NodeId) -> Option<&Held> {

@@ -31,6 +31,8 @@ use tokio::time::sleep_until;
 
 /// How often what must outlive the process is written down, and the machine's addresses are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// The most characters of a reason that go to the log.
+const LONGEST_REASON: usize = 200;
 /// How long changes are gathered before the data plane follows.
 const GATHERING: Duration = Duration::from_millis(20);
 /// Clocks that are further apart than this do not work together.
@@ -81,7 +83,7 @@ pub async fn run(
             incoming = runner.endpoint.accept() => runner.incoming(incoming),
             () = sleep_until(deadline.into()) => runner.node.tick(runner.now()),
             () = sleep_until(runner.plane_due.unwrap_or(runner.housekeeping).into()), if runner.plane_due.is_some() => runner.follow(),
-            () = sleep_until(runner.housekeeping.into()) => runner.keep_house()?,
+            () = sleep_until(runner.housekeeping.into()) => runner.keep_house_or_say(),
         }
     }
     runner.farewell().await
@@ -366,7 +368,11 @@ impl Runner {
             Event::Changed(Bucket::Members | Bucket::Administration, _) => self.show_papers(),
             Event::Changed(..) | Event::Addresses => {}
             Event::Address { address, why } => self.addressed(address, &why),
-            Event::Refused { from, why } => tracing::warn!(from = %from.short(), why, "refused"),
+            Event::Refused { from, why } => {
+                // What others say may be as long as a message.
+                let why: String = why.chars().take(LONGEST_REASON).collect();
+                tracing::warn!(from = %from.short(), why, "refused");
+            }
             Event::Membership(event) => tracing::info!(?event, "membership"),
         }
     }
@@ -376,9 +382,11 @@ impl Runner {
             Some(address) => tracing::info!(%address, why, "address"),
             None => tracing::warn!(why, "no IPv4 address"),
         }
-        if let Some(lease) = self.node.lease()
-            && let Err(error) = self.dir.keep_lease(&self.network.id, &lease)
-        {
+        let kept = match self.node.lease() {
+            Some(lease) => self.dir.keep_lease(&self.network.id, &lease),
+            None => self.dir.drop_lease(),
+        };
+        if let Err(error) = kept {
             tracing::error!(error = kairn_report::in_one_line(&error), "the address may be another after a restart");
         }
     }
@@ -403,6 +411,16 @@ impl Runner {
         }
     }
 
+    /// A disk that is full or gone does not end a node that others rely on.
+    fn keep_house_or_say(&mut self) {
+        if let Err(error) = self.keep_house() {
+            tracing::error!(
+                error = kairn_report::in_one_line(&error),
+                "what a restart would need was not written down"
+            );
+        }
+    }
+
     fn keep_house(&mut self) -> Result<(), Error> {
         self.housekeeping = Instant::now() + HOUSEKEEPING;
         self.advertise();
@@ -416,7 +434,12 @@ impl Runner {
         }
         // A node that has just started knows nothing yet that is worth more than what it kept.
         let known = self.paths.known();
-        if known.is_empty() { Ok(()) } else { self.dir.keep_peers(&known) }
+        if known.is_empty() || known == self.remembered {
+            return Ok(());
+        }
+        self.dir.keep_peers(&known)?;
+        self.remembered = known;
+        Ok(())
     }
 
     fn asked(&self, asked: Asked) {

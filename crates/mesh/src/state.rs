@@ -144,6 +144,15 @@ impl StateDir {
         Ok(files::write_whole(&self.path.join("lease"), &lease.encode(network)?, 0o600)?)
     }
 
+    /// Forgets the address that the node had: another has it.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub fn drop_lease(&self) -> Result<(), Error> {
+        let path = self.path.join("lease");
+        if path.exists() { Ok(files::remove_file(&path)?) } else { Ok(()) }
+    }
+
     fn runs(&self) -> Result<Runs, Error> {
         self.read("runs.json").map(Option::unwrap_or_default)
     }

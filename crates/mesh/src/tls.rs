@@ -24,6 +24,8 @@ use std::time::Duration;
 const PROTOCOL: &[u8] = b"kairn-mesh/1";
 /// A session without traffic ends after this long.
 const IDLE: Duration = Duration::from_secs(60);
+/// The most bytes of a session that wait to be read: one message of the largest size.
+const RECEIVED: u32 = 1024 * 1024;
 /// DER of a `PrivateKeyInfo` of an Ed25519 seed, up to the seed (RFC 8410, 7).
 const PRIVATE: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
 /// DER of a `SubjectPublicKeyInfo` of an Ed25519 key, up to the key (RFC 8410, 4).
@@ -88,7 +90,10 @@ fn transport() -> Result<quinn::TransportConfig, Error> {
     let mut transport = quinn::TransportConfig::default();
     let idle = quinn::IdleTimeout::try_from(IDLE).map_err(|error| Error::Tls(error.to_string()))?;
     transport.max_idle_timeout(Some(idle));
-    transport.max_concurrent_bidi_streams(8_u8.into());
+    transport.max_concurrent_bidi_streams(4_u8.into());
+    // Of all streams together, before anything is proven too.
+    transport.receive_window(RECEIVED.into());
+    transport.stream_receive_window(RECEIVED.into());
     transport.max_concurrent_uni_streams(0_u8.into());
     transport.datagram_receive_buffer_size(None);
     Ok(transport)

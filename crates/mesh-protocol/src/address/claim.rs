@@ -104,6 +104,11 @@ impl Witness {
     pub fn new(network: &NetworkId, identity: &Identity, claim: &Claim) -> Self {
         Self { node: identity.id(), signature: identity.sign(Purpose::Witness, &witness_text(network, claim)) }
     }
+
+    /// Who says so.
+    pub const fn node(&self) -> NodeId {
+        self.node
+    }
 }
 
 /// A claim with its witnesses, as members pass it on.

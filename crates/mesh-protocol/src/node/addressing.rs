@@ -177,8 +177,15 @@ impl Node {
     /// Somebody witnessed this node's claim.
     pub(super) fn witness_came(&mut self, now: Now, from: NodeId, witness: Witness) {
         let (network, own) = (*self.store.network(), self.id());
+        if witness.node() != from || self.store.member(&from).is_none() {
+            return self.refuse(from, "a witness that speaks for another");
+        }
         let Some(addressing) = &mut self.addressing else { return };
         let Some(mut claimed) = addressing.claims.get(&own).cloned() else { return };
+        // Enough is enough: another would cost the whole network an entry.
+        if claimed.witnesses().count() >= WITNESSES {
+            return;
+        }
         let before = claimed.clone();
         claimed.witnessed_by(witness);
         if claimed == before {

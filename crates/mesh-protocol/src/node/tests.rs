@@ -176,15 +176,16 @@ fn datagrams_of_another_network_and_of_strangers_change_nothing() {
     network.meet(a, b);
     network.run(Duration::from_secs(1));
     let now = network.clocks();
-    let mut stranger = Sealer::new(Identity::from_seed(&[9; 32]).id(), 1, [0; 8]);
-    let forged = Sealer::new(b, 9, [0; 8]).seal(&Token::new([2; 32], None).epoch(), &a, b"x").unwrap();
+    let mut stranger = Sealer::new(Identity::from_seed(&[9; 32]), 1, [0; 8]);
+    let identity = Identity::from_seed(&[2; 32]);
+    let forged = Sealer::new(identity.clone(), 9, [0; 8]).seal(&Token::new([2; 32], None).epoch(), &a, b"x").unwrap();
     let unknown = stranger.seal(&token().epoch(), &a, b"x").unwrap();
     let node = network.nodes.get_mut(&a).unwrap();
     assert_eq!(node.datagram(now, &forged), Err(Dropped::Forged));
     assert_eq!(node.datagram(now, &unknown), Err(Dropped::Stranger));
     assert_eq!(node.counters().dropped.values().sum::<u64>(), 2);
     // A member can send what it likes; it is refused and counted, and its name is said.
-    let mut member = Sealer::new(b, 99, [0; 8]);
+    let mut member = Sealer::new(identity, 99, [0; 8]);
     let entry = Datagram::Entries(vec![vec![0xff; 40]]);
     for text in [vec![0xff; 30], message::encode("datagram", &entry).unwrap()] {
         let sealed = member.seal(&token().epoch(), &a, &text).unwrap();

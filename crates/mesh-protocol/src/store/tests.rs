@@ -123,6 +123,17 @@ fn a_revoked_node_is_out_with_all_that_it_wrote_and_stays_out() {
 }
 
 #[test]
+fn a_member_that_takes_its_record_back_leaves_nothing_but_that() {
+    let a = node(1);
+    let mut store = with(&[&a]);
+    store.take(entry(&a, Bucket::Services, "web", 1, Some(&[0; 1_000])), (NOW, WALL)).unwrap();
+    store.take(entry(&a, Bucket::Members, &a.id().to_string(), 2, None), (NOW, WALL)).unwrap();
+    assert_eq!((store.len(), store.members().count()), (1, 0));
+    let late = store.take(entry(&a, Bucket::Services, "web", 3, Some(b"x")), (NOW, WALL));
+    assert_eq!(late, Err(Refused::Stranger(a.id())));
+}
+
+#[test]
 fn after_a_rotation_known_members_come_back_with_the_old_secret_and_strangers_do_not() {
     let (a, b, fresh) = (node(1), node(2), node(3));
     let mut store = with(&[&a, &b]);

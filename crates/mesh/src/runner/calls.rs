@@ -87,6 +87,13 @@ impl Calls {
     /// Answers a call.
     pub fn answer(&self, incoming: quinn::Incoming, wall: Wall) {
         let task = self.task();
+        // With many at the door, callers show first that they are where they say (RFC 9000, 8.1.2).
+        if !incoming.remote_address_validated() && self.limit.available_permits() < AT_ONCE / 2 {
+            if let Err(error) = incoming.retry() {
+                tracing::debug!(%error, "a caller was not asked to show where it is");
+            }
+            return;
+        }
         tokio::spawn(async move {
             // Whoever only calls and does not prove anything must not keep others out for long, nor cost much.
             let Ok(_permit) = task.limit.clone().try_acquire_owned() else { return incoming.ignore() };
