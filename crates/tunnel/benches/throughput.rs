@@ -155,24 +155,34 @@ fn configure(namespace: &str, link: &str, config: &str) -> bool {
     child.wait().unwrap().success()
 }
 
+fn client(world: &World, address: &str, seconds: &str) -> Child {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", &world.node('a'), "iperf3", "-c", address, "-t", seconds, "-J", "-O", "1"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Gb/s of one flow, or what iperf3 says instead.
+fn speed(client: Child) -> Result<f64, String> {
+    let said = client.wait_with_output().unwrap().stdout;
+    let said: serde_json::Value = serde_json::from_slice(&said).unwrap();
+    let bits = said.pointer("/end/sum_received/bits_per_second").and_then(serde_json::Value::as_f64);
+    bits.map(|bits| bits / 1e9).ok_or_else(|| said.to_string())
+}
+
 /// One flow from a to each of these at once; Gb/s of all.
 fn flows(world: &World, subnet: &str, to: &[usize], seconds: &str) -> f64 {
-    let clients: Vec<Child> = to
-        .iter()
-        .map(|place| {
-            let address = format!("{subnet}.{}", place + 1);
-            let mut command = Command::new("ip");
-            command.args(["netns", "exec", &world.node('a'), "iperf3", "-c", &address, "-t", seconds, "-J", "-O", "1"]);
-            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
-        })
-        .collect();
-    let bits = clients.into_iter().map(|client| {
-        let said = client.wait_with_output().unwrap().stdout;
-        let said: serde_json::Value = serde_json::from_slice(&said).unwrap();
-        let bits = said.pointer("/end/sum_received/bits_per_second").and_then(serde_json::Value::as_f64);
-        bits.unwrap_or_else(|| panic!("iperf3: {said}"))
-    });
-    bits.sum::<f64>() / 1e9
+    let clients: Vec<_> = to.iter().map(|place| client(world, &format!("{subnet}.{}", place + 1), seconds)).collect();
+    clients.into_iter().map(|client| speed(client).unwrap()).sum()
+}
+
+/// Until the servers answer.
+fn wait_for_servers(world: &World) {
+    for address in ["192.0.2.2", "192.0.2.3"] {
+        let began = Instant::now();
+        while let Err(said) = speed(client(world, address, "1")) {
+            assert!(began.elapsed() < Duration::from_secs(20), "iperf3: {said}");
+        }
+    }
 }
 
 /// Processor seconds that this process has used (proc_pid_stat(5), fields 14 and 15, of 10 ms each).
@@ -202,6 +212,7 @@ fn main() {
     for node in ['b', 'c'] {
         world.spawn(node, &["iperf3", "-s"]);
     }
+    wait_for_servers(&world);
     let tries: [&[usize]; 2] = [&[1], &[1, 2]];
     let mut measured = vec![vec![Vec::new(); WIRES.len()]; tries.len()];
     let mut efficiency = vec![Vec::new(); tries.len()];
@@ -238,6 +249,9 @@ fn main() {
             println!("{:5} | {name:13} | {range:20} | {:16.3} | {:20.3} | {per}", to.len(), middle / raw, middle / one);
         }
     }
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let resident = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    println!("\nthe process of the three tunnels after all that: {resident}");
     for tunnel in tunnels {
         tunnel.close().unwrap();
     }

@@ -17,7 +17,8 @@ impl<T> Clone for Outlet<T> {
 }
 
 impl<T> Outlet<T> {
-    /// Hands everything to a function that must not block and says whether it had room.
+    /// Hands everything to a function that says whether it had room. It is called by the tunnel's own threads: it must neither block
+    /// nor call the tunnel.
     pub fn new(take: impl Fn(T) -> bool + Send + Sync + 'static) -> Self {
         Self { take: Arc::new(take) }
     }

@@ -85,6 +85,8 @@ impl Tunnel {
 
     /// Adds a peer, or makes one that is there what it is to be now.
     ///
+    /// In the kernel tier a relayed peer takes a socket in the network namespace of the calling thread: that of the tunnel.
+    ///
     /// # Errors
     /// An address to which nothing can be sent or that is inside the tunnel, or the interface's own key.
     pub fn set_peer(&self, peer: &Peer) -> Result<(), Error> {
@@ -138,6 +140,11 @@ impl Tunnel {
     /// Takes in a datagram of a peer that came by relay; from one that is not relayed it is dropped and counted.
     pub fn inject(&self, peer: PublicKey, datagram: &[u8]) {
         self.worker.inject(peer, datagram);
+    }
+
+    /// Whether the tunnel works still; it does not when somebody removed its interface. Then it is to be closed, and opened anew.
+    pub fn is_running(&self) -> bool {
+        self.worker.is_running()
     }
 
     /// Removes the interface.

@@ -16,5 +16,6 @@ pub(crate) trait Worker: Send + Sync {
     fn inject(&self, peer: PublicKey, datagram: &[u8]);
     fn set_addresses(&self, addresses: &[IpNet]) -> Result<(), Error>;
     fn set_mtu(&self, mtu: u16) -> Result<(), Error>;
+    fn is_running(&self) -> bool;
     fn close(&mut self) -> Result<(), Error>;
 }

@@ -204,6 +204,11 @@ impl Worker for Kernel {
         Ok(())
     }
 
+    fn is_running(&self) -> bool {
+        matches!(self.links.find(&self.link.name), Ok(Some(index)) if index == self.link.index)
+            && !self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     fn set_mtu(&self, mtu: u16) -> Result<(), Error> {
         self.links.set_mtu(&self.link, mtu)
     }

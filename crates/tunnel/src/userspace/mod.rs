@@ -28,6 +28,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
@@ -245,8 +246,14 @@ impl Userspace {
             alarms: [alarm()?, alarm()?],
         });
         let mut tunnel = Self { core, link, links, threads: Vec::new(), injected: Mutex::default() };
-        tunnel.start()?;
-        Ok(tunnel)
+        match tunnel.start() {
+            Ok(()) => Ok(tunnel),
+            // The thread that runs already would go on for ever.
+            Err(error) => match tunnel.close() {
+                Ok(()) => Err(error),
+                Err(also) => Err(Error::Several(vec![error, also])),
+            },
+        }
     }
 
     fn start(&mut self) -> Result<(), Error> {
@@ -357,6 +364,11 @@ impl Worker for Userspace {
         Ok(())
     }
 
+    fn is_running(&self) -> bool {
+        // Each ends only with the tunnel, or when its descriptor does.
+        !self.threads.iter().any(JoinHandle::is_finished)
+    }
+
     fn set_mtu(&self, mtu: u16) -> Result<(), Error> {
         // The threads make room before the kernel makes use of it.
         self.core.mtu.fetch_max(mtu, Relaxed);
@@ -403,6 +415,10 @@ const MAX_TCP_HEADER: usize = 400;
 
 /// Makes a TUN device under the first name that is free.
 fn make_device(links: &Links, first: &str) -> Result<(SyncDevice, Link), Error> {
+    // tun-rs would make the node itself, and say of that what belongs to this.
+    if !Path::new("/dev/net/tun").exists() {
+        return Err(Error::NoTun);
+    }
     let mut last = first.to_owned();
     for name in interface::names(first) {
         // A TUN device that somebody left persistent could be opened like a new one.
