@@ -236,17 +236,20 @@ fn main() {
             }
         }
     }
-    println!("\nflows | over          | Gb/s median (range)  | / raw veth, same | / raw veth, one flow | Gb per CPU-s");
+    println!("\nRatios are medians of those of each round.");
+    println!("flows | over          | Gb/s median (range)  | / raw veth, same | / raw veth, one flow | Gb per CPU-s");
     println!("------|---------------|----------------------|------------------|----------------------|-------------");
-    let one = median(&mut measured[0][0].clone());
     for (which, to) in tries.iter().enumerate() {
-        let raw = median(&mut measured[which][0].clone());
         for (wire, (name, _)) in WIRES.iter().enumerate() {
-            let speeds = &mut measured[which][wire];
-            let middle = median(speeds);
-            let range = format!("{middle:.2} ({:.2}-{:.2})", speeds[0], speeds[speeds.len() - 1]);
+            let speeds = measured[which][wire].clone();
+            let ratio =
+                |to: &[f64]| median(&mut speeds.iter().zip(to).map(|(speed, to)| speed / to).collect::<Vec<_>>());
+            let (same, one) = (ratio(&measured[which][0]), ratio(&measured[0][0]));
+            let mut sorted = speeds.clone();
+            let middle = median(&mut sorted);
+            let range = format!("{middle:.2} ({:.2}-{:.2})", sorted[0], sorted[sorted.len() - 1]);
             let per = if wire == 1 { format!("{:.2}", median(&mut efficiency[which])) } else { String::new() };
-            println!("{:5} | {name:13} | {range:20} | {:16.3} | {:20.3} | {per}", to.len(), middle / raw, middle / one);
+            println!("{:5} | {name:13} | {range:20} | {same:16.3} | {one:20.3} | {per}", to.len());
         }
     }
     let status = fs::read_to_string("/proc/self/status").unwrap();
