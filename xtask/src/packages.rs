@@ -33,6 +33,7 @@ pub const PACKAGES: &[Package] = &[
     package("mtools", "mcopy", "reads and writes FAT images in tests"),
     package("erofs-utils", "mkfs.erofs", "makes and reads EROFS"),
     package("squashfs-tools", "mksquashfs", "makes squashfs where a kernel lacks EROFS"),
+    package("fdisk", "sfdisk", "grows partitions of MBR disks in tests"),
     package("gdisk", "sgdisk", "checks partition tables in tests"),
     package("cryptsetup-bin", "veritysetup", "checks verity trees in tests"),
     package("xorriso", "xorriso", "checks ISO images in tests"),

@@ -42,10 +42,7 @@ pub(crate) fn read(merged: &Merged) -> (InstallOptions, Vec<Diagnostic>) {
         nousers: flag(block, "nousers", &mut said),
         force: flag(block, "force", &mut said),
     };
-    if options.reboot && options.poweroff {
-        let span = block.get("poweroff").map_or_else(|| block.origin.clone(), |value| value.origin.clone());
-        said.push(Diagnostic::new(Severity::Error, Code::BadValue, span, "`reboot` and `poweroff` exclude each other"));
-    }
+    one_end(block, options.reboot, options.poweroff, &mut said);
     match block.get("device").map(|device| (&device.value, device.origin.clone())) {
         None | Some((MergedValue::Null, _)) => {}
         Some((MergedValue::Text(text), _)) if text.is_empty() => {}
@@ -63,6 +60,14 @@ pub(crate) fn read(merged: &Merged) -> (InstallOptions, Vec<Diagnostic>) {
         }
     }
     (options, said)
+}
+
+/// Says that a machine cannot do both afterwards.
+pub(crate) fn one_end(block: &Merged, reboot: bool, poweroff: bool, said: &mut Vec<Diagnostic>) {
+    if reboot && poweroff {
+        let span = block.get("poweroff").map_or_else(|| block.origin.clone(), |value| value.origin.clone());
+        said.push(Diagnostic::new(Severity::Error, Code::BadValue, span, "`reboot` and `poweroff` exclude each other"));
+    }
 }
 
 /// Reads a bool where one is wanted: words and quoted ones count.

@@ -6,7 +6,7 @@
 mod convert;
 
 use crate::diagnostic::tidy;
-use crate::{Code, Diagnostic, Document, InstallOptions, Severity, install};
+use crate::{Code, Diagnostic, Document, InstallOptions, ResetOptions, Severity, install, reset};
 use kairn_report::Span;
 
 /// Directories of a machine's configuration, lowest precedence first.
@@ -86,9 +86,11 @@ pub struct Configuration {
     pub merged: Merged,
     /// `install`.
     pub install: InstallOptions,
+    /// `reset`.
+    pub reset: ResetOptions,
     /// `strict`: how much of what is wrong counts as a failure.
     pub strict: Strictness,
-    /// Faults of merging and of these two blocks.
+    /// Faults of merging and of what is read.
     pub diagnostics: Vec<Diagnostic>,
 }
 
@@ -105,9 +107,10 @@ pub fn merge(documents: &[Document]) -> Configuration {
     }
     let (install, mut said) = install::read(&merged);
     diagnostics.append(&mut said);
+    let reset = reset::read(&merged, &mut diagnostics);
     let strict = Strictness::read(&merged, &mut diagnostics);
     tidy(&mut diagnostics);
-    Configuration { merged, install, strict, diagnostics }
+    Configuration { merged, install, reset, strict, diagnostics }
 }
 
 trait DefaultFor {

@@ -41,6 +41,14 @@ impl Names {
         Self { root: root.into(), port: None }
     }
 
+    /// The addresses of a machine, by name or written out.
+    ///
+    /// # Errors
+    /// Nobody knows the name, or nobody answers in time.
+    pub fn addresses(&self, host: &str, within: Duration) -> Result<Vec<IpAddr>, Error> {
+        self.look_up(host, within)
+    }
+
     fn look_up(&self, host: &str, within: Duration) -> Result<Vec<IpAddr>, Error> {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         if let Ok(address) = bare.parse() {

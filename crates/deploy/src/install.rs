@@ -9,6 +9,7 @@ mod facts;
 pub use actor::InstallActor;
 pub(crate) use actor::{boot_options, refused};
 pub use facts::{Probe, facts, release_dir, target};
+pub(crate) use facts::{missing_programs, uses_of};
 
 use crate::Error;
 use crate::executor::execute;

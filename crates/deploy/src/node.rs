@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::executor::{execute, recover};
 use crate::facts::{self, Volumes, below};
-use crate::journal::{FileJournal, interrupted};
+use crate::journal::{FileJournal, Story, interrupted};
 use crate::stage::StageRunner;
 use crate::upgrade_actor::UpgradeActor;
 use crate::upgrade_source::{ImageSource, Sealer};
@@ -16,7 +16,7 @@ use kairn_report::Sink;
 use std::path::{Path, PathBuf};
 
 /// Operations whose actions are [`UpgradeAction`]; an interrupted one of any of them is ended before the next begins.
-const OPERATIONS: [&str; 3] = ["upgrade", "upgrade-recovery", "rollback"];
+const OPERATIONS: [&str; 4] = ["upgrade", "upgrade-recovery", "rollback", kairn_lifecycle::reset::OPERATION];
 
 /// An installed machine.
 pub struct Node<'a> {
@@ -55,6 +55,21 @@ impl<'a> Node<'a> {
         Ok(Lock::take(&below(&self.root, paths::run::LOCK), command, self.clock.since_epoch())?)
     }
 
+    /// Finds what a crash interrupted.
+    ///
+    /// # Errors
+    /// STATE or a journal cannot be read.
+    pub fn interrupted(&self) -> Result<Vec<Story<UpgradeAction>>, Error> {
+        self.volumes.state.read(|root| {
+            let dir = root.join(paths::JOURNAL);
+            let mut found = Vec::new();
+            for operation in OPERATIONS {
+                found.extend(interrupted::<UpgradeAction>(&dir, operation)?);
+            }
+            Ok(found)
+        })
+    }
+
     /// Ends what a crash interrupted: finishes it or takes it back, as its journal says. Returns the plans of those that were finished:
     /// whoever asked for one of them again has it already.
     ///
@@ -66,14 +81,7 @@ impl<'a> Node<'a> {
         stages: &mut dyn StageRunner,
         sink: &mut dyn Sink,
     ) -> Result<Vec<Plan<UpgradeAction>>, Error> {
-        let found = self.volumes.state.read(|root| {
-            let dir = root.join(paths::JOURNAL);
-            let mut found = Vec::new();
-            for operation in OPERATIONS {
-                found.extend(interrupted::<UpgradeAction>(&dir, operation)?);
-            }
-            Ok(found)
-        })?;
+        let found = self.interrupted()?;
         if found.is_empty() {
             return Ok(Vec::new());
         }
@@ -104,7 +112,7 @@ impl<'a> Node<'a> {
         })
     }
 
-    /// Executes a plan of upgrade or rollback with its journal. The caller holds the lock.
+    /// Executes a plan of upgrade, rollback or reset with its journal. The caller holds the lock.
     ///
     /// # Errors
     /// The executor's.

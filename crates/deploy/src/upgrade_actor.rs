@@ -1,8 +1,9 @@
-//! Carries out the actions of upgrades and rollbacks.
+//! Carries out the actions of upgrades, rollbacks and, with `reset_actor`, resets.
 
 use crate::Error;
 use crate::executor::Actor;
 use crate::facts::{LAYERS, LAYERS_OF, Volumes, has_sizes, holds_layers_of, release, space};
+use crate::file_system::is_formatted;
 use crate::stage::{self, StageRoot, StageRunner};
 use crate::upgrade_source::{ImageSource, OUT, Sealer, TREE, Unpacked, boot_facts};
 use crate::volume::Volume;
@@ -59,9 +60,12 @@ impl Actor<UpgradeAction> for UpgradeActor<'_> {
             UpgradeAction::Unpack => Ok(self.staging().join(TREE).exists() || self.has_sealed()),
             UpgradeAction::Seal => Ok(self.has_sealed()),
             // Checks hold only once they were made, and what a stage did is nothing that could be seen.
-            UpgradeAction::Verify { .. } | UpgradeAction::VerifyStored { .. } | UpgradeAction::RunStage { .. } => {
-                Ok(false)
-            }
+            UpgradeAction::Verify { .. }
+            | UpgradeAction::VerifyStored { .. }
+            | UpgradeAction::VerifyRecovery { .. }
+            | UpgradeAction::RunStage { .. } => Ok(false),
+            // Planned only where it does not hold. A file system is made anew even if one of that UUID is there: what it holds must go.
+            UpgradeAction::CopyRecovery { .. } | UpgradeAction::Format { .. } => Ok(false),
             UpgradeAction::Store { target } => {
                 let release = self.sealed()?;
                 self.partition(*target)?.read(|root| is_stored(root, &release))
@@ -102,7 +106,10 @@ impl Actor<UpgradeAction> for UpgradeActor<'_> {
                 let left = |name: &&String| esp.ukis.contains(name) && release_of_uki(name) != Some(keep);
                 Ok(gone && !ukis.iter().any(|name| left(&name)))
             }
-            UpgradeAction::Unstore { .. } | UpgradeAction::RemoveUki | UpgradeAction::Unrecord { .. } => Ok(false),
+            UpgradeAction::Unstore { .. }
+            | UpgradeAction::DropCopy { .. }
+            | UpgradeAction::RemoveUki
+            | UpgradeAction::Unrecord { .. } => Ok(false),
         }
     }
 
@@ -122,8 +129,17 @@ impl Actor<UpgradeAction> for UpgradeActor<'_> {
             UpgradeAction::Seal => self.seal(),
             UpgradeAction::Verify { architecture, refuse, target } => self.verify(*architecture, refuse, *target),
             UpgradeAction::VerifyStored { release } => self.verify_stored(*release),
+            UpgradeAction::VerifyRecovery { release } => self.verify_recovery(*release),
+            UpgradeAction::CopyRecovery { release } => self.copy_recovery(*release),
+            UpgradeAction::DropCopy { release } => self.drop_copy(*release),
+            UpgradeAction::Format { label, device, uuid, shown } => {
+                self.format(*label, device, *uuid, shown.as_deref())
+            }
             UpgradeAction::Store { target } => self.store(*target),
-            UpgradeAction::RunStage { stage, in_release } => self.run_stage(stage, *in_release, sink),
+            UpgradeAction::RunStage { stage, in_release, release } => {
+                let root = if *in_release { self.release_root(*release)? } else { StageRoot::Running };
+                self.run_stage(stage, &root, sink)
+            }
             UpgradeAction::WriteUki => self.write_uki(),
             UpgradeAction::UpdateLoader => {
                 let steps = self.loader_steps()?;
@@ -171,10 +187,18 @@ impl Actor<UpgradeAction> for UpgradeActor<'_> {
     fn confirm(&mut self, action: &UpgradeAction) -> Result<bool, Error> {
         match action {
             // Fetching an archive cannot be told from its result; it ended without an error and checked every digest.
-            UpgradeAction::Verify { .. } | UpgradeAction::VerifyStored { .. } | UpgradeAction::Fetch { .. } => Ok(true),
+            UpgradeAction::Verify { .. }
+            | UpgradeAction::VerifyStored { .. }
+            | UpgradeAction::VerifyRecovery { .. }
+            | UpgradeAction::Fetch { .. } => Ok(true),
+            UpgradeAction::CopyRecovery { release } => self.is_copied(*release),
+            UpgradeAction::Format { label, device, uuid, .. } => is_formatted(device, *label, Some(*uuid)),
             // Whether its failures count was decided where it ran.
             UpgradeAction::RunStage { .. } => Ok(true),
-            UpgradeAction::Unstore { .. } | UpgradeAction::RemoveUki | UpgradeAction::Unrecord { .. } => Ok(true),
+            UpgradeAction::Unstore { .. }
+            | UpgradeAction::DropCopy { .. }
+            | UpgradeAction::RemoveUki
+            | UpgradeAction::Unrecord { .. } => Ok(true),
             _ => self.holds(action),
         }
     }
@@ -213,7 +237,7 @@ impl UpgradeActor<'_> {
         }
     }
 
-    fn partition(&self, target: PartLabel) -> Result<Volume, Error> {
+    pub(crate) fn partition(&self, target: PartLabel) -> Result<Volume, Error> {
         match target {
             PartLabel::Recovery => self.volumes.recovery.clone().ok_or_else(|| Refusal::NoRecovery.into()),
             _ => Ok(Volume::Directory(self.state.clone())),
@@ -221,7 +245,7 @@ impl UpgradeActor<'_> {
     }
 
     /// Returns what was read; its files are out of reach by then, since the ESP is mounted for the moment of reading only.
-    fn read_esp(&self) -> Result<Esp, Error> {
+    pub(crate) fn read_esp(&self) -> Result<Esp, Error> {
         self.look_at_esp(|esp| Ok(esp.clone()))
     }
 
@@ -370,8 +394,13 @@ impl UpgradeActor<'_> {
         let release = release(&dir)?;
         expect(&dir.join(paths::release::ROOT), &release.root.image)?;
         expect(&dir.join(paths::release::VERITY), &release.root.verity)?;
-        self.volumes.esp.read(|root| {
-            let path = Esp::read(root)?.uki_path(&release.uki_name());
+        self.verify_uki(&release)
+    }
+
+    /// Compares a kernel image on the ESP with its release.
+    pub(crate) fn verify_uki(&self, release: &Release) -> Result<(), Error> {
+        self.look_at_esp(|esp| {
+            let path = esp.uki_path(&release.uki_name());
             if uki_state(&path, &release.uki.sha256)? == UkiState::Same { Ok(()) } else { Err(Error::Digest { path }) }
         })
     }
@@ -413,16 +442,17 @@ impl UpgradeActor<'_> {
         })
     }
 
-    fn run_stage(&mut self, stage: &str, in_release: bool, sink: &mut dyn Sink) -> Result<(), Error> {
-        let root = if in_release {
-            let image = self.staging().join(OUT).join(paths::release::ROOT);
-            StageRoot::Release { image, format: self.sealed()?.root.format }
-        } else {
-            StageRoot::Running
-        };
+    /// The root of a stored release, or of the one in staging.
+    fn release_root(&self, stored: Option<ReleaseId>) -> Result<StageRoot, Error> {
+        let dir = stored.map_or_else(|| self.staging().join(OUT), |id| release_dir(&self.state, id));
+        let format = self.described(stored)?.root.format;
+        Ok(StageRoot::Release { image: dir.join(paths::release::ROOT), format })
+    }
+
+    fn run_stage(&mut self, stage: &str, root: &StageRoot, sink: &mut dyn Sink) -> Result<(), Error> {
         let touched = ["/oem", "/usr/local"].map(|path| crate::facts::below(self.root, path));
         let results = self.state.join(kairn_lifecycle::stage::RESULTS);
-        stage::perform(self.stages, self.machine, (stage, &root), Some(&results), &touched, sink)
+        stage::perform(self.stages, self.machine, (stage, root), Some(&results), &touched, sink)
     }
 
     fn write_uki(&mut self) -> Result<(), Error> {
@@ -512,11 +542,13 @@ impl UpgradeActor<'_> {
     }
 }
 
-fn release_dir(root: &Path, id: ReleaseId) -> PathBuf {
+/// Where a release lies on a partition.
+pub(crate) fn release_dir(root: &Path, id: ReleaseId) -> PathBuf {
     root.join(paths::RELEASES).join(id.to_string())
 }
 
-fn is_stored(root: &Path, wanted: &Release) -> Result<bool, Error> {
+/// Says whether a partition holds a release, by its description and sizes.
+pub(crate) fn is_stored(root: &Path, wanted: &Release) -> Result<bool, Error> {
     let dir = release_dir(root, wanted.id);
     if !dir.join(paths::release::DESCRIPTION).exists() {
         return Ok(false);
@@ -525,7 +557,7 @@ fn is_stored(root: &Path, wanted: &Release) -> Result<bool, Error> {
 }
 
 /// Checks a file that the image's own program made: what a link of its making leads to is not what will be moved.
-fn expect(path: &Path, blob: &Blob) -> Result<(), Error> {
+pub(crate) fn expect(path: &Path, blob: &Blob) -> Result<(), Error> {
     let metadata = path.symlink_metadata().map_err(kairn_host::Error::path("examine", path))?;
     if !metadata.is_file() {
         return Err(Error::Damaged { path: path.to_owned(), why: "it is no regular file".to_owned() });

@@ -152,6 +152,20 @@ pub enum Effect {
         /// The mount point.
         target: PathBuf,
     },
+    /// Unmounts for the machine as a whole, not only in the operation's own mount namespace: what is mounted there can be formatted.
+    UnmountForAll {
+        /// The mount point.
+        target: PathBuf,
+    },
+    /// Mounts a block device for the machine as a whole and in the operation's own mount namespace, read-write.
+    MountForAll {
+        /// The device.
+        device: PathBuf,
+        /// The mount point, which exists.
+        target: PathBuf,
+        /// File system type.
+        fs_type: String,
+    },
     /// Sets an EFI variable.
     SetVariable {
         /// `<name>-<guid>` as in efivarfs.

@@ -21,6 +21,7 @@ mod lock;
 mod loopdev;
 pub mod mount;
 pub mod mount_info;
+pub mod namespace;
 pub mod partition_table;
 mod program;
 mod real;

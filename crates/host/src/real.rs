@@ -2,6 +2,8 @@
 
 use crate::efivars::{EfiVars, Variable};
 use crate::mount::Access;
+use crate::mount_info::mounts;
+use crate::namespace::{self, within};
 use crate::{Effect, Error, Invocation, Machine, Runner, arrival, files, mount, partition_table};
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
@@ -32,6 +34,8 @@ pub struct RealMachine {
     pub device_deadline: Duration,
     /// How to restart.
     pub restart: Restart,
+    /// The mount namespace of the machine as a whole, by its link in `/proc`.
+    pub namespace: PathBuf,
 }
 
 impl RealMachine {
@@ -54,6 +58,7 @@ impl RealMachine {
             variables: EfiVars::below(root),
             device_deadline: Duration::from_secs(30),
             restart: Restart::Never,
+            namespace: namespace::OF_MACHINE.into(),
         }
     }
 
@@ -104,6 +109,18 @@ impl Machine for RealMachine {
                 mount::remount(&self.below(target), Access::read_only_if(*read_only))
             }
             Effect::Unmount { target } => mount::unmount(&self.below(target)),
+            Effect::UnmountForAll { target } => {
+                let target = self.below(target);
+                within(&self.namespace, || mount::unmount(&target))?;
+                // A namespace of one's own has a copy; without one, it is gone already.
+                if is_mounted(&target)? { mount::unmount(&target) } else { Ok(()) }
+            }
+            Effect::MountForAll { device, target, fs_type } => {
+                let (device, target) = (self.below(device), self.below(target));
+                let mount = || mount::mount_device(&device, &target, fs_type, Access::ReadWrite);
+                within(&self.namespace, mount)?;
+                if is_mounted(&target)? { Ok(()) } else { mount() }
+            }
             Effect::SetVariable { name, attributes, content } => {
                 self.variables.set(name, &Variable { attributes: *attributes, data: content.0.clone() })
             }
@@ -114,6 +131,11 @@ impl Machine for RealMachine {
 }
 
 /// Without create: a device whose node is gone must not become a file in a tmpfs.
+/// Whether something is mounted at a place, in this thread's mount namespace.
+fn is_mounted(target: &Path) -> Result<bool, Error> {
+    Ok(mounts(Path::new("/"))?.iter().any(|mount| mount.target == target))
+}
+
 fn write_device(path: &Path, offset: u64, content: &[u8]) -> Result<(), Error> {
     let device = OpenOptions::new().write(true).open(path).map_err(Error::path("open", path))?;
     device.write_all_at(content, offset).map_err(Error::path("write", path))?;

@@ -186,3 +186,57 @@ fn a_mounted_partition_is_grown_in_use_and_new_ones_appear() {
     }
     device.detach().unwrap();
 }
+
+#[test]
+fn what_is_unmounted_for_all_can_be_made_anew_and_is_shown_again_to_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("disk");
+    fs::File::create(&file).unwrap().set_len(8 << 20).unwrap();
+    let options = LoopOptions { read_only: false, block_size: 512, direct_io: false, autoclear: true };
+    let device = match LoopDevice::attach(&file, options) {
+        Ok(device) => device,
+        Err(error) => {
+            eprintln!("skipped: no loop device ({error})");
+            return;
+        }
+    };
+    let target = dir.path().canonicalize().unwrap().join("mnt");
+    fs::create_dir(&target).unwrap();
+    let program = Invocation::new("mke2fs").args(["-q", "-F", "-t", "ext4"]).arg(device.path.to_string_lossy());
+    let mkfs = Effect::Run { object: device.path.clone(), program };
+    let mut machine = RealMachine::at(Path::new("/"), Runner::default());
+    if let Err(error) = machine.apply(&mkfs) {
+        eprintln!("skipped: {error}");
+        return;
+    }
+    let show = Effect::MountForAll { device: device.path.clone(), target: target.clone(), fs_type: "ext4".into() };
+    let hide = Effect::UnmountForAll { target: target.clone() };
+    let shown = || kairn_host::mount_info::mounts(Path::new("/")).unwrap().iter().any(|mount| mount.target == target);
+    let ((told, hears), (done, waits)) = (std::sync::mpsc::channel(), std::sync::mpsc::channel::<()>());
+    std::thread::scope(|scope| {
+        // Stands for the machine's first process.
+        scope.spawn(move || {
+            kairn_host::mount::private_namespace().unwrap();
+            told.send(rustix::thread::gettid().as_raw_nonzero()).unwrap();
+            // Until the other end is gone, in a panic too.
+            waits.recv().unwrap_err();
+        });
+        machine.namespace = format!("/proc/self/task/{}/ns/mnt", hears.recv().unwrap()).into();
+        let namespace = machine.namespace.clone();
+        let of_machine = || kairn_host::namespace::within(&namespace, || Ok(shown())).unwrap();
+        let _ends = done;
+        kairn_host::mount::private_namespace().unwrap();
+        machine.apply(&show).unwrap();
+        assert!(shown() && of_machine());
+        fs::write(target.join("file"), "old").unwrap();
+        kairn_host::mount::unmount(&target).unwrap();
+        assert!(machine.apply(&mkfs).is_err(), "it is in use whatever this namespace shows");
+        machine.apply(&hide).unwrap();
+        assert!(!shown() && !of_machine());
+        machine.apply(&mkfs).unwrap();
+        machine.apply(&show).unwrap();
+        assert!(shown() && of_machine() && !target.join("file").exists());
+        machine.apply(&hide).unwrap();
+        assert!(!shown() && !of_machine());
+    });
+}

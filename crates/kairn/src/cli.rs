@@ -2,6 +2,7 @@
 
 mod agent;
 mod config;
+mod mesh;
 
 use crate::output::Format;
 pub use agent::{Agent, AgentConfig, AgentState, AgentVerb};
@@ -10,6 +11,7 @@ pub use config::{
     Apply, Config, Diff, Directories, Explain, Named, Reveal, Stage, StagePlan, StageRun, Template, Validate,
 };
 use kairn_lifecycle::Source;
+pub use mesh::{Mesh, MeshReading, MeshTier, MeshUp};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use tracing::level_filters::LevelFilter;
@@ -77,6 +79,8 @@ pub enum Verb {
     Upgrade(Upgrade),
     /// Makes a new deployment of the previous good release
     Rollback(Rollback),
+    /// Makes this machine as after its installation, from its recovery system
+    Reset(Reset),
     /// Shows what this machine runs, boots next and went through
     Status(Reading),
     /// Shows loader entries, or selects one for the next boot only
@@ -90,6 +94,9 @@ pub enum Verb {
     /// Runs or shows the stages of the configuration
     #[command(subcommand)]
     Stage(Stage),
+    /// Joins machines that share a token into one network
+    #[command(subcommand)]
+    Mesh(Mesh),
     /// Renders a template with the configuration and the state of this machine
     RenderTemplate(Template),
     /// Takes the command line of kairos-agent, as the name `kairos-agent` does
@@ -354,6 +361,26 @@ pub struct Rollback {
     /// Reboots afterwards
     #[arg(long)]
     pub reboot: bool,
+    /// Plan only, and its format
+    #[command(flatten)]
+    pub planned: Planned,
+}
+
+/// `kairn reset`.
+#[derive(Debug, Args)]
+pub struct Reset {
+    /// Formats COS_OEM too, which holds the configuration; default: what the configuration says
+    #[arg(long)]
+    pub reset_oem: bool,
+    /// Does not ask
+    #[arg(long)]
+    pub unattended: bool,
+    /// Reboots afterwards
+    #[arg(long, conflicts_with = "poweroff")]
+    pub reboot: bool,
+    /// Powers off afterwards
+    #[arg(long)]
+    pub poweroff: bool,
     /// Plan only, and its format
     #[command(flatten)]
     pub planned: Planned,

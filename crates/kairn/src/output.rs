@@ -115,6 +115,14 @@ impl Progress {
         }
     }
 
+    /// Does some work, such as asking, that the display must not write into.
+    pub fn pause<T>(&self, work: impl FnOnce() -> T) -> T {
+        match &self.bar {
+            Some(bar) => bar.suspend(work),
+            None => work(),
+        }
+    }
+
     fn print(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| say(text)),

@@ -29,9 +29,6 @@ const NOT_YET: &[&[&str]] = &[
     &["recovery", "tty1"],
     &["interactive-install", "--shell"],
     &["interactive-install", "--shell", "tty1"],
-    &["reset", "--unattended", "--reboot"],
-    &["reset", "--unattended", "--reboot", "tty1"],
-    &["--debug", "reset", "--unattended"],
     &["upgrade"],
     &["install", "--source", "oci:x"],
     &["manual-install", "https://example.org/a.yaml"],
@@ -56,7 +53,7 @@ fn what_is_done_goes_to_the_verbs_of_this_program() {
     let good = put("good.yaml", "#cloud-config\nhostname: x\n");
     let bad = put("bad.yaml", "#cloud-config\ninstall: {devise: auto}\n");
     let steps = put("steps.yaml", "stages: {s: [{name: greet, commands: [echo]}]}\n");
-    let cases: [(&[&str], i32, &str); 15] = [
+    let cases: [(&[&str], i32, &str); 19] = [
         (&["print-schema"], 0, "json-schema.org"),
         (&["validate", &good], 0, "0 errors"),
         (&["validate", &bad], 3, "did you mean `device`?"),
@@ -71,6 +68,10 @@ fn what_is_done_goes_to_the_verbs_of_this_program() {
         (&["run-stage", "s", "-a", "--strict", "--cloud-init-paths", &steps], 0, "greet"),
         (&["--strict-validation", "run-stage", "s", "-a", "--override-cloud-init-paths", &bad], 3, "devise"),
         (&["upgrade", "--source", "tar:x.tar"], 2, "a node upgrades from"),
+        (&["reset", "--reset-oem"], 2, "no terminal to ask on"),
+        (&["reset", "--unattended", "--reboot"], 2, "not an installed Kairn machine"),
+        (&["reset", "--unattended", "--reboot", "tty1"], 2, "not an installed Kairn machine"),
+        (&["--debug", "reset", "--unattended"], 2, "not an installed Kairn machine"),
         (&["frobnicate"], 2, "frobnicate"),
     ];
     for (args, code, word) in cases {

@@ -26,7 +26,7 @@ fn bad_input_is_named_with_the_exit_code_of_its_kind() {
     put("unknown.yaml", "#cloud-config\ninstall:\n  devise: auto\n");
     put("init", "");
     std::fs::create_dir(dir.path().join("empty")).unwrap();
-    let cases: [(&[&str], i32, &str); 13] = [
+    let cases: [(&[&str], i32, &str); 16] = [
         (&["config", "validate", "good.yaml"], 0, "0 errors"),
         (&["config", "validate", "malformed.yaml"], 3, "malformed.yaml:"),
         (&["config", "validate", "unknown.yaml"], 3, "unknown.yaml:3:3: error"),
@@ -39,6 +39,9 @@ fn bad_input_is_named_with_the_exit_code_of_its_kind() {
         (&["convert", "--root", "empty", "--init", "init"], 4, "no /etc/os-release"),
         (&["seal", "empty", "--output", "out"], 4, "run `kairn convert --root empty` first"),
         (&["upgrade", "--source", "tar:x.tar"], 2, "a node upgrades from oci:REF"),
+        (&["reset"], 2, "--unattended"),
+        (&["reset", "--plan"], 2, "not an installed Kairn machine"),
+        (&["reset", "--reboot", "--poweroff"], 2, "cannot be used with"),
         (&["frobnicate"], 2, "frobnicate"),
     ];
     for (args, code, word) in cases {

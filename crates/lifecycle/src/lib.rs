@@ -1,5 +1,5 @@
 //! Planners and state machines of a machine's life: what a release and a deployment are, what boots next, and the plans of
-//! boot, install, upgrade, rollback and health. Pure: facts come in as values, plans go out as values.
+//! boot, install, upgrade, rollback, reset and health. Pure: facts come in as values, plans go out as values.
 #![forbid(unsafe_code)]
 
 pub mod attempt;
@@ -18,6 +18,7 @@ pub mod panic;
 pub mod plan;
 pub mod refusal;
 mod release;
+pub mod reset;
 pub mod rollback;
 mod source;
 pub mod stage;

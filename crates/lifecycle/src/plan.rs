@@ -67,7 +67,7 @@ impl<A> Step<A> {
 /// What an operation will do, in order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan<A> {
-    /// The operation: `upgrade`, `rollback`, `install`.
+    /// The operation: `upgrade`, `rollback`, `reset`, `install`.
     pub operation: String,
     /// Sentences that the user should read before.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

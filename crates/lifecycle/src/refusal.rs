@@ -1,4 +1,4 @@
-//! Why an upgrade or rollback is refused before it writes anything.
+//! Why an upgrade, rollback or reset is refused before it writes anything.
 
 use crate::{Architecture, Digest, ReleaseId, Sequence};
 use kairn_layout::{Bytes, PartLabel};
@@ -83,6 +83,43 @@ pub enum Refusal {
         /// What is wrong with it.
         why: String,
     },
+    /// What would be formatted is in use.
+    #[error("deployment {running} runs: a reset is made from the recovery system")]
+    NotRecovery {
+        /// What runs.
+        running: Sequence,
+    },
+    /// The release of the recovery system is not one to go back to.
+    #[error("cannot go back to release {release} of the recovery system: {why}")]
+    DamagedRecovery {
+        /// Which.
+        release: ReleaseId,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A partition that would be formatted is absent.
+    #[error("this machine's disk has no partition for {0}")]
+    NoPartition(PartLabel),
+    /// A partition that would be formatted is in use.
+    #[error("{label} cannot be formatted: {}", .uses.join(", "))]
+    InUse {
+        /// Which.
+        label: PartLabel,
+        /// By whom, in words.
+        uses: Vec<String>,
+    },
+    /// Another operation has not come to its end.
+    #[error("{what} is not finished")]
+    Unfinished {
+        /// Which, with its article.
+        what: String,
+    },
+    /// Programs are absent.
+    #[error("programs are missing: {}", .programs.join(", "))]
+    MissingPrograms {
+        /// Their names.
+        programs: Vec<String>,
+    },
 }
 
 impl From<NeedsSpace> for Refusal {
@@ -94,15 +131,23 @@ impl From<NeedsSpace> for Refusal {
 impl Diagnostic for Refusal {
     fn kind(&self) -> Kind {
         match self {
-            Self::Live | Self::OnTrial { .. } | Self::SameImage { .. } | Self::SameRelease(_) | Self::NoTarget => {
-                Kind::User
-            }
+            Self::Live
+            | Self::OnTrial { .. }
+            | Self::SameImage { .. }
+            | Self::SameRelease(_)
+            | Self::NoTarget
+            | Self::NotRecovery { .. } => Kind::User,
             Self::NotConverted { .. }
             | Self::NoKernel { .. }
             | Self::Architecture { .. }
             | Self::Space(_)
             | Self::NoRecovery
-            | Self::DamagedTarget { .. } => Kind::Environment,
+            | Self::DamagedTarget { .. }
+            | Self::DamagedRecovery { .. }
+            | Self::NoPartition(_)
+            | Self::InUse { .. }
+            | Self::Unfinished { .. }
+            | Self::MissingPrograms { .. } => Kind::Environment,
         }
     }
 
@@ -131,6 +176,19 @@ impl Diagnostic for Refusal {
                 Self::NoRecovery => "look at the disk with `kairn status`; a reinstallation writes it anew",
                 Self::NoTarget => "upgrade to the release that you want instead: `kairn upgrade --source ...`",
                 Self::DamagedTarget { .. } => "upgrade to that release instead: `kairn upgrade --source ...`",
+                Self::NotRecovery { .. } => {
+                    "`kairn boot-entry select recovery`, reboot, and run `kairn reset` there"
+                }
+                Self::DamagedRecovery { .. } => "install the machine anew from a medium: `kairn install --force`",
+                Self::NoPartition(PartLabel::Persistent) => {
+                    "set `reset.reset-persistent: false` to go without, or install the machine anew from a medium"
+                }
+                Self::NoPartition(_) => "reset without it, or install the machine anew from a medium",
+                Self::InUse { .. } => "unmount it and end what uses it, then run `kairn reset` again",
+                Self::Unfinished { .. } => "let the machine boot its deployment once, and come back when that is done",
+                Self::MissingPrograms { .. } => {
+                    "add the packages that hold them to the image, and upgrade recovery to it: `kairn upgrade --recovery`"
+                }
             }
             .to_owned(),
         ]

@@ -27,15 +27,24 @@ pub const AFTER_UPGRADE_CHROOT: &str = "after-upgrade-chroot";
 /// All of the new deployment but its entry is written.
 pub const AFTER_UPGRADE: &str = "after-upgrade";
 
+/// What a reset formats is formatted.
+pub const BEFORE_RESET: &str = "before-reset";
+/// The release that a reset goes back to is whole on STATE; in its root.
+pub const AFTER_RESET_CHROOT: &str = "after-reset-chroot";
+/// All of the new deployment but its entry is written.
+pub const AFTER_RESET: &str = "after-reset";
+
 /// Stages of an installation in their order.
 pub const OF_INSTALL: [&str; 5] = [INSTALL_PRE, BEFORE_INSTALL, AFTER_INSTALL_CHROOT, AFTER_INSTALL, INSTALL_AFTER];
 /// Stages of an upgrade in their order.
 pub const OF_UPGRADE: [&str; 3] = [BEFORE_UPGRADE, AFTER_UPGRADE_CHROOT, AFTER_UPGRADE];
+/// Stages of a reset in their order.
+pub const OF_RESET: [&str; 3] = [BEFORE_RESET, AFTER_RESET_CHROOT, AFTER_RESET];
 
 /// A step of a stage makes this file to end an installation; what it holds is the reason.
 pub const VETO: &str = "/run/cos/fail_installation";
 
-/// Below STATE: results of the stages of the installation and of the last upgrade, one file each. Of root only: they may quote commands.
+/// Below STATE: results of the stages of the installation, the last upgrade and the last reset, one file each. Of root only: they may quote commands.
 pub const RESULTS: &str = "kairn/stages";
 
 /// How many steps the configuration has for each stage; a stage without any is absent.

@@ -11,11 +11,12 @@ use crate::stage::{self, AFTER_UPGRADE, AFTER_UPGRADE_CHROOT, BEFORE_UPGRADE};
 use crate::{Architecture, DeploymentState, Digest, ReleaseId, Role, Sequence, Source};
 use kairn_layout::{Bytes, PartLabel};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// Tries of a new deployment.
 pub const TRIES: u32 = 2;
 /// What stays free on STATE and RECOVERY: journals, attempts, and the file system's own needs.
-const RESERVE: Bytes = Bytes::mib(64);
+pub(crate) const RESERVE: Bytes = Bytes::mib(64);
 /// What stays free on the ESP.
 const ESP_RESERVE: Bytes = Bytes::mib(2);
 /// Assumed size of a UKI when there is none to compare with.
@@ -70,7 +71,7 @@ pub struct UpgradeOptions {
     pub force: bool,
 }
 
-/// One action of an upgrade or rollback.
+/// One action of an upgrade, rollback or reset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "kebab-case")]
 pub enum UpgradeAction {
@@ -109,6 +110,33 @@ pub enum UpgradeAction {
         /// Which.
         release: ReleaseId,
     },
+    /// Checks a release on RECOVERY, and its UKI.
+    VerifyRecovery {
+        /// Which.
+        release: ReleaseId,
+    },
+    /// Copies a release from RECOVERY to STATE, over a damaged copy too.
+    CopyRecovery {
+        /// Which.
+        release: ReleaseId,
+    },
+    /// Removes such a copy, unless a deployment boots it.
+    DropCopy {
+        /// Which.
+        release: ReleaseId,
+    },
+    /// Makes a partition's file system anew; what it held is lost.
+    Format {
+        /// Which.
+        label: PartLabel,
+        /// Its device.
+        device: String,
+        /// UUID of the file system.
+        uuid: Uuid,
+        /// Where the machine shows it; it is taken away for the time and shown again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shown: Option<String>,
+    },
     /// Moves the release to its partition.
     Store {
         /// STATE or RECOVERY.
@@ -123,8 +151,11 @@ pub enum UpgradeAction {
     RunStage {
         /// Its name.
         stage: String,
-        /// Whether it runs in the root of the release in staging.
+        /// Whether it runs in the root of the release that the operation is about.
         in_release: bool,
+        /// That release, when it is known beforehand; else it is the one in staging.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<ReleaseId>,
     },
     /// Puts the UKI on the ESP.
     WriteUki,
@@ -181,8 +212,9 @@ pub fn upgrade(
 ) -> Result<Plan<UpgradeAction>, Refusal> {
     refuse(installed, image, options)?;
     let mut plan = Plan::new(operation(options));
-    let collected = make_room(installed, image, &mut plan)?;
-    plan.step(run_stage(BEFORE_UPGRADE, false));
+    let uki = installed.ukis.iter().map(|uki| uki.size).max().map_or(UKI_GUESS, |most| most + Bytes(most.0 / 8));
+    let collected = make_room(installed, image.needs(), uki + ESP_RESERVE, &mut plan)?;
+    plan.step(run_stage(BEFORE_UPGRADE, false, None));
     let clean = UpgradeAction::Clean { keep: image.digest };
     plan.step(Step::new(
         "clean",
@@ -190,15 +222,7 @@ pub fn upgrade(
         clean,
         "staging holds this image's layers at most",
     ));
-    if !collected.is_empty() {
-        let text = format!("remove what is no longer needed: {}", in_words(&collected));
-        plan.step(Step::new(
-            "collect",
-            text,
-            UpgradeAction::Collect { garbage: collected },
-            "only deployments that may still boot are left",
-        ));
-    }
+    plan.steps.extend(collect(collected));
     obtain(installed, image, options, &mut plan);
     if options.recovery {
         finish_recovery(installed, &mut plan)?
@@ -253,14 +277,17 @@ fn refuse(installed: &Installed, image: &ImageFacts, options: UpgradeOptions) ->
     }
 }
 
-/// Decides what garbage goes so that the image fits; refuses when even the last resort does not make room.
-fn make_room(installed: &Installed, image: &ImageFacts, plan: &mut Plan<UpgradeAction>) -> Result<Garbage, Refusal> {
-    let uki = installed.ukis.iter().map(|uki| uki.size).max().map_or(UKI_GUESS, |most| most + Bytes(most.0 / 8));
-    let needs_esp = uki + ESP_RESERVE;
+/// Decides what garbage goes so that a release fits; refuses when even the last resort does not make room.
+pub(crate) fn make_room(
+    installed: &Installed,
+    needs_state: Bytes,
+    needs_esp: Bytes,
+    plan: &mut Plan<UpgradeAction>,
+) -> Result<Garbage, Refusal> {
     let fits = |garbage: &Garbage| {
         let (state, esp) = garbage.frees(installed);
         let state = state + installed.staging;
-        short(PartLabel::State, installed.state_space, state, image.needs())
+        short(PartLabel::State, installed.state_space, state, needs_state)
             .or_else(|| short(PartLabel::Esp, installed.esp_space, esp, needs_esp))
     };
     let usual = match garbage(installed, Keep::RollbackTarget) {
@@ -340,7 +367,7 @@ fn obtain(installed: &Installed, image: &ImageFacts, options: UpgradeOptions, pl
         )
         .undone_by(UpgradeAction::Clean { keep: None }),
     );
-    plan.step(run_stage(AFTER_UPGRADE_CHROOT, true));
+    plan.step(run_stage(AFTER_UPGRADE_CHROOT, true, None));
     plan.step(
         Step::new(
             "store",
@@ -367,11 +394,19 @@ fn obtain(installed: &Installed, image: &ImageFacts, options: UpgradeOptions, pl
     ));
 }
 
-/// The step that runs a stage. All are in every plan: what a new image brings for them is known only once it is here, and a result of
-/// the last upgrade is replaced by one that says that there was nothing to do.
-fn run_stage(name: &str, in_release: bool) -> Step<UpgradeAction> {
+/// The step that removes garbage, if there is any.
+pub(crate) fn collect(garbage: Garbage) -> Option<Step<UpgradeAction>> {
+    let text = format!("remove what is no longer needed: {}", in_words(&garbage));
+    let after = "only deployments that may still boot are left";
+    (!garbage.is_empty()).then(|| Step::new("collect", text, UpgradeAction::Collect { garbage }, after))
+}
+
+/// The step that runs a stage, on the running system or in the root of a release: the one that is named, else the one in staging. All
+/// stages are in every plan: what a new image brings for them is known only once it is here, and a result of the last operation is
+/// replaced by one that says that there was nothing to do.
+pub(crate) fn run_stage(name: &str, in_release: bool, release: Option<ReleaseId>) -> Step<UpgradeAction> {
     let place = if in_release { " in the root of the new release" } else { "" };
-    let action = UpgradeAction::RunStage { stage: name.to_owned(), in_release };
+    let action = UpgradeAction::RunStage { stage: name.to_owned(), in_release, release };
     Step::new(stage::step_name(name), format!("run the stage {name}{place}"), action, stage::AFTER)
 }
 
@@ -397,7 +432,7 @@ fn finish(installed: &Installed, image: &ImageFacts, plan: &mut Plan<UpgradeActi
         )
         .undone_by(UpgradeAction::Unrecord { sequence }),
     );
-    plan.step(run_stage(AFTER_UPGRADE, false));
+    plan.step(run_stage(AFTER_UPGRADE, false, None));
     plan.step(enter(sequence, None));
 }
 
@@ -413,7 +448,7 @@ pub(crate) fn enter(sequence: Sequence, release: Option<ReleaseId>) -> Step<Upgr
 }
 
 fn finish_recovery(installed: &Installed, plan: &mut Plan<UpgradeAction>) -> Result<(), Refusal> {
-    plan.step(run_stage(AFTER_UPGRADE, false));
+    plan.step(run_stage(AFTER_UPGRADE, false, None));
     plan.step(
         Step::new(
             "enter",

@@ -25,8 +25,6 @@ pub enum Bucket {
     Candidates,
     /// Claims to addresses of the IPv4 range. Key: the author's name.
     Claims,
-    /// That a member saw another's claim settled. Key: the claimant's name.
-    Witnesses,
     /// Services that members offer. Key: the service.
     Services,
     /// DNS records of members. Key: the name.
@@ -59,7 +57,7 @@ impl Bucket {
     pub const fn ownership(self) -> Ownership {
         match self {
             Self::Members | Self::Candidates | Self::Claims => Ownership::Self_,
-            Self::Witnesses | Self::Services | Self::Dns | Self::Secrets | Self::Cluster => Ownership::Each,
+            Self::Services | Self::Dns | Self::Secrets | Self::Cluster => Ownership::Each,
             Self::Shared => Ownership::Last,
             Self::Administration => Ownership::Administrator,
         }

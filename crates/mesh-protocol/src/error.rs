@@ -31,6 +31,16 @@ pub enum Error {
         /// The limit in bytes.
         limit: usize,
     },
+    /// A number of nodes that no ballot can be held with.
+    #[error("{key} is {value}; it is between 1 and {most}")]
+    Nodes {
+        /// The key of the configuration.
+        key: &'static str,
+        /// What it says.
+        value: u16,
+        /// The most that it may say.
+        most: u16,
+    },
 }
 
 /// Why a text is no network token. No variant carries any of the text but one character.
@@ -85,6 +95,7 @@ impl Diagnostic for Error {
     fn kind(&self) -> Kind {
         match self {
             Self::Token(_) => Kind::User,
+            Self::Nodes { .. } => Kind::Config,
             Self::Signature { .. } | Self::Malformed(..) | Self::TooLarge { .. } => Kind::Environment,
         }
     }

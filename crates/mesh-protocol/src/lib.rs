@@ -3,6 +3,9 @@
 //! and files are the engine's (`mesh`). What stands on the wire is described in `docs/mesh-protocol.md`.
 #![forbid(unsafe_code)]
 
+pub mod address;
+pub mod admission;
+pub mod ballot;
 pub mod datagram;
 pub mod entry;
 mod error;
@@ -11,7 +14,10 @@ mod identity;
 mod keys;
 mod legacy;
 pub mod member;
+pub mod message;
+pub mod node;
 pub mod reconcile;
+mod spread;
 pub mod store;
 pub mod swim;
 mod time;
@@ -20,5 +26,5 @@ mod token;
 pub use error::{Error, TokenFault};
 pub use identity::{Identity, NodeId, ParseNodeIdError, Purpose, Signature};
 pub use keys::{EpochKeys, NetworkId, NetworkKeys, UlaPrefix};
-pub use time::{Moment, Wall};
+pub use time::{Moment, Now, Wall};
 pub use token::{AdminKey, Token};

@@ -10,7 +10,7 @@ use crate::hlc::{Clock, Stamp};
 use crate::identity::{Identity, NodeId};
 use crate::keys::{EpochKeys, NetworkId};
 use crate::member::MemberRecord;
-use crate::time::{Moment, Wall};
+use crate::time::{Moment, Now};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use thiserror::Error as ThisError;
@@ -168,7 +168,7 @@ impl Store {
         (bucket, key): (Bucket, String),
         value: Option<Vec<u8>>,
         lifetime: u32,
-        (now, wall): (Moment, Wall),
+        (now, wall): Now,
     ) -> Result<Entry, Refused> {
         let stamp = self.clock.stamp(wall);
         let content = Content { bucket, key, author: identity.id(), stamp, lifetime, value };
@@ -182,7 +182,7 @@ impl Store {
     ///
     /// # Errors
     /// Why it was refused; the state is as before.
-    pub fn take(&mut self, entry: Entry, (now, wall): (Moment, Wall)) -> Result<Taken, Refused> {
+    pub fn take(&mut self, entry: Entry, (now, wall): Now) -> Result<Taken, Refused> {
         let content = entry.content();
         // Before any signature is looked at: most of what comes by gossip came already.
         if self.held.get(&Slot::of(content)).is_some_and(|held| !replaces(&entry, &held.entry)) {
@@ -275,9 +275,28 @@ impl Store {
         })
     }
 
+    /// The members' names, in the order of their text.
+    pub fn member_ids(&self) -> impl Iterator<Item = NodeId> {
+        let members = self.held.iter().filter(|(slot, _)| slot.bucket == Bucket::Members);
+        members
+            .map(|(_, held)| held.entry.content())
+            .filter(|content| content.value.is_some())
+            .map(|content| content.author)
+    }
+
     /// The record of one member.
     pub fn member(&self, node: &NodeId) -> Option<MemberRecord> {
         self.member_entry(node).and_then(|held| MemberRecord::decode(held.entry.content().value.as_ref()?).ok())
+    }
+
+    /// The entry that a member's record came in.
+    pub fn member_record(&self, node: &NodeId) -> Option<&Entry> {
+        self.member_entry(node).map(|held| &held.entry)
+    }
+
+    /// Whether this very version is held, be it expired.
+    pub fn has(&self, id: &EntryId) -> bool {
+        self.names.contains_key(id)
     }
 
     /// The valid entries of a bucket that have a value.

@@ -5,7 +5,7 @@
 //! kept crate has room for. What follows from that:
 //!
 //! - Only suspicions are passed on, never deaths: each node concludes a death itself, from suspicions that it holds, signed, and
-//!   time that it measured. The subject hears of a suspicion as everybody does, and one statement of its own refutes it.
+//!   time that it measured, and never without having put them to the subject itself. One statement of the subject refutes them.
 //! - An accuser is known. Whoever is refuted often is listened to less, and counters say who it was.
 //! - Nothing is believed for who passed it on. What was passed on and does not hold counts against the one that did.
 //!
@@ -34,7 +34,7 @@ use datagram::Packet;
 use gossip::Gossip;
 use member::{Member, Rtt};
 use probe::{Order, Probes};
-use rounds::{Pull, Timers};
+use rounds::{Pull, Timers, Warning};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -149,7 +149,8 @@ pub struct Swim {
     members: BTreeMap<NodeId, Member>,
     /// Those alive or suspected, sorted.
     live: Vec<NodeId>,
-    suspected: BTreeSet<NodeId>,
+    /// Those suspected, and what was done to let them object.
+    suspected: BTreeMap<NodeId, Warning>,
     dead: BTreeSet<NodeId>,
     gossip: Gossip,
     probes: Probes,
@@ -158,6 +159,7 @@ pub struct Swim {
     timers: Timers,
     /// Lifeguard's local health multiplier: 0 is good, and each step makes this node as much slower to accuse.
     health: u32,
+    worsen_from: Moment,
     /// Round trips to anybody, for those that were not measured.
     typical: Option<Rtt>,
     /// When anything came from anybody.
@@ -181,7 +183,7 @@ impl Swim {
             identity,
             members: BTreeMap::new(),
             live: Vec::new(),
-            suspected: BTreeSet::new(),
+            suspected: BTreeMap::new(),
             dead: BTreeSet::new(),
             gossip: Gossip::default(),
             probes: Probes::default(),
@@ -189,6 +191,7 @@ impl Swim {
             pull: None,
             timers: Timers::new(now, &mut rng),
             health: 0,
+            worsen_from: now,
             typical: None,
             heard: None,
             number: rng.u32(..),
@@ -224,11 +227,11 @@ impl Swim {
         if self.members.remove(node).is_none() {
             return;
         }
-        self.enlist(*node, None);
+        self.enlist(now, *node, None);
         self.probes.forget(node);
         self.gossip.forget(node);
         self.gossip.forget_accuser(node);
-        let accused: Vec<NodeId> = self.suspected.iter().copied().collect();
+        let accused: Vec<NodeId> = self.suspected.keys().copied().collect();
         for subject in accused {
             let Some(member) = self.members.get_mut(&subject) else { continue };
             member.suspicions.retain(|suspicion| suspicion.signer() != node);
@@ -302,13 +305,13 @@ impl Swim {
         let Some(member) = self.members.get_mut(&node) else { return };
         member.state = state;
         member.since = now;
-        self.enlist(node, Some(state));
+        self.enlist(now, node, Some(state));
         if state == State::Dead {
             self.probes.forget(&node);
         }
     }
 
-    fn enlist(&mut self, node: NodeId, state: Option<State>) {
+    fn enlist(&mut self, now: Moment, node: NodeId, state: Option<State>) {
         match (self.live.binary_search(&node), state.is_some_and(State::is_live)) {
             (Err(at), true) => {
                 self.live.insert(at, node);
@@ -320,13 +323,24 @@ impl Swim {
             }
             _ => {}
         }
-        let belongs = |set: &mut BTreeSet<NodeId>, yes: bool| if yes { set.insert(node) } else { set.remove(&node) };
-        belongs(&mut self.suspected, state == Some(State::Suspect));
-        belongs(&mut self.dead, state == Some(State::Dead));
+        if state == Some(State::Suspect) {
+            self.suspected.insert(node, Warning::new(now));
+        } else {
+            self.suspected.remove(&node);
+        }
+        if state == Some(State::Dead) {
+            self.dead.insert(node);
+        } else {
+            self.dead.remove(&node);
+        }
     }
 
-    fn worsen(&mut self) {
-        self.health = self.health.saturating_add(1).min(WORST_HEALTH);
+    /// Trusts its own ears a step less, once per period: several probes may fail for one reason.
+    fn worsen(&mut self, now: Moment) {
+        if now >= self.worsen_from {
+            self.worsen_from = now + rounds::PERIOD;
+            self.health = self.health.saturating_add(1).min(WORST_HEALTH);
+        }
     }
 
     fn number(&mut self) -> u32 {
@@ -354,7 +368,7 @@ impl Swim {
             packet.add(statement);
         }
         let limit = self.retransmissions();
-        self.gossip.fill(&mut packet, limit);
+        self.gossip.fill(&mut packet, first, limit);
         self.outgoing.push(Outgoing { to, bytes: packet.into_bytes() });
     }
 }

@@ -28,6 +28,9 @@ impl Add<Duration> for Moment {
     }
 }
 
+/// Both clocks, read together.
+pub type Now = (Moment, Wall);
+
 /// A reading of the machine's wall clock: milliseconds since the Unix epoch. It may be wrong and may jump.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Wall(pub u64);

@@ -10,4 +10,6 @@ pub mod liar;
 pub mod member;
 pub mod report;
 pub mod scenarios;
+pub mod state;
+pub mod whole;
 pub mod world;

@@ -30,6 +30,11 @@ impl Directory {
         self.ids.get(place.0)
     }
 
+    /// Where somebody is.
+    pub fn place(&self, id: &NodeId) -> Option<Place> {
+        self.places.get(id).copied()
+    }
+
     /// All of them.
     pub fn ids(&self) -> &[NodeId] {
         &self.ids

@@ -228,7 +228,7 @@ pub fn newcomer(seed: u64, nodes: usize) -> Vec<Figure> {
     let name = |what: &str| format!("a third of {nodes} nodes gone: {what}");
     vec![
         Figure::at_most(name("known to all"), seconds(dead), 30.0, "s"),
-        Figure::at_most(name("known to a newcomer"), seconds(told), 20.0, "s"),
+        Figure::at_most(name("known to a newcomer"), seconds(told), 30.0, "s"),
     ]
 }
 

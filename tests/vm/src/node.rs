@@ -171,6 +171,20 @@ impl<'a> Node<'a> {
         self.arrive()
     }
 
+    /// Runs a long command that must succeed and reboots by itself, and waits for the system that comes.
+    pub fn reboot_by(&mut self, command: &str) -> Result<(), Fault> {
+        self.from = self.running.console().mark();
+        match self.ssh.run_within(command, LONG) {
+            Ok(done) if !done.status.success() => {
+                return Err(Fault::Failed(format!("`{command}` failed: {}{}", done.text(), done.stderr)));
+            }
+            // The connection may end before the answer comes.
+            Ok(_) | Err(Error::Guest { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.arrive()
+    }
+
     /// Reboots and waits, over failing boots, until a deployment runs; returns what each boot said about its entry.
     pub fn reboot_until(&mut self, sequence: u32) -> Result<Vec<String>, Fault> {
         self.order_reboot()?;

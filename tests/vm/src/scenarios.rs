@@ -10,6 +10,7 @@ mod loader;
 mod media;
 mod power;
 mod registry;
+mod reset;
 mod sources;
 mod trixie;
 pub mod upgrade;
@@ -39,6 +40,12 @@ pub const ALL: &[Scenario] = &[
         about: "an upgrade from a registry brings a unit, keeps what is the user's, and is rolled back",
         slots: 1,
         run: upgrade::from_registry,
+    },
+    Scenario {
+        name: "reset-from-recovery",
+        about: "a machine is reset from its recovery system: its data and identity are new, its configuration is kept",
+        slots: 1,
+        run: reset::from_recovery,
     },
     Scenario {
         name: "install-from-cdrom",

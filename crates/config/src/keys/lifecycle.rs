@@ -72,14 +72,15 @@ pub(crate) static UPGRADE: Block = block(
 pub(crate) static RESET: Block = block(
     "`reset`",
     &[
-        done("reset-persistent", Bool, "Formats the persistent partition."),
+        done("reset-persistent", Bool, "Formats the persistent partition; it does unless this is `false`.")
+            .example("false"),
         done("reset-oem", Bool, "Formats the OEM partition, which holds the configuration."),
-        done("system", Shape::Block(&IMAGE), "Describes the image of the system."),
-        done("grub-entry-name", Text, "Names the entry in the boot menu.").example("Kairn"),
-        done("tty", Text, "Names the console of the system.").example("ttyS0"),
+        not_yet("system", Shape::Block(&IMAGE), "Describes the image of the system."),
+        not_yet("grub-entry-name", Text, "Names the entry in the boot menu.").example("Kairn"),
+        not_yet("tty", Text, "Names the console of the system.").example("ttyS0"),
         done("reboot", Bool, "Reboots afterwards."),
         done("poweroff", Bool, "Powers off afterwards."),
-        done("extra-dirs-rootfs", TEXTS, "Makes directories in the root of the system.").example("[/data]"),
+        not_yet("extra-dirs-rootfs", TEXTS, "Makes directories in the root of the system.").example("[/data]"),
     ],
 )
 .dotted();

@@ -17,15 +17,15 @@ pub(crate) static STAGES_DONE: &[&str] = &[
     "before-upgrade",
     "after-upgrade-chroot",
     "after-upgrade",
+    "before-reset",
+    "after-reset-chroot",
+    "after-reset",
 ];
 
 /// Stages that Kairos runs and Kairn does not yet.
 pub(crate) static STAGES_NOT_YET: &[&str] = &[
     "kairos-agent.bootstrap",
     "provider-kairos.bootstrap",
-    "before-reset",
-    "after-reset-chroot",
-    "after-reset",
     "kairos-uki-install.pre",
     "kairos-uki-install",
     "kairos-uki-upgrade.pre",

@@ -33,7 +33,8 @@ pub(crate) static TOP: Block = block(
         done("template", Bool, "Says whether texts of this file are templates where the language has them.")
             .example("false"),
         not_yet("upgrade", Shape::Block(&UPGRADE), "Says how the machine is upgraded."),
-        not_yet("reset", Shape::Block(&RESET), "Says how the machine is reset."),
+        done("reset", Shape::Block(&RESET), "Says how the machine is reset.")
+            .example("{reset-oem: true, reboot: true}"),
         not_yet("bundles", List(&Shape::Block(&BUNDLE)), "Unpacks container images at boot."),
         done("milpa_files", List(&Shape::Block(&WRITE_FILE)), "Writes files: an old name of `write_files`."),
         not_yet("logs", Shape::Block(&LOGS), "Names what `logs` collects beyond the usual."),

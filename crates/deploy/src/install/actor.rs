@@ -3,12 +3,12 @@
 use super::Material;
 use crate::Error;
 use crate::executor::Actor;
+use crate::file_system::{self, is_formatted};
 use crate::stage::{self, StageRoot, StageRunner};
 use kairn_firmware::{EntryText, Esp, ImageKey, LoaderVersion, UkiState, boot_option, uki_state};
 use kairn_host::efivars::EfiVars;
-use kairn_host::{Content, Effect, Invocation, Machine, block, files, mount_info};
+use kairn_host::{Content, Effect, Machine, files, mount_info};
 use kairn_image::gpt;
-use kairn_image::probe::{PROBE_BYTES, probe};
 use kairn_layout::{Bytes, DiskGuids, DiskLayout, PartLabel, UNFINISHED, paths};
 use kairn_lifecycle::install::{FIRST, FileCopy, InstallAction, MOUNTS, fs_type, partition_device};
 use kairn_lifecycle::installed::Record;
@@ -18,13 +18,10 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use uuid::Uuid;
 
 /// How much of each end of a disk is wiped.
 const WIPED: u64 = 1 << 20;
-/// A file system on a slow stick or card.
-const MKFS_DEADLINE: Duration = Duration::from_secs(900);
 
 /// Carries out an installation's actions.
 pub struct InstallActor<'a> {
@@ -95,9 +92,11 @@ impl<'a> InstallActor<'a> {
     }
 
     fn format(&mut self, label: PartLabel, device: &str, sector_size: u32, uuid: Uuid) -> Result<(), Error> {
-        let program = mkfs(label, device, sector_size, uuid);
-        self.effect(Effect::Run { object: device.into(), program })?;
-        self.effect(Effect::SyncDevice { path: device.into() })
+        let program = match label {
+            PartLabel::Esp => file_system::fat32(label, device, sector_size, uuid),
+            _ => file_system::ext4(label, device, uuid),
+        };
+        file_system::make(self.machine, device, program)
     }
 
     fn copy(&mut self, file: &FileCopy) -> Result<(), Error> {
@@ -391,29 +390,6 @@ fn wiped(size: Bytes, starts: &[Bytes]) -> impl Iterator<Item = u64> {
     [size.0.saturating_sub(WIPED), 0].into_iter().chain(starts.iter().map(|start| start.0))
 }
 
-/// The command that makes a partition's file system.
-fn mkfs(label: PartLabel, device: &str, sector_size: u32, uuid: Uuid) -> Invocation {
-    let program = match label {
-        PartLabel::Esp => {
-            let program =
-                Invocation::new("mkfs.vfat").args(["-F", "32", "-n", label.fs_label(), "-i", &volume_id(uuid)]);
-            // Clusters of several large sectors would be too few for a valid FAT32 of this size.
-            let cluster: &[&str] = if sector_size > 512 { &["-s", "1"] } else { &[] };
-            program.args(cluster.iter().copied()).args(["-S", &sector_size.to_string()]).arg(device)
-        }
-        // One in a hundred blocks for root: these are data partitions, on which the default of five only lacks.
-        _ => Invocation::new("mke2fs")
-            .args(["-q", "-F", "-t", "ext4", "-m", "1", "-L", label.fs_label(), "-U", &uuid.to_string()])
-            .arg(device),
-    };
-    program.deadline(MKFS_DEADLINE)
-}
-
-/// The serial number of a FAT file system, as `mkfs.vfat -i` takes it.
-fn volume_id(uuid: Uuid) -> String {
-    format!("{:08x}", uuid.as_fields().0)
-}
-
 fn has_size(path: &str, size: Bytes) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.len() == size.0)
 }
@@ -436,23 +412,6 @@ fn table_is(disk: &str, layout: &DiskLayout, guids: &DiskGuids, attributes: u64)
     let found = gpt::read(&mut file, layout.sector_size)?;
     let planned = layout.table(guids, attributes);
     Ok(found.is_whole() && found.table.disk_guid == planned.disk_guid && found.table.partitions == planned.partitions)
-}
-
-fn is_formatted(device: &str, label: PartLabel, uuid: Option<Uuid>) -> Result<bool, Error> {
-    let head = block::head(Path::new(device), PROBE_BYTES as u64)?;
-    let expected = uuid.map(|uuid| match label {
-        PartLabel::Esp => {
-            let id = volume_id(uuid).to_uppercase();
-            let (high, low) = id.split_at(4);
-            format!("{high}-{low}")
-        }
-        _ => uuid.to_string(),
-    });
-    Ok(probe(&head).is_some_and(|found| {
-        found.kind.name() == fs_type(label)
-            && found.label == label.fs_label()
-            && expected.is_none_or(|expected| found.uuid.eq_ignore_ascii_case(&expected))
-    }))
 }
 
 fn verify(

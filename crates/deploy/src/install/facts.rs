@@ -59,7 +59,7 @@ pub fn facts(at: &Probe<'_>) -> Result<InstallFacts, Error> {
         },
         disks: disks.map(|disk| disk_facts(disk, &booted)).collect(),
         source,
-        missing_programs: missing_programs(at.root),
+        missing_programs: missing_programs(at.root, &PROGRAMS),
         loader_refused,
         veto: crate::stage::veto(at.root)?.map(|veto| veto.why),
     })
@@ -107,9 +107,10 @@ pub(super) fn loader_refused(release: &Path) -> Result<Option<String>, Error> {
     Ok(decided.err().map(|error| error.to_string()))
 }
 
-fn missing_programs(root: &Path) -> Vec<String> {
-    let present = |name: &&str| PROGRAM_DIRS.iter().any(|dir| root.join(dir).join(name).exists());
-    PROGRAMS.into_iter().filter(|name| !present(name)).map(str::to_owned).collect()
+/// Says which of these programs a root does not have.
+pub(crate) fn missing_programs(root: &Path, programs: &[&str]) -> Vec<String> {
+    let present = |name: &&&str| PROGRAM_DIRS.iter().any(|dir| root.join(dir).join(name).exists());
+    programs.iter().filter(|name| !present(name)).map(|name| (*name).to_owned()).collect()
 }
 
 pub(super) fn disk_facts(disk: &Disk, booted: &[String]) -> DiskFacts {
@@ -160,15 +161,17 @@ fn split(found: Result<Option<What>, Error>) -> (Option<What>, Option<String>) {
 }
 
 fn uses(disk: &Disk) -> Vec<String> {
-    let one = |device: &Path, uses: &Uses| {
-        let device = device.display().to_string();
-        let mounted = uses.mounted.iter().map(|path| format!("{device} is mounted on {}", path.display()));
-        let swap = uses.swap.then(|| format!("{device} is in use as swap"));
-        let holders = uses.holders.iter().map(|holder| format!("{device} is part of {holder}"));
-        mounted.chain(swap).chain(holders).collect::<Vec<_>>()
-    };
-    let parts = disk.partitions.iter().flat_map(|part| one(&part.device, &part.uses));
-    one(&disk.device, &disk.uses).into_iter().chain(parts).collect()
+    let parts = disk.partitions.iter().flat_map(|part| uses_of(&part.device, &part.uses));
+    uses_of(&disk.device, &disk.uses).into_iter().chain(parts).collect()
+}
+
+/// Says in words what uses a device.
+pub(crate) fn uses_of(device: &Path, uses: &Uses) -> Vec<String> {
+    let device = device.display().to_string();
+    let mounted = uses.mounted.iter().map(|path| format!("{device} is mounted on {}", path.display()));
+    let swap = uses.swap.then(|| format!("{device} is in use as swap"));
+    let holders = uses.holders.iter().map(|holder| format!("{device} is part of {holder}"));
+    mounted.chain(swap).chain(holders).collect()
 }
 
 /// What lies on the disk as a whole, besides its partitions.

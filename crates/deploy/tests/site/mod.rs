@@ -7,7 +7,7 @@ pub use kairn_deploy::volume::Volume;
 pub use kairn_deploy::{Error, Node, Volumes, facts, upgrade};
 pub use kairn_firmware::{EntryText, Esp, ImageKey, apply};
 pub use kairn_host::{Effect, FixedClock, Machine, RealMachine, Runner, StopAfter};
-pub use kairn_layout::{Bytes, paths};
+pub use kairn_layout::{Bytes, PartLabel, paths};
 pub use kairn_lifecycle::upgrade::{ImageFacts, UpgradeOptions};
 pub use kairn_lifecycle::*;
 pub use kairn_report::Sink;
@@ -97,7 +97,10 @@ impl Site {
         let running = Esp::read(&self.path("esp")).unwrap();
         let uki = match role {
             Role::Deployment { sequence } => running.entries_of(sequence).next().unwrap().text.clone().unwrap().uki,
-            _ => running.ukis[0].clone(),
+            _ => {
+                let recovery = running.entries.iter().find(|file| file.name == EntryName::Recovery);
+                recovery.unwrap().text.clone().unwrap().uki
+            }
         };
         let report = BootReport {
             format: 1,
@@ -105,7 +108,7 @@ impl Site {
             entry: None,
             release: kairn_lifecycle::installed::release_of_uki(&uki).unwrap(),
             disk: "/dev/vda".into(),
-            partitions: Default::default(),
+            partitions: self.partitions(),
             attempt: None,
             phases: vec![],
             events: vec![],
@@ -114,6 +117,20 @@ impl Site {
         let volumes =
             Volumes { esp: directory("esp"), state: directory("state"), recovery: Some(directory("recovery")) };
         run(&mut Node { root: self.path("root"), machine, clock: &clock, report, volumes })
+    }
+
+    /// The partitions that are files here, where a test has made them.
+    pub fn partitions(&self) -> std::collections::BTreeMap<PartLabel, String> {
+        let labels = [PartLabel::Persistent, PartLabel::Oem];
+        let files = labels.map(|label| (label, self.path(label.gpt_name()).display().to_string()));
+        files.into_iter().filter(|(_, path)| Path::new(path).exists()).collect()
+    }
+
+    /// Marks a deployment as good.
+    pub fn bless(&self, n: u32) {
+        let esp = Esp::read(&self.path("esp")).unwrap();
+        let mut machine = RealMachine::at(Path::new("/"), Runner::default());
+        apply(&mut machine, &esp.bless(Sequence(n)).unwrap()).unwrap();
     }
 
     pub fn upgrade(&self, n: u8, effects: usize, options: UpgradeOptions) -> Result<(), Error> {
@@ -157,7 +174,8 @@ impl Site {
 
     pub fn facts(&self) -> kairn_lifecycle::installed::Installed {
         let mut machine = RealMachine::at(Path::new("/"), Runner::default());
-        let role = Role::Deployment { sequence: Sequence(1) };
+        let first = Esp::read(&self.path("esp")).unwrap().entries_of(Sequence(1)).next().is_some();
+        let role = if first { Role::Deployment { sequence: Sequence(1) } } else { Role::Recovery };
         self.with(&mut machine, role, |node| facts::installed(&node.report, &node.volumes, None).unwrap())
     }
 

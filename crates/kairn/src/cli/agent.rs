@@ -151,9 +151,21 @@ pub enum AgentVerb {
     /// Asks what to install: accepted, and said not to be done
     #[command(hide = true)]
     InteractiveInstall(Anything),
-    /// Makes the machine as new: accepted, and said not to be done
-    #[command(hide = true)]
-    Reset(Anything),
+    /// Makes the machine as after its installation: `kairn reset`
+    Reset {
+        /// Formats COS_OEM too
+        #[arg(long)]
+        reset_oem: bool,
+        /// Does not ask
+        #[arg(long)]
+        unattended: bool,
+        /// Reboots afterwards
+        #[arg(long)]
+        reboot: bool,
+        /// Console, which old init tables name behind the command
+        #[arg(hide = true)]
+        console: Option<String>,
+    },
 }
 
 /// `kairos-agent config`.

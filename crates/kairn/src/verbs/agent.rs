@@ -3,11 +3,11 @@
 mod state;
 
 use crate::cli::{
-    Agent, AgentConfig, AgentState, AgentVerb, Install, Named, Planned, Reading, StagePlan, StageRun, Template,
+    Agent, AgentConfig, AgentState, AgentVerb, Install, Named, Planned, Reading, Reset, StagePlan, StageRun, Template,
     Upgrade, Validate,
 };
 use crate::output::{Format, Progress};
-use crate::verbs::{config, install, node, stage};
+use crate::verbs::{config, install, node, reset, stage};
 use kairn_config::Document;
 use kairn_report::{Kind, Report};
 use std::path::{Path, PathBuf};
@@ -71,7 +71,9 @@ pub fn run(agent: Agent, progress: &mut Progress) -> Result<ExitCode, Report> {
         AgentVerb::Webui(_) => Err(not_yet("`webui`")),
         AgentVerb::Recovery(_) => Err(not_yet("`recovery`")),
         AgentVerb::InteractiveInstall(_) => Err(not_yet("`interactive-install`")),
-        AgentVerb::Reset(_) => Err(not_yet("`reset`")),
+        AgentVerb::Reset { reset_oem, unattended, reboot, .. } => {
+            reset::run(&Reset { reset_oem, unattended, reboot, poweroff: false, planned: DONE }, progress)
+        }
     }
 }
 

@@ -6,8 +6,10 @@ mod image;
 mod install;
 mod lab;
 mod manual;
+mod mesh;
 mod node;
 mod operation;
+mod reset;
 mod stage;
 
 use crate::cli::{Cli, Verb};
@@ -44,11 +46,13 @@ fn dispatch(verb: Verb, progress: &mut Progress) -> Result<ExitCode, Report> {
         Verb::Install(verb) => install::run(&verb, progress),
         Verb::Upgrade(verb) => node::upgrade(&verb, progress),
         Verb::Rollback(verb) => node::rollback(&verb, progress),
+        Verb::Reset(verb) => reset::run(&verb, progress),
         Verb::Status(reading) => node::status(reading),
         Verb::BootEntry(verb) => node::boot_entry(verb),
         Verb::Health(verb) => node::health(&verb, progress),
         Verb::Config(verb) => config::run(verb, progress),
         Verb::Stage(verb) => stage::run(&verb, progress),
+        Verb::Mesh(verb) => mesh::run(verb),
         Verb::RenderTemplate(verb) => config::render(&verb),
         Verb::Agent(verb) => agent::run(verb, progress),
         Verb::Completions { shell } => manual::completions(shell),

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 /// Runs something on this machine with the doors that it needs.
-fn with_node<T>(work: impl FnOnce(&mut Node<'_>) -> Result<T, Report>) -> Result<T, Report> {
+pub fn with_node<T>(work: impl FnOnce(&mut Node<'_>) -> Result<T, Report>) -> Result<T, Report> {
     let mut machine = RealMachine::this();
     let clock = SystemClock;
     let mut node = Node::this(&mut machine, &clock)?;

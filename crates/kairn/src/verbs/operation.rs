@@ -44,7 +44,7 @@ impl Stages {
         Ok(Self { documents, context: this()?, on_medium: true, oem, persistent })
     }
 
-    /// The stages of an upgrade of the machine that runs.
+    /// The stages of an upgrade or reset of the machine that runs.
     ///
     /// # Errors
     /// It cannot be told who this machine is.
@@ -307,9 +307,10 @@ mod tests {
 
     #[test]
     fn the_stages_of_operations_are_the_same_to_planner_and_engine() {
-        let all = kairn_lifecycle::stage::OF_INSTALL.iter().chain(&kairn_lifecycle::stage::OF_UPGRADE);
+        use kairn_lifecycle::stage::{OF_INSTALL, OF_RESET, OF_UPGRADE};
+        let all = OF_INSTALL.iter().chain(&OF_UPGRADE).chain(&OF_RESET);
         assert!(all.clone().all(|stage| kairn_config::is_of_operation(stage)));
         let in_release: Vec<&str> = all.copied().filter(|stage| kairn_config::is_in_release(stage)).collect();
-        assert_eq!(in_release, ["after-install-chroot", "after-upgrade-chroot"]);
+        assert_eq!(in_release, ["after-install-chroot", "after-upgrade-chroot", "after-reset-chroot"]);
     }
 }

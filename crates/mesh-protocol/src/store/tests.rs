@@ -1,9 +1,9 @@
 //! One state whatever the order, and what is refused.
 
 use super::*;
-use crate::Token;
 use crate::identity::{Purpose, Signature};
 use crate::reconcile::{self, Asking};
+use crate::{Token, Wall};
 use proptest::prelude::*;
 
 const NOW: Moment = Moment::after(Duration::from_secs(100));

@@ -76,6 +76,11 @@ pub struct Datagram {
 /// Parts that members fall into by their names.
 pub(super) const PARTS: u8 = 16;
 
+/// The part that a member falls into.
+pub(super) fn part_of(node: &NodeId) -> u8 {
+    node.as_bytes().first().map_or(0, |byte| byte >> 4)
+}
+
 impl Datagram {
     /// The most bytes that one has.
     pub const LIMIT: usize = 1_000;

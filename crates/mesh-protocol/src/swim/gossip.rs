@@ -78,14 +78,14 @@ impl Gossip {
         }
     }
 
-    /// Fills a datagram with what was told least.
-    pub(super) fn fill(&mut self, packet: &mut Packet, limit: u32) {
+    /// Fills a datagram that brings `already` with what was told least.
+    pub(super) fn fill(&mut self, packet: &mut Packet, already: &[Statement], limit: u32) {
         let mut added = false;
         for rumour in &mut self.rumours {
             if packet.is_full() {
                 break;
             }
-            if packet.add(&rumour.statement) {
+            if already.contains(&rumour.statement) || packet.add(&rumour.statement) {
                 rumour.told = rumour.told.saturating_add(1);
                 added = true;
             }
@@ -110,7 +110,7 @@ mod tests {
 
     fn sent(gossip: &mut Gossip, limit: u32) -> Vec<Statement> {
         let mut packet = Packet::new(Incarnation(0), Incarnation(0), &Message::News);
-        gossip.fill(&mut packet, limit);
+        gossip.fill(&mut packet, &[], limit);
         Datagram::decode(&packet.into_bytes()).unwrap().statements
     }
 

@@ -1,6 +1,6 @@
 //! What is done with what came.
 
-use super::datagram::{Datagram, Message, PARTS, Packet};
+use super::datagram::{Datagram, Message, PARTS, Packet, part_of};
 use super::member::{State, Worth};
 use super::probe::{Answered, Errand, helpers_patience};
 use super::statement::{Incarnation, Statement};
@@ -21,7 +21,7 @@ impl Swim {
     pub fn receive(&mut self, now: Moment, from: &NodeId, bytes: &[u8]) {
         self.awake(now);
         self.hear(now, from, bytes);
-        self.promise();
+        self.promise(now);
     }
 
     fn hear(&mut self, now: Moment, from: &NodeId, bytes: &[u8]) {
@@ -38,14 +38,20 @@ impl Swim {
         member.heard = Some(now);
         self.heard = Some(now);
         let mut tell = Vec::new();
+        let mut news = false;
         for statement in &datagram.statements {
-            if self.learn(now, from, statement) == Worth::Outdated {
-                tell.extend(self.proof(statement.subject()));
+            match self.learn(now, from, statement) {
+                Worth::News => news = true,
+                Worth::Known => {}
+                Worth::Outdated => tell.extend(self.proof(statement.subject())),
             }
         }
         tell.extend(self.correction(from, datagram.own, datagram.yours));
         tell.dedup();
         let mut tell = if tell.is_empty() || !self.may_be_told(now, from) { Vec::new() } else { tell };
+        if let Message::Page { part, next } = datagram.message {
+            self.paged(now, from, part, next, news);
+        }
         self.answer(now, from, datagram.message, &mut tell);
         if !tell.is_empty() {
             self.send(*from, &Message::News, &tell);
@@ -83,13 +89,8 @@ impl Swim {
                     self.health = self.health.saturating_sub(1);
                 }
             }
-            Message::News => {}
+            Message::News | Message::Page { .. } => {}
             Message::Pull { part, digest, after } => self.page(now, from, part, digest, after),
-            Message::Page { part, next } => {
-                if let Some(pull) = &mut self.pull {
-                    pull.page(now, from, part, next);
-                }
-            }
         }
     }
 
@@ -164,7 +165,7 @@ impl Swim {
                 return worth;
             }
         }
-        if !self.is_heeded(now, from, signer) {
+        if !self.is_heeded(now, from, statement) {
             self.counters.excess = self.counters.excess.saturating_add(1);
             return Worth::Known;
         }
@@ -177,7 +178,7 @@ impl Swim {
             return Worth::Known;
         }
         if let Some(member) = self.members.get_mut(signer) {
-            member.conduct(now).signs(now);
+            member.conduct(now).signs(now, signer != subject);
         }
         if about_this {
             self.object(now, statement)
@@ -187,15 +188,20 @@ impl Swim {
         worth
     }
 
-    /// Whether a statement is worth the work of checking it, by who signed and who brought it.
-    fn is_heeded(&mut self, now: Moment, from: &NodeId, signer: &NodeId) -> bool {
+    /// Whether a statement is worth the work of checking it, by who signed and who brought it. A suspicion of this node always
+    /// is: others may believe it, and one refutation is all the work that many make.
+    fn is_heeded(&mut self, now: Moment, from: &NodeId, statement: &Statement) -> bool {
         let Some(relay) = self.members.get_mut(from) else { return false };
         if !relay.conduct(now).may_pass_on(now) {
             return false;
         }
-        let Some(member) = self.members.get_mut(signer) else { return true };
+        let (subject, signer) = (statement.subject(), statement.signer());
+        if *subject == self.own.id {
+            return true;
+        }
+        let Some(member) = self.members.get_mut(signer) else { return false };
         let conduct = member.conduct(now);
-        let may = conduct.may_sign(now);
+        let may = conduct.may_sign(now, signer != subject);
         if !may {
             conduct.standing.excess = conduct.standing.excess.saturating_add(1);
         }
@@ -227,7 +233,7 @@ impl Swim {
             }
             Statement::Suspect { accuser, .. } => {
                 self.events.push(Event::Suspected { node: self.own.id, by: *accuser });
-                self.worsen();
+                self.worsen(now);
                 if let Some(member) = self.members.get_mut(accuser) {
                     let conduct = member.conduct(now);
                     conduct.standing.accusations = conduct.standing.accusations.saturating_add(1);
@@ -315,6 +321,7 @@ impl Swim {
             // Not their fault: it was silent for long enough, as in a network that was parted.
             State::Dead | State::Left => {
                 self.timers.returned(now);
+                self.timers.stir(now, &subject, &mut self.rng);
                 self.events.push(Event::Returned(subject));
             }
         }
@@ -335,7 +342,8 @@ impl Swim {
             return;
         }
         let (mut next, mut statements) = (None, Vec::new());
-        if digest != self.digest(part) {
+        let differs = digest != self.digest(part);
+        if differs {
             let rest = self.part(part).filter(|(node, _)| after.is_none_or(|after| *node > after));
             // With the longest header, so that what is counted here fits below.
             let last = Some(self.own.id);
@@ -353,15 +361,17 @@ impl Swim {
         let yours = self.members.get(from).map_or(Incarnation::FIRST, |member| member.incarnation);
         let page = Datagram { own: self.own.incarnation, yours, message: Message::Page { part, next }, statements };
         self.outgoing.push(Outgoing { to: *from, bytes: page.encode() });
+        if differs && after.is_none() {
+            self.pull_back(now, *from, part);
+        }
     }
 
     /// The nodes of a part of which anything was ever said, this one included, sorted, each with a word for what.
     fn part(&self, part: u8) -> impl Iterator<Item = (NodeId, u64)> {
         debug_assert!(part < PARTS);
-        let of_part = move |node: &NodeId| node.as_bytes().first().is_some_and(|byte| byte >> 4 == part);
         let others = self.members.iter().map(|(node, member)| (*node, member.word()));
         let own = std::iter::once((self.own.id, self.own.incarnation.0.wrapping_mul(3)));
-        let mut nodes: Vec<_> = others.chain(own).filter(|(node, word)| *word != 0 && of_part(node)).collect();
+        let mut nodes: Vec<_> = others.chain(own).filter(|(node, word)| *word != 0 && part_of(node) == part).collect();
         nodes.sort_unstable();
         nodes.into_iter()
     }

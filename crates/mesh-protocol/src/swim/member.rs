@@ -121,8 +121,10 @@ pub struct Standing {
 #[derive(Clone, Debug)]
 pub(super) struct Conduct {
     pub(super) standing: Standing,
-    /// What it signs.
-    signed: Allowance,
+    /// What it says of itself.
+    said: Allowance,
+    /// What it says of others.
+    accused: Allowance,
     /// What it passes on that does not hold.
     forged: Allowance,
     /// What it is told unasked.
@@ -134,7 +136,9 @@ pub(super) struct Conduct {
     doubted: Moment,
 }
 
-const SIGNED: (u8, Duration) = (8, Duration::from_secs(1));
+/// Nobody refutes more than once a second, or accuses more often than it probes.
+const SAID: (u8, Duration) = (8, Duration::from_millis(500));
+const ACCUSED: (u8, Duration) = (8, Duration::from_secs(1));
 const FORGED: (u8, Duration) = (8, Duration::from_secs(1));
 const TOLD: (u8, Duration) = (4, Duration::from_millis(500));
 const FAVOURS: (u8, Duration) = (32, Duration::from_millis(200));
@@ -146,7 +150,8 @@ impl Conduct {
         let fresh = Allowance::new(now);
         Self {
             standing: Standing::default(),
-            signed: fresh,
+            said: fresh,
+            accused: fresh,
             forged: fresh,
             told: fresh,
             favours: fresh,
@@ -170,16 +175,23 @@ impl Conduct {
         self.doubted = now;
     }
 
-    /// Whether another statement with its signature would be looked at.
-    pub(super) fn may_sign(&mut self, now: Moment) -> bool {
+    /// Whether another statement with its signature would be looked at. What it says of itself is never held against it: who
+    /// accused wrongly must still be able to refute.
+    pub(super) fn may_sign(&mut self, now: Moment, accuses: bool) -> bool {
+        if !accuses {
+            return self.said.has(now, SAID.0, SAID.1);
+        }
         self.forgive(now);
-        let (burst, every) = SIGNED;
-        self.signed.has(now, (burst >> self.doubt).max(1), every.saturating_mul(1 << self.doubt))
+        self.accused.has(now, (ACCUSED.0 >> self.doubt).max(1), ACCUSED.1.saturating_mul(1 << self.doubt))
     }
 
     /// Counts one that was.
-    pub(super) fn signs(&mut self, now: Moment) {
-        self.signed.take(now, u8::MAX, SIGNED.1);
+    pub(super) fn signs(&mut self, now: Moment, accuses: bool) {
+        if accuses {
+            self.accused.take(now, u8::MAX, ACCUSED.1.saturating_mul(1 << self.doubt));
+        } else {
+            self.said.take(now, u8::MAX, SAID.1);
+        }
     }
 
     /// Whether another statement passed on by it would be looked at.
@@ -328,9 +340,9 @@ mod tests {
         let taken = |liar: &mut Conduct, from: u64, to: u64| {
             (from..to)
                 .filter(|second| {
-                    let may = liar.may_sign(at(*second));
+                    let may = liar.may_sign(at(*second), true);
                     if may {
-                        liar.signs(at(*second));
+                        liar.signs(at(*second), true);
                         liar.doubt(at(*second));
                     }
                     may
@@ -339,7 +351,8 @@ mod tests {
         };
         let first_minutes = taken(&mut liar, 0, 300);
         assert!((5..25).contains(&first_minutes), "{first_minutes}");
-        assert!(liar.may_sign(at(2000)));
+        assert!(!liar.may_sign(at(300), true) && liar.may_sign(at(300), false));
+        assert!(liar.may_sign(at(2000), true));
         assert_eq!((liar.doubt, liar.standing.refuted), (0, first_minutes as u32));
     }
 }

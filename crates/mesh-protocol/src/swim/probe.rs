@@ -111,7 +111,7 @@ impl Probes {
         });
     }
 
-    /// A ping to a member that is not probed (since it is dead) whose answer should be known for one.
+    /// Takes out a probe whose next attempt or verdict is due.
     pub(super) fn take_due(&mut self, now: Moment) -> Option<Probe> {
         let at = self.own.iter().position(|probe| probe.due <= now)?;
         Some(self.own.swap_remove(at))

@@ -62,10 +62,18 @@ fn a_node_that_says_goodbye_is_not_mourned() {
 }
 
 #[test]
-fn storms_are_survived() {
-    let figures = quiet(1, 15, Duration::from_mins(5), Weather::STORM, None);
+fn after_a_storm_everybody_is_alive_again() {
     let (mut world, _) = network(1, Weather::STORM, 15);
     world.run_for(Duration::from_mins(5));
     world.set_weather(Weather::LAN);
-    assert!(world.run_until(Duration::from_secs(30), all_alive).is_some(), "{figures:?}");
+    assert!(world.run_until(Duration::from_secs(30), all_alive).is_some());
+}
+
+#[test]
+fn a_scenario_notices_deaths_and_what_never_becomes_true() {
+    let hopeless = Weather { loss: 0.9, ..Weather::LAN };
+    let fails = |figures: Vec<Figure>| figures.iter().any(|figure| !figure.holds());
+    assert!(fails(quiet(1, 6, Duration::from_mins(3), hopeless, None)));
+    assert!(fails(quiet(1, 6, Duration::from_mins(3), Weather::LAN, Some(50.0))));
+    assert!(fails(restart(1, 6, hopeless)));
 }

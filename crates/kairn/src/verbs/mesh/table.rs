@@ -1,0 +1,149 @@
+//! The mesh for people: tables and QR codes.
+
+use kairn_mesh::{PeerStatus, PeerWay, Status};
+use kairn_report::{Kind, Report};
+use qrcode::render::unicode;
+use qrcode::{EcLevel, QrCode};
+use std::fmt;
+
+/// A token as a QR code of half blocks. It is written in capitals, which QR packs tighter; a token is read in either.
+pub fn qr(token: &str) -> Result<String, Report> {
+    let code = QrCode::with_error_correction_level(token.to_uppercase(), EcLevel::M)
+        .map_err(|error| Report::new(Kind::Bug, format!("a token does not fit a QR code: {error}")))?;
+    Ok(code
+        .render::<unicode::Dense1x2>()
+        .dark_color(unicode::Dense1x2::Light)
+        .light_color(unicode::Dense1x2::Dark)
+        .build())
+}
+
+/// A node.
+pub struct Node<'a>(pub &'a Status);
+
+impl fmt::Display for Node<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Status { id, name, network, ula, ipv4, port, addresses, epoch, uptime, entries, health, peers, .. } =
+            self.0;
+        let alive = peers.iter().filter(|peer| peer.state == "alive").count();
+        let addresses = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        writeln!(f, "node      {id} ({name})")?;
+        writeln!(f, "network   {network}, epoch {epoch}")?;
+        match ipv4 {
+            Some(ipv4) => writeln!(f, "address   {ipv4}, {ula}")?,
+            None => writeln!(f, "address   {ula}")?,
+        }
+        if let (Some(interface), Some(tier)) = (&self.0.interface, &self.0.tier) {
+            writeln!(f, "interface {interface}, {tier} tier")?;
+        }
+        for reason in &self.0.tier_reasons {
+            writeln!(f, "          {reason}")?;
+        }
+        writeln!(
+            f,
+            "port      {port}/udp, reachable as {}",
+            if addresses.is_empty() { "nothing" } else { &addresses }
+        )?;
+        writeln!(f, "running   {}, {entries} entries held", duration(*uptime))?;
+        writeln!(f, "peers     {alive} of {} alive", peers.len())?;
+        if *health > 0 {
+            writeln!(
+                f,
+                "hearing   bad ({health} of 8): this node misses answers itself, so it is slow to suspect others"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// The others.
+pub struct Peers<'a>(pub &'a [PeerStatus]);
+
+impl fmt::Display for Peers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return writeln!(f, "no other member is known");
+        }
+        let wide = self.0.iter().map(|peer| peer.name.chars().count()).max().unwrap_or(0).max(4);
+        writeln!(
+            f,
+            "{:10}  {:wide$}  {:7}  {:>8}  {:6}  {:>7}  ADDRESS",
+            "NODE", "NAME", "STATE", "FOR", "PATH", "RTT"
+        )?;
+        for peer in self.0 {
+            let id: String = peer.id.chars().take(10).collect();
+            let way = match peer.way {
+                PeerWay::Lan => "lan",
+                PeerWay::Direct => "direct",
+                PeerWay::None => "-",
+            };
+            let rtt = peer.rtt.map_or_else(|| "-".to_owned(), |rtt| format!("{rtt:.1} ms"));
+            let from = peer.address.map_or_else(|| "-".to_owned(), |address| address.to_string());
+            let (name, state, age) = (&peer.name, &peer.state, duration(peer.age));
+            let own = peer.ipv4.map_or_else(|| peer.ula.to_string(), |ipv4| format!("{ipv4} {}", peer.ula));
+            writeln!(f, "{id:10}  {name:wide$}  {state:7}  {age:>8}  {way:6}  {rtt:>7}  {own} from {from}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Seconds in the two largest units that matter.
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min", seconds / 60),
+        3_600..86_400 => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer() -> PeerStatus {
+        PeerStatus {
+            id: "a".repeat(52),
+            name: "edge-7".to_owned(),
+            state: "alive".to_owned(),
+            ula: "fd00::7".parse().unwrap(),
+            ipv4: Some("10.1.0.7".parse().unwrap()),
+            handshake: Some(3),
+            received: 1,
+            sent: 2,
+            address: Some("192.0.2.7:7946".parse().unwrap()),
+            way: PeerWay::Lan,
+            rtt: Some(1.25),
+            age: 3_725,
+            heard: Some(1),
+            roles: Vec::new(),
+            version: "0.1.0".to_owned(),
+        }
+    }
+
+    #[test]
+    fn peers_stand_in_a_table() {
+        let silent = PeerStatus {
+            address: None,
+            ipv4: None,
+            way: PeerWay::None,
+            rtt: None,
+            state: "dead".to_owned(),
+            age: 5,
+            ..peer()
+        };
+        let text = Peers(&[peer(), silent]).to_string();
+        let wanted = "\
+NODE        NAME    STATE         FOR  PATH        RTT  ADDRESS
+aaaaaaaaaa  edge-7  alive    1 h 2 min  lan      1.2 ms  10.1.0.7 fd00::7 from 192.0.2.7:7946
+aaaaaaaaaa  edge-7  dead          5 s  -             -  fd00::7 from -
+";
+        assert_eq!(text, wanted);
+        assert_eq!(Peers(&[]).to_string(), "no other member is known\n");
+    }
+
+    #[test]
+    fn a_token_fits_a_terminal_as_a_qr_code() {
+        let code = qr(&kairn_mesh_protocol::Token::new([1; 32], None).reveal()).unwrap();
+        assert!(code.lines().count() <= 24, "{}", code.lines().count());
+    }
+}

@@ -1,0 +1,240 @@
+//! Nodes of the mesh as processes, each in a network namespace of its own, on a bridge without gateway, DHCP or internet.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test ends at the first surprise, and says why it is skipped"
+)]
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+const KAIRN: &str = env!("CARGO_BIN_EXE_kairn");
+/// Nothing takes that long, even on a machine that is busy with everything else.
+const DEADLINE: Duration = Duration::from_secs(90);
+
+/// A bridge and machines on it. All go when it is dropped.
+struct Lan {
+    name: String,
+    machines: usize,
+    dir: tempfile::TempDir,
+}
+
+/// A node that runs on a machine.
+struct Node<'a> {
+    lan: &'a Lan,
+    machine: usize,
+    dir: PathBuf,
+    process: Child,
+}
+
+fn run(line: &str) -> String {
+    let mut words = line.split_whitespace();
+    let said = Command::new(words.next().unwrap()).args(words).output().unwrap();
+    assert!(said.status.success(), "`{line}`: {}", String::from_utf8_lossy(&said.stderr));
+    String::from_utf8_lossy(&said.stdout).into_owned()
+}
+
+impl Lan {
+    /// `None`, with the reason printed, where this machine does not permit one.
+    fn new(machines: usize) -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let skip = |why: &str| {
+            eprintln!("skipped: {why}");
+            None
+        };
+        if !Path::new("/dev/net/tun").exists() {
+            return skip("there is no /dev/net/tun");
+        }
+        let name = format!("km{}x{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        match Command::new("ip").args(["netns", "add", &format!("{name}s")]).output() {
+            Ok(said) if said.status.success() => {}
+            Ok(said) => {
+                return skip(&format!("no network namespaces: {}", String::from_utf8_lossy(&said.stderr).trim()));
+            }
+            Err(error) => return skip(&format!("`ip` does not run: {error}")),
+        }
+        let lan = Self { name, machines, dir: tempfile::tempdir().unwrap() };
+        let switch = format!("{}s", lan.name);
+        run(&format!("ip -n {switch} link add br0 type bridge"));
+        run(&format!("ip -n {switch} link set br0 up"));
+        for machine in 1..=machines {
+            let here = lan.namespace(machine);
+            run(&format!("ip netns add {here}"));
+            run(&format!("ip -n {here} link set lo up"));
+            run(&format!("ip -n {here} link add eth0 type veth peer name p{machine} netns {switch}"));
+            run(&format!("ip -n {switch} link set p{machine} master br0 up"));
+            run(&format!("ip -n {here} link set eth0 up"));
+            run(&format!("ip -n {here} address add 192.0.2.{machine}/24 dev eth0"));
+        }
+        Some(lan)
+    }
+
+    fn namespace(&self, machine: usize) -> String {
+        format!("{}n{machine}", self.name)
+    }
+
+    fn token(&self, name: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, run(&format!("{KAIRN} mesh token"))).unwrap();
+        path
+    }
+
+    fn start(&self, machine: usize, token: &Path) -> Node<'_> {
+        let dir = self.dir.path().join(format!("node-{machine}"));
+        let process = Command::new("ip")
+            .args([
+                "netns",
+                "exec",
+                &self.namespace(machine),
+                KAIRN,
+                "--log",
+                "info",
+                "mesh",
+                "up",
+                "--tier",
+                "userspace",
+            ])
+            .arg("--token-file")
+            .arg(token)
+            .arg("--state-dir")
+            .arg(&dir)
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        Node { lan: self, machine, dir, process }
+    }
+}
+
+impl Drop for Lan {
+    fn drop(&mut self) {
+        for name in (1..=self.machines).map(|machine| self.namespace(machine)).chain([format!("{}s", self.name)]) {
+            match Command::new("ip").args(["netns", "del", &name]).output() {
+                Ok(said) if said.status.success() => {}
+                other => eprintln!("the namespace {name} stays: {other:?}"),
+            }
+        }
+    }
+}
+
+impl Node<'_> {
+    fn ask(&self, verb: &str) -> Output {
+        let command = ["mesh", verb, "--output", "json", "--state-dir"];
+        Command::new(KAIRN).args(command).arg(&self.dir).output().unwrap()
+    }
+
+    fn status(&self) -> Value {
+        serde_json::from_slice(&self.ask("status").stdout).unwrap_or_default()
+    }
+
+    /// Waits until the state is as wanted.
+    fn until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let start = Instant::now();
+        loop {
+            let status = self.status();
+            if wanted(&status) {
+                return status;
+            }
+            assert!(start.elapsed() < DEADLINE, "node {}: {what}: {status:#}", self.machine);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Waits until it and so many others have addresses that are witnessed.
+    fn settled(&self, others: usize) -> Value {
+        self.until("addresses of all", |status| {
+            let peers = status["peers"].as_array().map_or(&[][..], Vec::as_slice);
+            let ready =
+                |peer: &&Value| peer["state"] == "alive" && peer["ipv4"].is_string() && peer["address"].is_string();
+            status["ipv4"].is_string() && peers.iter().filter(ready).count() == others
+        })
+    }
+
+    /// Sends packets through the private network until one is answered.
+    fn reaches(&self, address: &str) {
+        let namespace = self.lan.namespace(self.machine);
+        let start = Instant::now();
+        loop {
+            let ping = ["netns", "exec", &namespace, "ping", "-c", "1", "-W", "2", address];
+            if Command::new("ip").args(ping).stdout(Stdio::null()).status().unwrap().success() {
+                return;
+            }
+            assert!(start.elapsed() < DEADLINE, "node {} does not reach {address}: {:#}", self.machine, self.status());
+        }
+    }
+
+    fn end(&mut self, signal: &str) {
+        run(&format!("kill -{signal} {}", self.process.id()));
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Node<'_> {
+    fn drop(&mut self) {
+        if self.process.try_wait().is_ok_and(|ended| ended.is_none()) {
+            self.end("KILL");
+        }
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+#[test]
+fn machines_in_a_network_without_gateway_reach_each_other_and_a_stranger_reaches_nobody() {
+    let Some(lan) = Lan::new(4) else { return };
+    let token = lan.token("token");
+    let mut nodes: Vec<Node<'_>> = (1..=3).map(|machine| lan.start(machine, &token)).collect();
+    let stranger = lan.start(4, &lan.token("another"));
+    let states: Vec<Value> = nodes.iter().map(|node| node.settled(2)).collect();
+    for node in &nodes {
+        for other in &states {
+            node.reaches(text(&other["ipv4"]));
+            node.reaches(text(&other["ula"]));
+        }
+    }
+    let alone = stranger.until("its own address", |status| status["ipv4"].is_string());
+    assert_eq!(alone["peers"], Value::Array(Vec::new()), "{alone:#}");
+    assert!(nodes.iter().all(|node| node.status()["peers"].as_array().unwrap().len() == 2));
+
+    // One dies without a word and comes back as who it was, with the address that it had.
+    nodes[2].end("KILL");
+    nodes[0].until("the loss", |status| status["peers"].as_array().unwrap().iter().any(|peer| peer["state"] == "dead"));
+    nodes[2] = lan.start(3, &token);
+    let back = nodes[2].settled(2);
+    assert_eq!((&back["id"], &back["ipv4"]), (&states[2]["id"], &states[2]["ipv4"]));
+    nodes[0].reaches(text(&back["ipv4"]));
+
+    // One that says goodbye leaves no interface behind.
+    nodes[1].end("TERM");
+    let links = run(&format!("ip -n {} -brief link", lan.namespace(2)));
+    assert!(!links.contains("edgevpn0"), "{links}");
+}
+
+#[test]
+fn interfaces_of_clusters_are_never_named_and_a_range_in_use_leaves_the_ipv6_address() {
+    let Some(lan) = Lan::new(2) else { return };
+    let token = lan.token("token");
+    let here = lan.namespace(1);
+    for (name, address) in [("cni0", "10.42.0.1/24"), ("kube-ipvs0", "10.43.0.1/32"), ("docker0", "172.17.0.1/16")] {
+        run(&format!("ip -n {here} link add {name} type bridge"));
+        run(&format!("ip -n {here} link set {name} up"));
+        run(&format!("ip -n {here} address add {address} dev {name}"));
+    }
+    run(&format!("ip -n {} address add 10.1.0.77/16 dev eth0", lan.namespace(2)));
+    let (one, other) = (lan.start(1, &token), lan.start(2, &token));
+    let knows = |status: &Value| {
+        status["peers"].as_array().is_some_and(|peers| peers.iter().any(|peer| peer["state"] == "alive"))
+    };
+    let status = one.until("the other", knows);
+    let addresses = status["addresses"].to_string();
+    assert!(addresses.contains("192.0.2.1:"), "{addresses}");
+    assert!(!["10.42.", "10.43.", "172.17.", "fd"].iter().any(|part| addresses.contains(part)), "{addresses}");
+    let collided = other.until("the first", knows);
+    assert_eq!(collided["ipv4"], Value::Null, "{collided:#}");
+    one.reaches(text(&collided["ula"]));
+}

@@ -1,0 +1,397 @@
+//! A node of the mesh: membership, shared state and their spreading put together, without sockets and clocks.
+//!
+//! The engine hands in datagrams, questions and answers of sessions, and the time; it carries out what [`Node::take_outgoing`]
+//! gives, and calls [`Node::tick`] at [`Node::next_deadline`]. Receivers are named by their identity: where they are is the
+//! engine's knowledge.
+
+mod addressing;
+mod comparison;
+
+use crate::address::{Lease, Range};
+use crate::datagram::{Dropped, LARGEST, Opener, Sealer};
+use crate::entry::{Bucket, Entry, EntryId};
+use crate::identity::{Identity, NodeId};
+use crate::keys::{EpochKeys, NetworkKeys};
+use crate::member::MemberRecord;
+use crate::message::{self, Datagram};
+use crate::spread::{Sending, Spreading};
+use crate::store::{Refused, Store, Taken};
+use crate::swim::{self, Incarnation, Swim};
+use crate::time::{Moment, Now};
+use addressing::Addressing;
+use comparison::Comparison;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// How often a node compares its state with that of a member that it chooses.
+const COMPARE: Duration = Duration::from_secs(30);
+/// The same in a network of more than [`MANY`] members, where most comparisons need a new session.
+const COMPARE_MANY: Duration = Duration::from_secs(60);
+/// How often entries of unknown authors are a reason for a comparison.
+const EARLY: Duration = Duration::from_secs(5);
+/// Beyond that many members a network is large.
+pub const MANY: usize = 200;
+
+/// What the engine is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outgoing {
+    /// Send a datagram.
+    Datagram {
+        /// To whom.
+        to: NodeId,
+        /// The sealed bytes.
+        bytes: Vec<u8>,
+    },
+    /// Ask in a session, and hand the answer to [`Node::answered`] with this number.
+    Question {
+        /// Whom.
+        to: NodeId,
+        /// The number.
+        number: u64,
+        /// What.
+        bytes: Vec<u8>,
+    },
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody came, went, or is suspected.
+    Membership(swim::Event),
+    /// An entry of this bucket is new, by this node or another.
+    Changed(Bucket, EntryId),
+    /// The node's IPv4 address changed, or something about it is to be said.
+    Address {
+        /// The address, once it is settled.
+        address: Option<Ipv4Addr>,
+        /// What was decided.
+        why: String,
+    },
+    /// The witnessed addresses of members changed: [`Node::address_of`].
+    Addresses,
+    /// Something that a member sent was refused.
+    Refused {
+        /// Who sent it.
+        from: NodeId,
+        /// Why.
+        why: String,
+    },
+}
+
+/// What was counted since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Datagrams that were dropped, by reason.
+    pub dropped: BTreeMap<Dropped, u64>,
+    /// Entries and messages of members that were refused.
+    pub refused: u64,
+    /// Entries that were new.
+    pub entries: u64,
+    /// Entries whose author's record had not come yet.
+    pub early: u64,
+    /// Comparisons of states that were finished.
+    pub comparisons: u64,
+}
+
+/// What makes a run of a node.
+pub struct Start {
+    /// Who it is.
+    pub identity: Identity,
+    /// What belongs to its network for ever.
+    pub network: NetworkKeys,
+    /// The keys of the newest epoch that it knows.
+    pub keys: EpochKeys,
+    /// Whose word on rotation and revocation counts.
+    pub administrators: Vec<NodeId>,
+    /// Higher than in every run before.
+    pub generation: u64,
+    /// The last incarnation that it signed.
+    pub incarnation: Incarnation,
+    /// Random: everything that a run chooses comes from it.
+    pub seed: u64,
+    /// What IPv4 addresses are taken from; nothing where the node has none.
+    pub range: Option<Range>,
+    /// The address that it had before.
+    pub lease: Option<Lease>,
+}
+
+/// A node.
+pub struct Node {
+    identity: Identity,
+    store: Store,
+    swim: Swim,
+    sealer: Sealer,
+    opener: Opener,
+    spreading: Spreading,
+    comparison: Option<Comparison>,
+    addressing: Option<Addressing>,
+    next_comparison: Moment,
+    next_early: Moment,
+    number: u64,
+    rng: fastrand::Rng,
+    counters: Counters,
+    outgoing: Vec<Outgoing>,
+    events: Vec<Event>,
+}
+
+impl Node {
+    /// A node that knows nobody yet.
+    pub fn new(start: Start, now: Moment) -> Self {
+        let Start { identity, network, keys, administrators, generation, incarnation, seed, range, lease } = start;
+        let mut rng = fastrand::Rng::with_seed(seed);
+        Self {
+            store: Store::new(network.id, keys, administrators),
+            swim: Swim::new(identity.clone(), incarnation, rng.u64(..), now),
+            sealer: Sealer::new(identity.id(), generation, rng.u64(..).to_be_bytes()),
+            opener: Opener::new(identity.id()),
+            identity,
+            spreading: Spreading::default(),
+            comparison: None,
+            addressing: range.map(|range| Addressing::new(network.id, range, lease, now)),
+            next_comparison: now + COMPARE,
+            next_early: now,
+            number: 0,
+            rng,
+            counters: Counters::default(),
+            outgoing: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Its name.
+    pub fn id(&self) -> NodeId {
+        self.identity.id()
+    }
+
+    /// The shared state.
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Membership.
+    pub const fn swim(&self) -> &Swim {
+        &self.swim
+    }
+
+    /// What was counted.
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Writes an entry of this node's own and has it spread. A lifetime of 0 seconds is for ever.
+    ///
+    /// # Errors
+    /// It is too large, there is no room, or this node may not write there.
+    pub fn write(
+        &mut self,
+        now: Now,
+        place: (Bucket, String),
+        value: Option<Vec<u8>>,
+        lifetime: u32,
+    ) -> Result<EntryId, Refused> {
+        let entry = self.store.write(&self.identity, place, value, lifetime, now)?;
+        let id = entry.id(self.store.network())?;
+        self.is_new(now, id, &entry, None);
+        Ok(id)
+    }
+
+    /// Writes this node's own record; without one nobody listens to it.
+    ///
+    /// # Errors
+    /// As [`Node::write`].
+    pub fn introduce(&mut self, now: Now, wireguard: [u8; 32], name: &str, version: &str) -> Result<EntryId, Refused> {
+        let keys = self.store.epochs().first().ok_or(Refused::Unproven(self.id()))?;
+        let record = MemberRecord::new(keys, &self.id(), wireguard, name, version).encode()?;
+        self.write(now, (Bucket::Members, self.id().to_string()), Some(record), 0)
+    }
+
+    /// This node's own record as it is handed to others; nothing before it was written.
+    pub fn record(&self) -> Option<&Entry> {
+        self.store.member_record(&self.id())
+    }
+
+    /// A session with a node is open that has proven itself: takes its record in, and compares states with it at once.
+    pub fn joined(&mut self, now: Now, peer: NodeId, record: Option<&[u8]>) {
+        if let Some(record) = record {
+            self.take_encoded(now, peer, record);
+        }
+        if self.comparison.is_none() && peer != self.id() {
+            self.compare(now, peer);
+        }
+    }
+
+    /// Takes a datagram in. Says who sent it, where it is of a member.
+    ///
+    /// # Errors
+    /// Why it was dropped; it is counted.
+    pub fn datagram(&mut self, now: Now, bytes: &[u8]) -> Result<NodeId, Dropped> {
+        let (from, text) = self.opener.open(self.store.epochs(), bytes).inspect_err(|why| {
+            *self.counters.dropped.entry(*why).or_default() += 1;
+        })?;
+        match message::decode("datagram", &text) {
+            Ok(Datagram::Membership(bytes)) => self.swim.receive(now.0, &from, &bytes),
+            Ok(Datagram::Entries(entries)) => entries.iter().for_each(|entry| self.take_encoded(now, from, entry)),
+            Ok(Datagram::Offer(names)) => self.offered(from, names),
+            Ok(Datagram::Want(names)) => self.push(now, from, &names),
+            Ok(Datagram::Witness(witness)) => self.witness_came(now, from, witness),
+            Ok(Datagram::Large(names)) => {
+                if names.iter().any(|id| !self.store.has(id)) {
+                    self.compare(now, from);
+                }
+            }
+            Err(error) => self.refuse(from, &error.to_string()),
+        }
+        self.drain();
+        Ok(from)
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Now) {
+        self.swim.tick(now.0);
+        self.drain();
+        self.tend_address(now);
+        for (to, sending) in self.spreading.due(now.0, self.swim.live(), &mut self.rng) {
+            match sending {
+                Sending::Push(names) => self.push(now, to, &names),
+                Sending::Offer(names) => self.offer(to, &names),
+            }
+        }
+        if now.0 >= self.next_comparison {
+            let period = if self.swim.live().len() > MANY { COMPARE_MANY } else { COMPARE };
+            // Spread out, so that members that started together do not ask together.
+            self.next_comparison = now.0 + period.mul_f64(0.75 + self.rng.f64() / 2.0);
+            self.store.clean(now.0);
+            if let Some(peer) = self.rng.choice(self.swim.live()).copied() {
+                self.compare(now, peer);
+            }
+        }
+    }
+
+    /// When [`Node::tick`] has something to do next.
+    pub fn next_deadline(&self) -> Moment {
+        let address = self.addressing.as_ref().map(Addressing::due);
+        let deadlines =
+            [Some(self.swim.next_deadline()), self.spreading.next_deadline(), Some(self.next_comparison), address];
+        deadlines.into_iter().flatten().min().unwrap_or(self.next_comparison)
+    }
+
+    /// Says to everybody that this node leaves.
+    pub fn leave(&mut self, now: Now) {
+        self.swim.leave(now.0);
+        self.drain();
+    }
+
+    /// What to do, in its order.
+    pub fn take_outgoing(&mut self) -> Vec<Outgoing> {
+        std::mem::take(&mut self.outgoing)
+    }
+
+    /// What happened, in its order.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    fn take_encoded(&mut self, now: Now, from: NodeId, bytes: &[u8]) {
+        let taken = Entry::decode(bytes).map_err(Refused::from).and_then(|entry| {
+            let taken = self.store.take(entry.clone(), now)?;
+            Ok((entry, taken))
+        });
+        match taken {
+            Ok((entry, Taken::New(id))) => self.is_new(now, id, &entry, Some(from)),
+            Ok((_, Taken::Known)) => {}
+            Err(Refused::Stranger(_)) => self.came_early(now, from),
+            Err(why) => self.refuse(from, &why.to_string()),
+        }
+    }
+
+    /// An entry overtook the record of its author: whoever sent it has the record.
+    fn came_early(&mut self, now: Now, from: NodeId) {
+        self.counters.early += 1;
+        if now.0 >= self.next_early {
+            self.next_early = now.0 + EARLY;
+            self.compare(now, from);
+        }
+    }
+
+    fn is_new(&mut self, now: Now, id: EntryId, entry: &Entry, from: Option<NodeId>) {
+        let content = entry.content();
+        if content.bucket == Bucket::Members && content.author != self.id() {
+            if content.value.is_some() {
+                self.opener.admit(content.author);
+                self.swim.admit(now.0, content.author);
+            } else {
+                self.opener.remove(&content.author);
+                self.swim.remove(now.0, &content.author);
+            }
+            self.drain();
+            self.members_changed();
+        }
+        if content.bucket == Bucket::Claims {
+            self.claim_changed(now, &id);
+        }
+        self.counters.entries += 1;
+        self.spreading.add(now.0, id, from);
+        self.events.push(Event::Changed(content.bucket, id));
+    }
+
+    fn refuse(&mut self, from: NodeId, why: &str) {
+        self.counters.refused += 1;
+        self.events.push(Event::Refused { from, why: why.to_owned() });
+    }
+
+    fn offered(&mut self, from: NodeId, mut names: Vec<EntryId>) {
+        names.truncate(message::names_in_datagram());
+        names.retain(|id| !self.store.has(id));
+        if !names.is_empty() {
+            self.seal(from, &Datagram::Want(names));
+        }
+    }
+
+    fn offer(&mut self, to: NodeId, names: &[EntryId]) {
+        for names in names.chunks(message::names_in_datagram()) {
+            self.seal(to, &Datagram::Offer(names.to_vec()));
+        }
+    }
+
+    /// Sends entries by their names; those that no datagram holds are named only.
+    fn push(&mut self, now: Now, to: NodeId, names: &[EntryId]) {
+        let entries =
+            names.iter().take(message::names_in_datagram()).filter_map(|id| Some((*id, self.store.entry(id, now.0)?)));
+        match message::pack(entries, LARGEST) {
+            Ok((lists, large)) => {
+                lists.into_iter().for_each(|list| self.seal(to, &Datagram::Entries(list)));
+                if !large.is_empty() {
+                    self.seal(to, &Datagram::Large(large));
+                }
+            }
+            Err(error) => self.refuse(self.id(), &error.to_string()),
+        }
+    }
+
+    fn seal(&mut self, to: NodeId, datagram: &Datagram) {
+        let sealed = self.store.epochs().first().and_then(|keys| {
+            let text = message::encode("datagram", datagram).ok()?;
+            self.sealer.seal(keys, &to, &text)
+        });
+        match sealed {
+            Some(bytes) => self.outgoing.push(Outgoing::Datagram { to, bytes }),
+            None => self.refuse(self.id(), "a datagram was too long to be sealed"),
+        }
+    }
+
+    /// Hands on what membership wants sent and said.
+    fn drain(&mut self) {
+        for swim::Outgoing { to, bytes } in self.swim.take_outgoing() {
+            self.seal(to, &Datagram::Membership(bytes));
+        }
+        let events = self.swim.take_events();
+        if !events.is_empty() {
+            self.members_changed();
+        }
+        self.events.extend(events.into_iter().map(Event::Membership));
+    }
+}
+
+#[cfg(test)]
+mod tests;

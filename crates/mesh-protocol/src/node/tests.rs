@@ -1,0 +1,286 @@
+//! Nodes that talk to each other over a network that is made of queues.
+
+use super::*;
+use crate::address::{Prefix, Range};
+use crate::time::Wall;
+use crate::{Token, message};
+use std::collections::BTreeMap;
+
+/// Nodes, a clock, and what is on its way. Everything takes 10 ms.
+struct Network {
+    nodes: BTreeMap<NodeId, Node>,
+    now: Moment,
+    flight: Vec<(NodeId, Outgoing)>,
+    /// Drops each so many-th datagram.
+    loss: Option<usize>,
+    sent: usize,
+    bytes: usize,
+    events: Vec<(NodeId, Event)>,
+}
+
+impl Network {
+    fn new() -> Self {
+        let (now, loss) = (Moment::after(Duration::from_secs(1)), None);
+        Self { nodes: BTreeMap::new(), now, flight: Vec::new(), loss, sent: 0, bytes: 0, events: Vec::new() }
+    }
+
+    fn clocks(&self) -> Now {
+        let since = self.now.since(Moment::default());
+        (self.now, Wall::since_epoch(Duration::from_secs(1_800_000_000) + since))
+    }
+
+    fn add(&mut self, seed: u8, token: &Token) -> NodeId {
+        let identity = Identity::from_seed(&[seed; 32]);
+        let id = identity.id();
+        let (network, keys) = (token.network(), token.epoch());
+        let (administrators, incarnation) = (Vec::new(), Incarnation::FIRST);
+        let start = Start {
+            identity,
+            network,
+            keys,
+            administrators,
+            generation: 1,
+            incarnation,
+            seed: seed.into(),
+            range: Some(Range::default()),
+            lease: None,
+        };
+        let mut node = Node::new(start, self.now);
+        node.introduce(self.clocks(), [seed; 32], &format!("edge-{seed}"), "0.1.0").unwrap();
+        self.nodes.insert(id, node);
+        id
+    }
+
+    /// Opens a session between two nodes, as the engine does once both have proven themselves.
+    fn meet(&mut self, one: NodeId, other: NodeId) {
+        let now = self.clocks();
+        for (to, from) in [(one, other), (other, one)] {
+            let record = self.nodes[&from].record().unwrap().encode().unwrap();
+            self.nodes.get_mut(&to).unwrap().joined(now, from, Some(&record));
+        }
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            let now = self.clocks();
+            for (id, node) in &mut self.nodes {
+                if node.next_deadline() <= now.0 {
+                    node.tick(now);
+                }
+                self.flight.extend(node.take_outgoing().into_iter().map(|outgoing| (*id, outgoing)));
+                self.events.extend(node.take_events().into_iter().map(|event| (*id, event)));
+            }
+            self.now = self.now + Duration::from_millis(10);
+            let now = self.clocks();
+            for (from, outgoing) in std::mem::take(&mut self.flight) {
+                match outgoing {
+                    Outgoing::Datagram { to, bytes } => {
+                        self.sent += 1;
+                        self.bytes += bytes.len() + 28;
+                        let is_lost = self.loss.is_some_and(|loss| self.sent.is_multiple_of(loss));
+                        if let Some(node) = self.nodes.get_mut(&to).filter(|_| !is_lost) {
+                            // What is dropped is counted.
+                            node.datagram(now, &bytes).ok();
+                        }
+                    }
+                    Outgoing::Question { to, number, bytes } => {
+                        let answer = match self.nodes.get_mut(&to) {
+                            Some(node) => Ok(node.question(now, from, &bytes)),
+                            None => Err("nobody there".to_owned()),
+                        };
+                        self.nodes.get_mut(&from).unwrap().answered(
+                            now,
+                            number,
+                            answer.as_deref().map_err(Clone::clone),
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    fn knowing(&self, bucket: Bucket, key: &str) -> usize {
+        let knows = |node: &&Node| node.store().bucket(bucket, self.now).any(|content| content.key == key);
+        self.nodes.values().filter(knows).count()
+    }
+}
+
+fn token() -> Token {
+    Token::new([1; 32], None)
+}
+
+#[test]
+fn nodes_that_met_in_a_chain_all_know_each_other_within_seconds() {
+    let mut network = Network::new();
+    let ids: Vec<NodeId> = (1..=20).map(|seed| network.add(seed, &token())).collect();
+    for pair in ids.windows(2) {
+        network.meet(pair[0], pair[1]);
+    }
+    network.run(Duration::from_secs(4));
+    for node in network.nodes.values() {
+        assert_eq!(node.store().members().count(), 20);
+        assert_eq!(node.swim().live().len(), 19);
+    }
+    let refused: Vec<_> = network.events.iter().filter(|(_, event)| matches!(event, Event::Refused { .. })).collect();
+    assert!(refused.is_empty(), "{refused:?}");
+}
+
+#[test]
+fn an_entry_reaches_everybody_although_one_datagram_in_ten_is_lost() {
+    let mut network = Network::new();
+    let ids: Vec<NodeId> = (1..=40).map(|seed| network.add(seed, &token())).collect();
+    for pair in ids.windows(2) {
+        network.meet(pair[0], pair[1]);
+    }
+    network.run(Duration::from_secs(6));
+    network.loss = Some(10);
+    let now = network.clocks();
+    let writer = network.nodes.get_mut(&ids[0]).unwrap();
+    writer.write(now, (Bucket::Shared, "colour".to_owned()), Some(b"blue".to_vec()), 0).unwrap();
+    network.run(Duration::from_secs(3));
+    assert_eq!(network.knowing(Bucket::Shared, "colour"), 40);
+}
+
+#[test]
+fn a_value_that_no_datagram_holds_comes_by_comparison() {
+    let mut network = Network::new();
+    let (a, b) = (network.add(1, &token()), network.add(2, &token()));
+    network.meet(a, b);
+    network.run(Duration::from_secs(1));
+    let now = network.clocks();
+    let value = vec![7; crate::entry::LARGEST_VALUE];
+    network.nodes.get_mut(&a).unwrap().write(now, (Bucket::Shared, "big".to_owned()), Some(value), 0).unwrap();
+    network.run(Duration::from_secs(1));
+    assert_eq!(network.knowing(Bucket::Shared, "big"), 2);
+}
+
+#[test]
+fn a_crashed_node_is_found_dead_and_the_others_stay_alive() {
+    let mut network = Network::new();
+    let ids: Vec<NodeId> = (1..=10).map(|seed| network.add(seed, &token())).collect();
+    ids.windows(2).for_each(|pair| network.meet(pair[0], pair[1]));
+    network.run(Duration::from_secs(5));
+    network.nodes.remove(&ids[4]);
+    network.run(Duration::from_secs(12));
+    for node in network.nodes.values() {
+        assert_eq!(node.swim().live().len(), 8, "{:?}", node.id());
+        assert_eq!(node.swim().state(&ids[4]), Some(swim::State::Dead));
+    }
+}
+
+#[test]
+fn datagrams_of_another_network_and_of_strangers_change_nothing() {
+    let mut network = Network::new();
+    let (a, b) = (network.add(1, &token()), network.add(2, &token()));
+    network.meet(a, b);
+    network.run(Duration::from_secs(1));
+    let now = network.clocks();
+    let mut stranger = Sealer::new(Identity::from_seed(&[9; 32]).id(), 1, [0; 8]);
+    let forged = Sealer::new(b, 9, [0; 8]).seal(&Token::new([2; 32], None).epoch(), &a, b"x").unwrap();
+    let unknown = stranger.seal(&token().epoch(), &a, b"x").unwrap();
+    let node = network.nodes.get_mut(&a).unwrap();
+    assert_eq!(node.datagram(now, &forged), Err(Dropped::Forged));
+    assert_eq!(node.datagram(now, &unknown), Err(Dropped::Stranger));
+    assert_eq!(node.counters().dropped.values().sum::<u64>(), 2);
+    // A member can send what it likes; it is refused and counted, and its name is said.
+    let mut member = Sealer::new(b, 99, [0; 8]);
+    let entry = Datagram::Entries(vec![vec![0xff; 40]]);
+    for text in [vec![0xff; 30], message::encode("datagram", &entry).unwrap()] {
+        let sealed = member.seal(&token().epoch(), &a, &text).unwrap();
+        assert_eq!(node.datagram(now, &sealed), Ok(b));
+    }
+    assert_eq!(node.counters().refused, 2);
+    assert!(node.take_events().iter().all(|event| matches!(event, Event::Refused { from, .. } if *from == b)));
+}
+
+fn addresses(network: &Network) -> Vec<Option<Ipv4Addr>> {
+    network.nodes.values().map(Node::address).collect()
+}
+
+#[test]
+fn nodes_take_the_lowest_addresses_each_its_own_and_all_know_them() {
+    let mut network = Network::new();
+    let ids: Vec<NodeId> = (1..=30).map(|seed| network.add(seed, &token())).collect();
+    ids.windows(2).for_each(|pair| network.meet(pair[0], pair[1]));
+    network.run(Duration::from_secs(8));
+    let mut taken: Vec<Ipv4Addr> = addresses(&network).into_iter().flatten().collect();
+    taken.sort();
+    let wanted: Vec<Ipv4Addr> = (1..=30).map(|host| Ipv4Addr::new(10, 1, 0, host)).collect();
+    assert_eq!(taken, wanted);
+    network.run(Duration::from_secs(3));
+    // Whoever carries traffic is told of the last change too.
+    let last_told = |id: &NodeId| network.events.iter().any(|(of, event)| of == id && *event == Event::Addresses);
+    assert!(ids.iter().all(last_told));
+    for node in network.nodes.values() {
+        for other in network.nodes.values().filter(|other| other.id() != node.id()) {
+            assert_eq!(node.address_of(&other.id()), other.address());
+        }
+    }
+}
+
+#[test]
+fn a_node_alone_has_an_address_within_three_seconds_and_keeps_it_when_others_come() {
+    let mut network = Network::new();
+    let first = network.add(1, &token());
+    network.run(Duration::from_secs(3));
+    let alone = network.nodes[&first].address();
+    assert_eq!(alone, Some(Ipv4Addr::new(10, 1, 0, 1)));
+    for seed in 2..6 {
+        let other = network.add(seed, &token());
+        network.meet(first, other);
+    }
+    network.run(Duration::from_secs(6));
+    assert_eq!(network.nodes[&first].address(), alone);
+    let mut taken = addresses(&network);
+    taken.sort();
+    taken.dedup();
+    assert_eq!(taken.len(), 5);
+    assert!(taken.iter().all(Option::is_some));
+}
+
+#[test]
+fn a_node_comes_back_with_the_address_of_its_lease() {
+    let mut network = Network::new();
+    let ids: Vec<NodeId> = (1..=5).map(|seed| network.add(seed, &token())).collect();
+    ids.windows(2).for_each(|pair| network.meet(pair[0], pair[1]));
+    network.run(Duration::from_secs(6));
+    let (address, lease) = (network.nodes[&ids[2]].address(), network.nodes[&ids[2]].lease().unwrap());
+    let network_id = *network.nodes[&ids[2]].store().network();
+    let kept = Lease::decode(&network_id, ids[2], &lease.encode(&network_id).unwrap()).unwrap();
+    network.nodes.remove(&ids[2]);
+    network.run(Duration::from_secs(20));
+    let identity = Identity::from_seed(&[3; 32]);
+    let (keys, incarnation) = (token().epoch(), Incarnation::FIRST);
+    let start = Start {
+        identity,
+        network: token().network(),
+        keys,
+        administrators: Vec::new(),
+        generation: 2,
+        incarnation,
+        seed: 77,
+        range: Some(Range::default()),
+        lease: Some(kept),
+    };
+    let mut node = Node::new(start, network.now);
+    node.introduce(network.clocks(), [3; 32], "edge-3", "0.1.0").unwrap();
+    network.nodes.insert(ids[2], node);
+    network.meet(ids[0], ids[2]);
+    network.run(Duration::from_secs(3));
+    assert_eq!(network.nodes[&ids[2]].address(), address);
+}
+
+#[test]
+fn a_range_that_overlaps_a_network_of_the_machine_is_refused_and_said_once() {
+    let mut network = Network::new();
+    let id = network.add(1, &token());
+    let local = vec![("eth0".to_owned(), Prefix::new(Ipv4Addr::new(10, 1, 0, 0), 16).unwrap())];
+    network.nodes.get_mut(&id).unwrap().set_local_networks(local);
+    network.run(Duration::from_secs(5));
+    let said: Vec<_> = network.events.iter().filter(|(_, event)| matches!(event, Event::Address { .. })).collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        matches!(&said[0].1, Event::Address { address: None, why } if why.contains("10.1.0.0/24") && why.contains("eth0"))
+    );
+}

@@ -1,0 +1,95 @@
+//! Finding nodes of the same network in the local one, by multicast DNS (RFC 6762) and DNS-SD (RFC 6763).
+//!
+//! The service is `_kairn-LABEL._udp` with the label that is derived from the token, so nodes of other networks do not even see
+//! each other. The name of the node stands in the TXT record `id`. What expires there says nothing about who is alive.
+
+use crate::error::Error;
+use crate::interfaces::Choice;
+use kairn_mesh_protocol::NodeId;
+use mdns_sd::{IfKind, IfPredicate, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent, ServiceInfo};
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use tokio::sync::mpsc;
+
+/// The key of the TXT record that names the node.
+const ID: &str = "id";
+/// How many findings wait for the node.
+const WAITING: usize = 256;
+
+/// A node of the network that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Who it says it is.
+    pub id: NodeId,
+    /// Where it says it is.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// Announces a node and looks for others until it is dropped.
+pub struct Discovery {
+    daemon: ServiceDaemon,
+}
+
+impl Discovery {
+    /// Starts on every interface that may carry the mesh; whatever comes up later is joined.
+    ///
+    /// # Errors
+    /// The multicast sockets cannot be opened.
+    pub fn start(label: &str, id: NodeId, port: u16, choice: &Choice) -> Result<(Self, mpsc::Receiver<Found>), Error> {
+        let failed = |error: mdns_sd::Error| Error::Discovery(error.to_string());
+        let daemon = ServiceDaemon::new().map_err(failed)?;
+        let service = format!("_kairn-{label}._udp.local.");
+        let passed_over = choice.clone();
+        let is_excluded = move |interface: &if_addrs::Interface| !passed_over.takes(&interface.name);
+        daemon.disable_interface(IfKind::Predicate(IfPredicate::new(is_excluded))).map_err(failed)?;
+        // A machine that has nothing but itself still finds its second node.
+        daemon.enable_interface(IfKind::LoopbackV4).map_err(failed)?;
+        let properties = [(ID, id.to_string())];
+        let name = id.short();
+        let info = ServiceInfo::new(&service, &name, &format!("{name}.local."), "", port, &properties[..]);
+        let info = info.map_err(failed)?.enable_addr_auto();
+        let events = daemon.browse(&service).map_err(failed)?;
+        daemon.register(info).map_err(failed)?;
+        let (found, findings) = mpsc::channel(WAITING);
+        tokio::spawn(async move {
+            while let Ok(event) = events.recv_async().await {
+                let ServiceEvent::ServiceResolved(service) = event else { continue };
+                match read(&service) {
+                    Some(one) if one.id != id => {
+                        if found.send(one).await.is_err() {
+                            break;
+                        }
+                    }
+                    Some(_) => {}
+                    None => tracing::debug!(service = service.fullname, "an announcement without a node's name"),
+                }
+            }
+        });
+        Ok((Self { daemon }, findings))
+    }
+}
+
+impl Drop for Discovery {
+    fn drop(&mut self) {
+        if let Err(error) = self.daemon.shutdown() {
+            tracing::warn!(%error, "cannot end the discovery in the local network");
+        }
+    }
+}
+
+fn read(service: &ResolvedService) -> Option<Found> {
+    let id = service.txt_properties.get_property_val_str(ID)?.parse().ok()?;
+    let addresses: BTreeSet<SocketAddr> = service.addresses.iter().filter_map(|ip| address(ip, service.port)).collect();
+    Some(Found { id, addresses: addresses.into_iter().collect() })
+}
+
+fn address(ip: &ScopedIp, port: u16) -> Option<SocketAddr> {
+    match ip {
+        ScopedIp::V4(v4) => Some(SocketAddrV4::new(*v4.addr(), port).into()),
+        ScopedIp::V6(v6) => {
+            let scope = if v6.addr().is_unicast_link_local() { v6.scope_id().index } else { 0 };
+            Some(SocketAddrV6::new(*v6.addr(), port, 0, scope).into())
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,129 @@
+//! What can go wrong in running a node.
+
+use kairn_report::{Diagnostic, Kind};
+use std::fmt::Display;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use thiserror::Error as ThisError;
+
+/// What went wrong.
+#[derive(Debug, ThisError)]
+pub enum Error {
+    /// Something that came or was typed is wrong in itself.
+    #[error(transparent)]
+    Protocol(#[from] kairn_mesh_protocol::Error),
+    /// An entry of this node's own was refused.
+    #[error("cannot write to the mesh's state")]
+    Refused(#[from] kairn_mesh_protocol::store::Refused),
+    /// The TLS library refuses.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// A node cannot be reached or asked.
+    #[error("{address}: {why}")]
+    Call {
+        /// Where it should be.
+        address: SocketAddr,
+        /// Why not.
+        why: String,
+    },
+    /// The address is this node's own.
+    #[error("{0} is this node itself")]
+    Own(SocketAddr),
+    /// The other side is not of this network.
+    #[error("refused {address}: {why}")]
+    Unproven {
+        /// Who.
+        address: SocketAddr,
+        /// Why.
+        why: String,
+    },
+    /// Nobody has said where a member is.
+    #[error("nobody has said where node {node} is", node = .0.short())]
+    Unknown(kairn_mesh_protocol::NodeId),
+    /// No UDP port is free.
+    #[error("cannot bind UDP port {port} or one of the 32 after it")]
+    Port {
+        /// The first that was tried.
+        port: u16,
+        /// The kernel's word.
+        #[source]
+        source: io::Error,
+    },
+    /// The WireGuard interface cannot be made or changed.
+    #[error(transparent)]
+    Tunnel(#[from] kairn_tunnel::Error),
+    /// The machine refuses something about the node's files.
+    #[error(transparent)]
+    Files(#[from] kairn_host::Error),
+    /// Something of the node's own files.
+    #[error("{path}: {doing}", path = .path.display())]
+    State {
+        /// Which.
+        path: PathBuf,
+        /// What was being done.
+        doing: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// A file of the node's own that does not hold what it should.
+    #[error("{path}: {why}", path = .path.display())]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// Another process runs a node with these files.
+    #[error("a node already runs with {path}", path = .0.display())]
+    Running(PathBuf),
+    /// No node answers at the local socket.
+    #[error("no node runs here: {path} does not answer", path = .path.display())]
+    NotRunning {
+        /// The socket.
+        path: PathBuf,
+        /// The kernel's word.
+        #[source]
+        source: io::Error,
+    },
+    /// The local multicast discovery could not be started.
+    #[error("discovery in the local network: {0}")]
+    Discovery(String),
+}
+
+impl Error {
+    pub(crate) fn call(address: SocketAddr, why: &impl Display) -> Self {
+        Self::Call { address: crate::socket::unmapped(address), why: why.to_string() }
+    }
+}
+
+impl Diagnostic for Error {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Protocol(error) => error.kind(),
+            Self::Tunnel(error) => error.kind(),
+            Self::Files(error) => error.kind(),
+            Self::Tls(_) => Kind::Bug,
+            _ => Kind::Environment,
+        }
+    }
+
+    fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Protocol(error) => error.hints(),
+            Self::Tunnel(error) => error.hints(),
+            Self::Files(error) => error.hints(),
+            Self::NotRunning { .. } => {
+                vec!["start it with `kairn mesh up`, or name its files with --state-dir".to_owned()]
+            }
+            Self::Running(_) => {
+                vec!["a second node on this machine needs files of its own: --state-dir DIR".to_owned()]
+            }
+            Self::Damaged { path, .. } => {
+                vec![format!("move {} away; a node whose identity is lost joins as a new one", path.display())]
+            }
+            _ => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Where the members are: what they say of themselves, what was found, and what was heard from, which counts most.
+
+use kairn_mesh_protocol::NodeId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::time::{Duration, Instant};
+
+/// After this long without a datagram from a path, the others are tried again beside it.
+const FRESH: Duration = Duration::from_secs(10);
+/// The most addresses that are kept of one member.
+const MOST: usize = 8;
+
+/// What a member says of its own addresses: the value of its entry in the bucket of candidates, in postcard.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidates {
+    /// Where its control port can be reached.
+    pub addresses: Vec<SocketAddr>,
+    /// The UDP port of its WireGuard interface; 0 where it has none.
+    pub tunnel: u16,
+}
+
+#[derive(Debug, Default)]
+struct Ways {
+    /// Where the last datagram that opened came from.
+    heard: Option<(SocketAddr, Instant)>,
+    /// Where it may be.
+    named: Vec<SocketAddr>,
+    /// The port of its WireGuard interface.
+    tunnel: Option<NonZeroU16>,
+}
+
+/// The ways to all members.
+#[derive(Debug, Default)]
+pub struct Paths(BTreeMap<NodeId, Ways>);
+
+impl Paths {
+    /// A datagram or session of a member came from there; says whether that is news.
+    pub fn heard(&mut self, id: NodeId, from: SocketAddr, now: Instant) -> bool {
+        let before = self.0.entry(id).or_default().heard.replace((from, now));
+        before.is_none_or(|(address, _)| address != from)
+    }
+
+    /// A member may be there.
+    pub fn named(&mut self, id: NodeId, addresses: impl IntoIterator<Item = SocketAddr>) {
+        let ways = self.0.entry(id).or_default();
+        for address in addresses {
+            if ways.named.len() < MOST && !ways.named.contains(&address) {
+                ways.named.push(address);
+            }
+        }
+    }
+
+    /// The WireGuard interface of a member listens on this port; 0 is none.
+    pub fn tunnel_port(&mut self, id: NodeId, port: u16) {
+        self.0.entry(id).or_default().tunnel = NonZeroU16::new(port);
+    }
+
+    /// Where the WireGuard interface of a member is: on the machine that was heard from, or else on one that it may be.
+    pub fn tunnel(&self, id: &NodeId, now: Instant) -> Option<SocketAddr> {
+        let port = self.0.get(id)?.tunnel?;
+        // Changed and not made anew: a link-local address keeps its interface.
+        let mut address = *self.to(id, now).first()?;
+        address.set_port(port.get());
+        Some(address)
+    }
+
+    /// Where to send a datagram to a member: to where it was heard from; where that is long ago, to everywhere it may be.
+    pub fn to(&self, id: &NodeId, now: Instant) -> Vec<SocketAddr> {
+        let Some(ways) = self.0.get(id) else { return Vec::new() };
+        let heard = ways.heard.map(|(address, _)| address);
+        if ways.heard.is_some_and(|(_, at)| now.saturating_duration_since(at) < FRESH) {
+            return heard.into_iter().collect();
+        }
+        let others = ways.named.iter().copied().filter(|named| Some(*named) != heard);
+        heard.into_iter().chain(others).collect()
+    }
+
+    /// Where a member was heard from last, and how long ago.
+    pub fn last(&self, id: &NodeId, now: Instant) -> Option<(SocketAddr, Duration)> {
+        let (address, at) = self.0.get(id)?.heard?;
+        Some((address, now.saturating_duration_since(at)))
+    }
+
+    /// Forgets a member.
+    pub fn forget(&mut self, id: &NodeId) {
+        self.0.remove(id);
+    }
+
+    /// Where members were heard from, to be tried at the next start.
+    pub fn known(&self) -> Vec<SocketAddr> {
+        self.0.values().filter_map(|ways| ways.heard).map(|(address, _)| address).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_heard_from_is_the_only_one_until_it_falls_silent() {
+        let (id, start) = (NodeId::new([1; 32]), Instant::now());
+        let [a, b]: [SocketAddr; 2] = ["192.0.2.1:1", "192.0.2.2:1"].map(|text| text.parse().unwrap());
+        let mut paths = Paths::default();
+        assert!(paths.to(&id, start).is_empty());
+        paths.named(id, [a, b, a]);
+        assert_eq!(paths.to(&id, start), [a, b]);
+        paths.heard(id, b, start);
+        assert_eq!(paths.to(&id, start), [b]);
+        assert_eq!(paths.to(&id, start + FRESH), [b, a]);
+        paths.forget(&id);
+        assert!(paths.to(&id, start).is_empty());
+    }
+
+    #[test]
+    fn the_interface_of_a_member_is_on_the_machine_that_is_heard_from_with_its_link() {
+        let (id, start) = (NodeId::new([1; 32]), Instant::now());
+        let link = SocketAddr::V6(std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 7_946, 0, 3));
+        let mut paths = Paths::default();
+        assert!(paths.heard(id, link, start));
+        assert!(!paths.heard(id, link, start));
+        assert_eq!(paths.tunnel(&id, start), None);
+        paths.tunnel_port(id, 7_947);
+        assert_eq!(paths.tunnel(&id, start).map(|address| address.to_string()), Some("[fe80::1%3]:7947".to_owned()));
+    }
+}

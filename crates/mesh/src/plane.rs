@@ -1,0 +1,171 @@
+//! The data plane of a node: which WireGuard peers its interface has, and where they are.
+//!
+//! What it should be is computed anew from what is known of the members, and only what differs from what was last told to the
+//! interface is told. WireGuard itself follows a peer that moves, so an endpoint is told only where it is news.
+
+use crate::error::Error;
+use crate::paths::Paths;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use kairn_mesh_protocol::node::Node;
+use kairn_mesh_protocol::{NodeId, UlaPrefix, swim};
+use kairn_report::Secret;
+use kairn_tunnel::{Endpoint, Peer, PeerState, PublicKey, Settings, Tunnel, Wanted};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// How often something is sent to a peer that is not in the same network, so that a NAT between remembers (RFC 4787, 4.3).
+const KEEPALIVE: Duration = Duration::from_secs(25);
+
+/// What the interface is to be.
+#[derive(Clone, Debug)]
+pub struct Vpn {
+    /// Its name; a taken one counts on.
+    pub interface: String,
+    /// Its largest packet, in bytes.
+    pub mtu: u16,
+    /// The kernel's WireGuard, userspace, or whichever works.
+    pub tier: Wanted,
+    /// What IPv4 addresses are taken from.
+    pub range: kairn_mesh_protocol::address::Range,
+}
+
+/// One peer as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wish {
+    node: NodeId,
+    endpoint: Option<SocketAddr>,
+    allowed: Vec<IpNet>,
+    keepalive: Option<Duration>,
+    epoch: u32,
+}
+
+/// The interface with what it was told.
+pub struct Plane {
+    tunnel: Tunnel,
+    ula: UlaPrefix,
+    addresses: Vec<IpNet>,
+    told: BTreeMap<PublicKey, Wish>,
+}
+
+impl Plane {
+    /// Makes the interface, with the address that every node has.
+    ///
+    /// # Errors
+    /// The machine permits none.
+    pub fn open(vpn: &Vpn, private: [u8; 32], port: u16, ula: UlaPrefix, own: &NodeId) -> Result<Self, Error> {
+        let addresses = vec![own_v6(ula, own)];
+        let tunnel = Tunnel::open(Settings {
+            name: vpn.interface.clone(),
+            port,
+            mtu: vpn.mtu,
+            addresses: addresses.clone(),
+            tier: vpn.tier,
+            ..Settings::new(Secret::new(private))
+        })?;
+        tracing::info!(interface = tunnel.name(), tier = %tunnel.tier(), reasons = ?tunnel.reasons(), "data plane");
+        Ok(Self { tunnel, ula, addresses, told: BTreeMap::new() })
+    }
+
+    /// The tunnel.
+    pub const fn tunnel(&self) -> &Tunnel {
+        &self.tunnel
+    }
+
+    /// Makes addresses and peers what they should be; what cannot be done is said and tried again at the next change.
+    pub fn follow(&mut self, node: &Node, paths: &Paths, is_near: impl Fn(&IpAddr) -> bool) {
+        self.follow_addresses(node);
+        let wishes = wishes(self.ula, node, paths, is_near);
+        let gone: Vec<PublicKey> = self.told.keys().filter(|key| !wishes.contains_key(key)).copied().collect();
+        for key in gone {
+            match self.tunnel.remove_peer(key) {
+                Ok(()) => {
+                    self.told.remove(&key);
+                }
+                Err(error) => {
+                    tracing::warn!(%key, error = kairn_report::in_one_line(&error), "a peer stays on the interface")
+                }
+            }
+        }
+        for (key, wish) in wishes {
+            if self.told.get(&key) == Some(&wish) {
+                continue;
+            }
+            let moved = self.told.get(&key).is_none_or(|told| told.endpoint != wish.endpoint);
+            let endpoint = wish.endpoint.filter(|_| moved).map_or(Endpoint::Unknown, Endpoint::At);
+            let preshared = node.store().epochs().first().map(|keys| keys.pair(&node.id(), &wish.node));
+            let peer = Peer {
+                public_key: key,
+                preshared_key: preshared,
+                endpoint,
+                allowed: wish.allowed.clone(),
+                keepalive: wish.keepalive,
+            };
+            match self.tunnel.set_peer(&peer) {
+                Ok(()) => {
+                    self.told.insert(key, wish);
+                }
+                Err(error) => {
+                    tracing::warn!(node = %wish.node.short(), error = kairn_report::in_one_line(&error), "a peer is not on the interface");
+                }
+            }
+        }
+    }
+
+    fn follow_addresses(&mut self, node: &Node) {
+        let mut addresses = vec![own_v6(self.ula, &node.id())];
+        let v4 =
+            node.address().zip(node.prefix()).and_then(|(address, prefix)| Ipv4Net::new(address, prefix.length()).ok());
+        addresses.extend(v4.map(IpNet::V4));
+        if addresses == self.addresses {
+            return;
+        }
+        match self.tunnel.set_addresses(&addresses) {
+            Ok(()) => self.addresses = addresses,
+            Err(error) => tracing::error!(
+                ?addresses,
+                error = kairn_report::in_one_line(&error),
+                "the interface has not its addresses"
+            ),
+        }
+    }
+
+    /// What the interface says of each member's peer.
+    pub fn states(&self) -> BTreeMap<NodeId, PeerState> {
+        let states = self.tunnel.peers().unwrap_or_else(|error| {
+            tracing::warn!(error = kairn_report::in_one_line(&error), "the interface does not say how its peers are");
+            Vec::new()
+        });
+        states.into_iter().filter_map(|state| Some((self.told.get(&state.key)?.node, state))).collect()
+    }
+
+    /// Removes the interface.
+    ///
+    /// # Errors
+    /// It could not be removed whole.
+    pub fn close(self) -> Result<(), Error> {
+        Ok(self.tunnel.close()?)
+    }
+}
+
+fn own_v6(ula: UlaPrefix, own: &NodeId) -> IpNet {
+    // The whole network is behind the interface (RFC 4193: 48 bits name it).
+    IpNet::V6(Ipv6Net::new_assert(ula.address(own), 48))
+}
+
+/// The peers that the interface should have.
+fn wishes(ula: UlaPrefix, node: &Node, paths: &Paths, is_near: impl Fn(&IpAddr) -> bool) -> BTreeMap<PublicKey, Wish> {
+    let now = Instant::now();
+    let members = node.store().members().filter(|(id, _)| *id != node.id());
+    let present = members.filter(|(id, _)| node.swim().state(id) != Some(swim::State::Left));
+    let epoch = node.store().epochs().first().map_or(0, |keys| keys.epoch);
+    present
+        .map(|(id, record)| {
+            let endpoint = paths.tunnel(&id, now);
+            let mut allowed = vec![IpNet::from(IpAddr::V6(ula.address(&id)))];
+            allowed.extend(node.address_of(&id).map(|address| IpNet::from(IpAddr::V4(address))));
+            let keepalive = endpoint.filter(|endpoint| !is_near(&endpoint.ip())).map(|_| KEEPALIVE);
+            (PublicKey(record.wireguard), Wish { node: id, endpoint, allowed, keepalive, epoch })
+        })
+        .collect()
+}

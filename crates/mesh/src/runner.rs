@@ -1,0 +1,532 @@
+//! The loop that runs a node: everything that happens comes in at one place, is handed to the node, and what the node wants
+//! done is carried out.
+
+mod calls;
+
+use crate::api::{Api, Asked};
+use crate::discovery::{Discovery, Found};
+use crate::error::Error;
+use crate::interfaces::Choice;
+use crate::paths::{Candidates, Paths};
+use crate::plane::{Plane, Vpn};
+use crate::session::{Open, Papers, Shared};
+use crate::socket::{Datagram, Socket};
+use crate::state::{self, StateDir};
+use crate::status::{PeerStatus, PeerWay, Status};
+use crate::tls;
+use calls::{Calls, Done};
+use kairn_host::{Clock as _, SystemClock};
+use kairn_mesh_protocol::address::Prefix;
+use kairn_mesh_protocol::entry::Bucket;
+use kairn_mesh_protocol::node::{Event, Node, Outgoing, Start};
+use kairn_mesh_protocol::{Moment, NetworkKeys, NodeId, Now, Token, Wall, swim};
+use kairn_tunnel::PeerState;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::time::sleep_until;
+
+/// How often what must outlive the process is written down, and the machine's addresses are looked at.
+const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// How long changes are gathered before the data plane follows.
+const GATHERING: Duration = Duration::from_millis(20);
+/// Clocks that are further apart than this do not work together.
+const APART: Duration = Duration::from_secs(20 * 60);
+/// How long what a node says at its end has to go out.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// What a run is made of.
+pub struct Settings {
+    /// The network's token.
+    pub token: Token,
+    /// The name of the machine.
+    pub name: String,
+    /// The version of the program.
+    pub version: String,
+    /// The UDP port to listen on; 0 is any. A taken one picks the next.
+    pub port: u16,
+    /// Nodes that are known to be there, such as `192.0.2.1:7946`.
+    pub peers: Vec<SocketAddr>,
+    /// Interfaces that are passed over, by the beginnings of their names, beside those that always are.
+    pub excluded: Vec<String>,
+    /// The private network; without one the nodes only agree with each other.
+    pub vpn: Option<Vpn>,
+}
+
+/// Runs a node until `end` is done, then says farewell. `ready` is called once the node listens.
+///
+/// # Errors
+/// It cannot start: files, port, discovery.
+pub async fn run(
+    dir: StateDir,
+    settings: Settings,
+    end: impl Future<Output = ()>,
+    ready: impl FnOnce(&Status),
+) -> Result<(), Error> {
+    let mut runner = Runner::start(dir, settings)?;
+    ready(&runner.status());
+    let mut end = std::pin::pin!(end);
+    loop {
+        runner.flush();
+        let deadline = runner.start + runner.node.next_deadline().since(Moment::default());
+        tokio::select! {
+            () = &mut end => break,
+            Some(datagram) = runner.datagrams.recv() => runner.datagram(&datagram),
+            Some(found) = runner.found.recv() => runner.found(&found),
+            Some(done) = runner.calls.next() => runner.done(done),
+            Some(asked) = runner.requests.recv() => runner.asked(asked),
+            incoming = runner.endpoint.accept() => runner.incoming(incoming),
+            () = sleep_until(deadline.into()) => runner.node.tick(runner.now()),
+            () = sleep_until(runner.plane_due.unwrap_or(runner.housekeeping).into()), if runner.plane_due.is_some() => runner.follow(),
+            () = sleep_until(runner.housekeeping.into()) => runner.keep_house()?,
+        }
+    }
+    runner.farewell().await
+}
+
+struct Runner {
+    dir: StateDir,
+    settings: Settings,
+    network: NetworkKeys,
+    /// The beginning of the node's own clock.
+    start: Instant,
+    node: Node,
+    papers: Shared,
+    paths: Paths,
+    choice: Choice,
+    socket: Arc<Socket>,
+    port: u16,
+    endpoint: quinn::Endpoint,
+    calls: Calls,
+    datagrams: mpsc::Receiver<Datagram>,
+    found: mpsc::Receiver<Found>,
+    requests: mpsc::Receiver<Asked>,
+    housekeeping: Instant,
+    addresses: Vec<SocketAddr>,
+    remembered: Vec<SocketAddr>,
+    incarnation: swim::Incarnation,
+    plane: Option<Plane>,
+    /// When the data plane is made to follow what changed.
+    plane_due: Option<Instant>,
+    networks: Vec<if_addrs::Interface>,
+    _discovery: Discovery,
+    _api: Api,
+}
+
+impl Runner {
+    fn start(dir: StateDir, settings: Settings) -> Result<Self, Error> {
+        let identity = dir.identity()?;
+        let (generation, incarnation) = dir.begin_run()?;
+        let (network, keys) = (settings.token.network(), settings.token.epoch());
+        let failed = |doing| {
+            let path = dir.path().to_owned();
+            move |source| Error::State { path, doing, source }
+        };
+        let seed = u64::from_be_bytes(state::random().map_err(failed("drawing a seed"))?);
+        let (socket, datagrams) =
+            Socket::bind(settings.port).map_err(|source| Error::Port { port: settings.port, source })?;
+        let port = quinn::AsyncUdpSocket::local_addr(&*socket).map_err(failed("asking for the port"))?.port();
+        let configs = tls::configs(&identity)?;
+        let abstracted: Arc<dyn quinn::AsyncUdpSocket> = Arc::clone(&socket) as _;
+        let mut options = quinn::EndpointConfig::default();
+        // The first byte tells QUIC from the rest: see `socket`.
+        options.grease_quic_bit(false);
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let mut endpoint =
+            quinn::Endpoint::new_with_abstract_socket(options, Some(configs.server), abstracted, runtime)
+                .map_err(failed("opening the port for QUIC"))?;
+        endpoint.set_default_client_config(configs.client);
+        let mut choice = Choice::new(network.ula);
+        choice.excluded.extend(settings.excluded.iter().cloned());
+        let (discovery, found) = Discovery::start(&network.label, identity.id(), port, &choice)?;
+        let (api, requests) = Api::open(dir.path())?;
+        let start = Instant::now();
+        let administrators = settings.token.admin().map(|admin| *admin.id()).into_iter().collect();
+        let wireguard = dir.wireguard_public()?;
+        let plane = match &settings.vpn {
+            Some(vpn) => Some(Plane::open(vpn, dir.wireguard()?, port.wrapping_add(1), network.ula, &identity.id())?),
+            None => None,
+        };
+        let range = settings.vpn.as_ref().map(|vpn| vpn.range);
+        let lease = dir.lease(&network.id, identity.id());
+        let begin = Start {
+            identity,
+            network: network.clone(),
+            keys,
+            administrators,
+            generation,
+            incarnation,
+            seed,
+            range,
+            lease,
+        };
+        let node = Node::new(begin, Moment::default());
+        let papers: Shared = Arc::new(RwLock::new(Papers::default()));
+        let mut runner = Self {
+            calls: Calls::new(endpoint.clone(), node.id(), Arc::clone(&papers)),
+            dir,
+            settings,
+            network,
+            start,
+            node,
+            papers,
+            paths: Paths::default(),
+            choice,
+            socket,
+            port,
+            endpoint,
+            datagrams,
+            found,
+            requests,
+            housekeeping: start + HOUSEKEEPING,
+            addresses: Vec::new(),
+            remembered: Vec::new(),
+            incarnation,
+            plane,
+            plane_due: None,
+            networks: Vec::new(),
+            _discovery: discovery,
+            _api: api,
+        };
+        let (name, version) = (runner.settings.name.clone(), runner.settings.version.clone());
+        runner.node.introduce(runner.now(), wireguard, &name, &version)?;
+        runner.advertise();
+        runner.show_papers();
+        runner.remembered = runner.dir.peers()?;
+        runner.call_known();
+        Ok(runner)
+    }
+
+    /// Calls the nodes that it was told of, and those that it knew when it last ran.
+    fn call_known(&self) {
+        let known = self.settings.peers.iter().chain(&self.remembered);
+        known.for_each(|address| self.calls.call(*address, wall()));
+    }
+
+    fn now(&self) -> Now {
+        (Moment::after(self.start.elapsed()), wall())
+    }
+
+    /// Says where this node can be reached, where that changed.
+    fn advertise(&mut self) {
+        self.look_at_networks();
+        let addresses = match self.choice.own(self.port) {
+            Ok(addresses) => addresses,
+            Err(error) => return tracing::warn!(%error, "cannot list the machine's addresses"),
+        };
+        if addresses == self.addresses {
+            return;
+        }
+        tracing::info!(?addresses, "reachable");
+        self.addresses.clone_from(&addresses);
+        let place = (Bucket::Candidates, self.node.id().to_string());
+        let tunnel = self.plane.as_ref().map_or(0, |plane| plane.tunnel().port());
+        let written = postcard::to_stdvec(&Candidates { addresses, tunnel })
+            .map_err(|error| error.to_string())
+            .and_then(|value| self.node.write(self.now(), place, Some(value), 0).map_err(|error| error.to_string()));
+        if let Err(error) = written {
+            tracing::warn!(error, "cannot say where this node is");
+        }
+    }
+
+    /// Shows sessions what they need of the node's state.
+    fn show_papers(&self) {
+        let record = self.node.record().and_then(|record| record.encode().ok());
+        let (epochs, revoked) =
+            (self.node.store().epochs().to_vec(), self.node.store().revoked().iter().copied().collect());
+        match self.papers.write() {
+            Ok(mut papers) => *papers = Papers { epochs, record, revoked },
+            Err(error) => tracing::error!(%error, "sessions see an old state of this node"),
+        }
+    }
+
+    fn datagram(&mut self, datagram: &Datagram) {
+        if let Ok(from) = self.node.datagram(self.now(), &datagram.bytes) {
+            self.heard(from, datagram.from);
+        }
+    }
+
+    fn heard(&mut self, from: NodeId, address: SocketAddr) {
+        if self.paths.heard(from, address, Instant::now()) {
+            self.plane_changed();
+        }
+    }
+
+    /// Has the data plane follow soon: what comes together is done together.
+    fn plane_changed(&mut self) {
+        if self.plane.is_some() && self.plane_due.is_none() {
+            self.plane_due = Some(Instant::now() + GATHERING);
+        }
+    }
+
+    fn follow(&mut self) {
+        self.plane_due = None;
+        if let Some(plane) = &mut self.plane {
+            plane.follow(&self.node, &self.paths, |ip| is_near(&self.networks, ip));
+        }
+    }
+
+    /// Looks at the networks that the machine is in: for who is near, and what the mesh's range must not overlap.
+    fn look_at_networks(&mut self) {
+        match if_addrs::get_if_addrs() {
+            Ok(interfaces) => self.networks = interfaces,
+            Err(error) => return tracing::warn!(%error, "cannot list the machine's networks"),
+        }
+        let own = self.plane.as_ref().map(|plane| plane.tunnel().name().to_owned());
+        let others = self.networks.iter().filter(|interface| Some(&interface.name) != own.as_ref());
+        let prefixes = others.filter_map(|interface| match &interface.addr {
+            if_addrs::IfAddr::V4(v4) => Some((interface.name.clone(), Prefix::new(v4.ip, v4.prefixlen)?)),
+            if_addrs::IfAddr::V6(_) => None,
+        });
+        // A second node of this machine has the same range on its own interface.
+        let foreign = prefixes.filter(|(name, _)| !name.starts_with("edgevpn")).collect();
+        self.node.set_local_networks(foreign);
+    }
+
+    fn found(&mut self, found: &Found) {
+        let addresses: Vec<SocketAddr> =
+            found.addresses.iter().copied().filter(|address| self.choice.may_try(address)).collect();
+        let is_live = self.node.swim().state(&found.id).is_some_and(swim::State::is_live);
+        tracing::debug!(id = %found.id.short(), ?addresses, is_live, "found in the local network");
+        self.paths.named(found.id, addresses.iter().copied());
+        if !is_live {
+            addresses.into_iter().for_each(|address| self.calls.call(address, wall()));
+        }
+    }
+
+    fn incoming(&mut self, incoming: Option<quinn::Incoming>) {
+        if let Some(incoming) = incoming {
+            self.calls.answer(incoming, wall());
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Opened(open) => self.opened(&open),
+            Done::Failed(error) => match error {
+                Error::Own(address) => tracing::debug!(%address, "an address of this node itself"),
+                Error::Unproven { .. } => tracing::warn!(%error, "a stranger"),
+                error => tracing::debug!(%error, "no session"),
+            },
+            Done::Question { from, bytes, answer } => {
+                let now = self.now();
+                let text = self.node.question(now, from, &bytes);
+                if answer.send(text).is_err() {
+                    tracing::debug!(from = %from.short(), "who asked went away");
+                }
+            }
+            Done::Answer { number, answer } => {
+                let now = self.now();
+                self.node.answered(now, number, answer.as_deref().map_err(Clone::clone));
+            }
+        }
+    }
+
+    fn opened(&mut self, open: &Open) {
+        tracing::info!(peer = %open.peer.short(), address = %open.address, "session");
+        self.heard(open.peer, open.address);
+        let now = self.now();
+        let apart = open.wall.map_or(Duration::ZERO, |wall| now.1.ahead_of(wall).max(wall.ahead_of(now.1)));
+        if apart > APART {
+            let minutes = apart.as_secs() / 60;
+            tracing::warn!(peer = %open.peer.short(), minutes, "its clock and ours are far apart; what the later one writes is refused");
+        }
+        self.node.joined(now, open.peer, open.record.as_deref());
+    }
+
+    /// Carries out what the node wants done.
+    fn flush(&mut self) {
+        let now = Instant::now();
+        for outgoing in self.node.take_outgoing() {
+            match outgoing {
+                Outgoing::Datagram { to, bytes } => {
+                    for address in self.paths.to(&to, now) {
+                        if let Err(error) = self.socket.send(address, &bytes) {
+                            tracing::debug!(%address, %error, "a datagram was not sent");
+                        }
+                    }
+                }
+                Outgoing::Question { to, number, bytes } => {
+                    self.calls.ask(to, &self.paths.to(&to, now), number, bytes, wall());
+                }
+            }
+        }
+        for event in self.node.take_events() {
+            self.happened(event);
+        }
+    }
+
+    fn happened(&mut self, event: Event) {
+        self.plane_changed();
+        match event {
+            Event::Changed(Bucket::Candidates, id) => self.moved(&id),
+            Event::Changed(Bucket::Members | Bucket::Administration, _) => self.show_papers(),
+            Event::Changed(..) | Event::Addresses => {}
+            Event::Address { address, why } => self.addressed(address, &why),
+            Event::Refused { from, why } => tracing::warn!(from = %from.short(), why, "refused"),
+            Event::Membership(event) => tracing::info!(?event, "membership"),
+        }
+    }
+
+    fn addressed(&self, address: Option<Ipv4Addr>, why: &str) {
+        match address {
+            Some(address) => tracing::info!(%address, why, "address"),
+            None => tracing::warn!(why, "no IPv4 address"),
+        }
+        if let Some(lease) = self.node.lease()
+            && let Err(error) = self.dir.keep_lease(&self.network.id, &lease)
+        {
+            tracing::error!(error = kairn_report::in_one_line(&error), "the address may be another after a restart");
+        }
+    }
+
+    /// A member says where it is.
+    fn moved(&mut self, id: &kairn_mesh_protocol::entry::EntryId) {
+        let now = self.now().0;
+        let Some(content) = self.node.store().entry(id, now).map(|entry| entry.content().clone()) else { return };
+        if content.author == self.node.id() {
+            return;
+        }
+        match content.value.as_deref().map(postcard::from_bytes::<Candidates>) {
+            Some(Ok(candidates)) => {
+                self.paths.tunnel_port(content.author, candidates.tunnel);
+                let named = candidates.addresses.into_iter().filter(|address| self.choice.may_try(address));
+                self.paths.named(content.author, named);
+            }
+            Some(Err(error)) => {
+                tracing::warn!(author = %content.author.short(), %error, "says where it is in no known way")
+            }
+            None => self.paths.forget(&content.author),
+        }
+    }
+
+    fn keep_house(&mut self) -> Result<(), Error> {
+        self.housekeeping = Instant::now() + HOUSEKEEPING;
+        self.advertise();
+        if self.node.swim().live().is_empty() {
+            self.call_known();
+        }
+        let incarnation = self.node.swim().incarnation();
+        if incarnation != self.incarnation {
+            self.dir.keep_incarnation(incarnation)?;
+            self.incarnation = incarnation;
+        }
+        // A node that has just started knows nothing yet that is worth more than what it kept.
+        let known = self.paths.known();
+        if known.is_empty() { Ok(()) } else { self.dir.keep_peers(&known) }
+    }
+
+    fn asked(&self, asked: Asked) {
+        if asked.send(self.status()).is_err() {
+            tracing::debug!("a program at the local socket did not wait for its answer");
+        }
+    }
+
+    fn status(&self) -> Status {
+        let (swim, store, now) = (self.node.swim(), self.node.store(), self.now().0);
+        let tunnels = self.plane.as_ref().map_or_else(BTreeMap::new, Plane::states);
+        Status {
+            id: self.node.id().to_string(),
+            name: self.settings.name.clone(),
+            network: self.network.id.to_string(),
+            ula: self.network.ula.address(&self.node.id()),
+            ipv4: self.node.address(),
+            interface: self.plane.as_ref().map(|plane| plane.tunnel().name().to_owned()),
+            tier: self.plane.as_ref().map(|plane| plane.tunnel().tier().to_string()),
+            tier_reasons: self.plane.as_ref().map_or_else(Vec::new, |plane| plane.tunnel().reasons().to_vec()),
+            port: self.port,
+            addresses: self.addresses.clone(),
+            epoch: store.epochs().first().map_or(0, |keys| keys.epoch),
+            uptime: self.start.elapsed().as_secs(),
+            entries: store.len(),
+            health: swim.health(),
+            peers: swim.members(now).map(|view| self.peer(&view, tunnels.get(&view.id))).collect(),
+            counters: self.counters(),
+        }
+    }
+
+    fn peer(&self, view: &swim::View, tunnel: Option<&PeerState>) -> PeerStatus {
+        let record = self.node.store().member(&view.id);
+        let last = self.paths.last(&view.id, Instant::now());
+        let way = last.map_or(PeerWay::None, |(address, _)| {
+            if is_near(&self.networks, &address.ip()) { PeerWay::Lan } else { PeerWay::Direct }
+        });
+        let (name, version, roles) =
+            record.map_or_else(Default::default, |record| (record.name, record.version, record.roles));
+        PeerStatus {
+            id: view.id.to_string(),
+            name,
+            state: format!("{:?}", view.state).to_lowercase(),
+            ula: self.network.ula.address(&view.id),
+            ipv4: self.node.address_of(&view.id),
+            handshake: tunnel.and_then(|tunnel| tunnel.last_handshake).map(|time| time.as_secs()),
+            received: tunnel.map_or(0, |tunnel| tunnel.rx),
+            sent: tunnel.map_or(0, |tunnel| tunnel.tx),
+            address: last.map(|(address, _)| address),
+            way,
+            rtt: view.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
+            age: view.age.as_secs(),
+            heard: view.heard.map(|heard| heard.as_secs()),
+            roles,
+            version,
+        }
+    }
+
+    fn counters(&self) -> BTreeMap<String, u64> {
+        let (node, swim) = (self.node.counters(), self.node.swim().counters());
+        let named = [
+            ("entries_new", node.entries),
+            ("refused", node.refused),
+            ("comparisons", node.comparisons),
+            ("dropped", node.dropped.values().sum()),
+            ("overrun", self.socket.overrun()),
+            ("probes", swim.probes),
+            ("probes_failed", swim.failed_probes),
+            ("accusations", swim.accusations),
+            ("refutations", swim.refutations),
+            ("statements_forged", swim.forged),
+        ];
+        named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// Says that the node leaves, and waits until that is sent.
+    async fn farewell(mut self) -> Result<(), Error> {
+        self.node.leave(self.now());
+        let end = Instant::now() + FAREWELL;
+        while Instant::now() < end {
+            self.flush();
+            let next = (self.start + self.node.next_deadline().since(Moment::default())).min(end);
+            sleep_until(next.into()).await;
+            self.node.tick(self.now());
+        }
+        self.keep_house()?;
+        if let Some(plane) = self.plane.take() {
+            plane.close()?;
+        }
+        self.endpoint.close(0_u8.into(), b"the node ends");
+        self.endpoint.wait_idle().await;
+        Ok(())
+    }
+}
+
+fn wall() -> Wall {
+    Wall::since_epoch(SystemClock.since_epoch())
+}
+
+/// Whether an address is of one of the networks that this machine is in itself.
+fn is_near(networks: &[if_addrs::Interface], ip: &IpAddr) -> bool {
+    networks.iter().any(|interface| match (&interface.addr, ip) {
+        (if_addrs::IfAddr::V4(own), IpAddr::V4(other)) => {
+            let mask = u32::from(own.netmask);
+            u32::from(own.ip) & mask == u32::from(*other) & mask
+        }
+        (if_addrs::IfAddr::V6(own), IpAddr::V6(other)) => {
+            let mask = u128::from(own.netmask);
+            u128::from(own.ip) & mask == u128::from(*other) & mask
+        }
+        _ => false,
+    })
+}

@@ -1,0 +1,203 @@
+//! Sessions at work: calling, answering, asking and being asked, each a task of its own that reports to the loop.
+
+use super::Wall;
+use crate::error::Error;
+use crate::session::{self, Open, Shared};
+use kairn_mesh_protocol::{NodeId, message};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use tokio::sync::{mpsc, oneshot};
+
+/// How many reports wait for the loop.
+const WAITING: usize = 256;
+/// How many calls and answers are at work at a time.
+const AT_ONCE: usize = 32;
+
+/// What a task reports.
+pub enum Done {
+    /// A session is open and proven.
+    Opened(Open),
+    /// No session.
+    Failed(Error),
+    /// A member asks.
+    Question {
+        /// Who.
+        from: NodeId,
+        /// What.
+        bytes: Vec<u8>,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Vec<u8>>,
+    },
+    /// A member answers, or does not.
+    Answer {
+        /// The number of the question.
+        number: u64,
+        /// The answer, or why there is none.
+        answer: Result<Vec<u8>, String>,
+    },
+}
+
+/// The sessions.
+pub struct Calls {
+    endpoint: quinn::Endpoint,
+    own: NodeId,
+    papers: Shared,
+    open: Arc<Mutex<BTreeMap<NodeId, Open>>>,
+    /// Addresses that are being called.
+    calling: Arc<Mutex<BTreeSet<SocketAddr>>>,
+    limit: Arc<tokio::sync::Semaphore>,
+    sender: mpsc::Sender<Done>,
+    receiver: mpsc::Receiver<Done>,
+}
+
+impl Calls {
+    /// No sessions yet.
+    pub fn new(endpoint: quinn::Endpoint, own: NodeId, papers: Shared) -> Self {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let limit = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
+        let (open, calling) = (Arc::default(), Arc::default());
+        Self { endpoint, own, papers, open, calling, limit, sender, receiver }
+    }
+
+    /// The next report.
+    pub async fn next(&mut self) -> Option<Done> {
+        self.receiver.recv().await
+    }
+
+    /// Opens a session with whoever is at an address, unless that is being done.
+    pub fn call(&self, address: SocketAddr, wall: Wall) {
+        let is_new = self.calling.lock().is_ok_and(|mut calling| calling.insert(address));
+        if !is_new {
+            return;
+        }
+        let task = self.task();
+        tokio::spawn(async move {
+            let done = match task.call(address, wall).await {
+                Ok(open) => Done::Opened(open),
+                Err(error) => Done::Failed(error),
+            };
+            if let Ok(mut calling) = task.calling.lock() {
+                calling.remove(&address);
+            }
+            task.report(done).await;
+        });
+    }
+
+    /// Answers a call.
+    pub fn answer(&self, incoming: quinn::Incoming, wall: Wall) {
+        let task = self.task();
+        tokio::spawn(async move {
+            // Whoever only calls and does not prove anything must not keep others out for long, nor cost much.
+            let Ok(_permit) = task.limit.clone().try_acquire_owned() else { return incoming.ignore() };
+            let done = match session::answer(incoming, task.own, &task.papers, Some(wall)).await {
+                Ok(open) => {
+                    task.keep(&open);
+                    Done::Opened(open)
+                }
+                Err(error) => Done::Failed(error),
+            };
+            task.report(done).await;
+        });
+    }
+
+    /// Asks a member in a session with it, which is opened at one of its addresses where there is none.
+    pub fn ask(&self, to: NodeId, addresses: &[SocketAddr], number: u64, question: Vec<u8>, wall: Wall) {
+        let (task, addresses) = (self.task(), addresses.to_vec());
+        tokio::spawn(async move {
+            let answer = task.ask(to, addresses, &question, wall).await.map_err(|error| error.to_string());
+            task.report(Done::Answer { number, answer }).await;
+        });
+    }
+
+    fn task(&self) -> Task {
+        Task {
+            endpoint: self.endpoint.clone(),
+            own: self.own,
+            papers: Arc::clone(&self.papers),
+            open: Arc::clone(&self.open),
+            calling: Arc::clone(&self.calling),
+            limit: Arc::clone(&self.limit),
+            sender: self.sender.clone(),
+        }
+    }
+}
+
+/// What one task needs.
+#[derive(Clone)]
+struct Task {
+    endpoint: quinn::Endpoint,
+    own: NodeId,
+    papers: Shared,
+    open: Arc<Mutex<BTreeMap<NodeId, Open>>>,
+    calling: Arc<Mutex<BTreeSet<SocketAddr>>>,
+    limit: Arc<tokio::sync::Semaphore>,
+    sender: mpsc::Sender<Done>,
+}
+
+impl Task {
+    async fn call(&self, address: SocketAddr, wall: Wall) -> Result<Open, Error> {
+        let open = session::call(&self.endpoint, self.own, &self.papers, address, Some(wall)).await?;
+        self.keep(&open);
+        Ok(open)
+    }
+
+    async fn ask(&self, to: NodeId, addresses: Vec<SocketAddr>, question: &[u8], wall: Wall) -> Result<Vec<u8>, Error> {
+        let known = self.open.lock().ok().and_then(|open| open.get(&to).cloned());
+        if let Some(open) = known.filter(|open| open.connection.close_reason().is_none()) {
+            return session::ask(&open.connection, question).await;
+        }
+        let mut failed = None;
+        for address in addresses {
+            match self.call(address, wall).await {
+                Ok(open) if open.peer == to => {
+                    let answer = session::ask(&open.connection, question).await;
+                    self.report(Done::Opened(open)).await;
+                    return answer;
+                }
+                // Somebody else lives there now; that is a session too.
+                Ok(open) => self.report(Done::Opened(open)).await,
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed.unwrap_or(Error::Unknown(to)))
+    }
+
+    /// Keeps a session and answers what is asked in it. Of two with one member the later is asked, both answer.
+    fn keep(&self, open: &Open) {
+        if let Ok(mut sessions) = self.open.lock() {
+            sessions.retain(|_, open| open.connection.close_reason().is_none());
+            sessions.insert(open.peer, open.clone());
+        }
+        let (task, open) = (self.clone(), open.clone());
+        tokio::spawn(async move {
+            while let Ok((send, receive)) = open.connection.accept_bi().await {
+                let task = task.clone();
+                tokio::spawn(async move { task.serve(open.peer, send, receive).await });
+            }
+        });
+    }
+
+    async fn serve(&self, from: NodeId, mut send: quinn::SendStream, mut receive: quinn::RecvStream) {
+        let bytes = match receive.read_to_end(message::LARGEST).await {
+            Ok(bytes) => bytes,
+            Err(error) => return tracing::debug!(from = %from.short(), %error, "a question that did not come whole"),
+        };
+        let (answer, text) = oneshot::channel();
+        self.report(Done::Question { from, bytes, answer }).await;
+        let Ok(text) = text.await else { return };
+        let sent = match send.write_all(&text).await {
+            Ok(()) => send.finish().map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = sent {
+            tracing::debug!(from = %from.short(), error, "who asked went away");
+        }
+    }
+
+    async fn report(&self, done: Done) {
+        if self.sender.send(done).await.is_err() {
+            tracing::debug!("the node has ended");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Sessions: a QUIC connection whose two sides have proven to each other that they hold the network's secret.
+
+use crate::error::Error;
+use crate::tls;
+use kairn_mesh_protocol::admission::{EXPORTER, LARGEST, Proof, Session, Side};
+use kairn_mesh_protocol::{EpochKeys, NodeId, Wall, message};
+use quinn::{Connection, VarInt};
+use std::net::SocketAddr;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a handshake with both proofs may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(15);
+/// The code that a connection is closed with whose other side is of another network.
+const UNPROVEN: VarInt = VarInt::from_u32(1);
+
+/// What a node shows of itself in a handshake; it changes while the node runs.
+#[derive(Clone, Debug, Default)]
+pub struct Papers {
+    /// The keys of the epochs that it knows, the newest first.
+    pub epochs: Vec<EpochKeys>,
+    /// Its own entry in the members' bucket, encoded.
+    pub record: Option<Vec<u8>>,
+    /// Nodes that were put out.
+    pub revoked: Vec<NodeId>,
+}
+
+/// The papers, as tasks share them.
+pub type Shared = Arc<RwLock<Papers>>;
+
+/// An open session.
+#[derive(Clone, Debug)]
+pub struct Open {
+    /// The other side.
+    pub peer: NodeId,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Its record, encoded.
+    pub record: Option<Vec<u8>>,
+    /// Its wall clock.
+    pub wall: Option<Wall>,
+    /// The connection.
+    pub connection: Connection,
+}
+
+/// Calls a node.
+///
+/// # Errors
+/// It does not answer, is not the expected one, or does not prove that it holds the secret.
+pub async fn call(
+    endpoint: &quinn::Endpoint,
+    own: NodeId,
+    papers: &Shared,
+    address: SocketAddr,
+    wall: Option<Wall>,
+) -> Result<Open, Error> {
+    let connecting = async {
+        // The name is not looked at: the key is the name.
+        let connection = endpoint.connect(address, "node").map_err(|error| Error::call(address, &error))?;
+        let connection = connection.await.map_err(|error| Error::call(address, &error))?;
+        let peer = tls::peer(&connection).ok_or_else(|| Error::call(address, &"it shows no key"))?;
+        if peer == own {
+            connection.close(VarInt::from_u32(0), b"own address");
+            return Err(Error::Own(address));
+        }
+        let session = Session { exporter: exporter(&connection, address)?, client: own, server: peer };
+        let (mut send, mut receive) = connection.open_bi().await.map_err(|error| Error::call(address, &error))?;
+        let proof = proof(papers, &session, Side::Client, wall, address)?;
+        send.write_all(&proof).await.map_err(|error| Error::call(address, &error))?;
+        send.finish().map_err(|error| Error::call(address, &error))?;
+        let answer = receive.read_to_end(LARGEST).await.map_err(|error| Error::call(address, &error))?;
+        finish(&connection, address, papers, &session, Side::Server, &answer)
+    };
+    timeout(HANDSHAKE, connecting).await.map_err(|_| Error::call(address, &"no answer within 10 s"))?
+}
+
+/// Answers a call.
+///
+/// # Errors
+/// The caller goes away or does not prove that it holds the secret.
+pub async fn answer(
+    incoming: quinn::Incoming,
+    own: NodeId,
+    papers: &Shared,
+    wall: Option<Wall>,
+) -> Result<Open, Error> {
+    let address = incoming.remote_address();
+    let connecting = async {
+        let connection = incoming.await.map_err(|error| Error::call(address, &error))?;
+        let peer = tls::peer(&connection).ok_or_else(|| Error::call(address, &"it shows no key"))?;
+        let session = Session { exporter: exporter(&connection, address)?, client: peer, server: own };
+        let (mut send, mut receive) = connection.accept_bi().await.map_err(|error| Error::call(address, &error))?;
+        let theirs = receive.read_to_end(LARGEST).await.map_err(|error| Error::call(address, &error))?;
+        let open = finish(&connection, address, papers, &session, Side::Client, &theirs)?;
+        let ours = proof(papers, &session, Side::Server, wall, address)?;
+        send.write_all(&ours).await.map_err(|error| Error::call(address, &error))?;
+        send.finish().map_err(|error| Error::call(address, &error))?;
+        Ok(open)
+    };
+    timeout(HANDSHAKE, connecting).await.map_err(|_| Error::call(address, &"no proof within 10 s"))?
+}
+
+fn exporter(connection: &Connection, address: SocketAddr) -> Result<[u8; 32], Error> {
+    let mut exporter = [0; 32];
+    connection
+        .export_keying_material(&mut exporter, EXPORTER, b"")
+        .map_err(|_| Error::call(address, &"no exporter"))?;
+    Ok(exporter)
+}
+
+fn proof(
+    papers: &Shared,
+    session: &Session,
+    side: Side,
+    wall: Option<Wall>,
+    address: SocketAddr,
+) -> Result<Vec<u8>, Error> {
+    let papers = papers.read().map_err(|_| Error::call(address, &"the node stopped"))?;
+    let keys = papers.epochs.first().ok_or_else(|| Error::call(address, &"no keys"))?;
+    Ok(Proof::new(keys, session, side, wall, papers.record.clone()).encode()?)
+}
+
+/// Checks the other side's proof.
+fn finish(
+    connection: &Connection,
+    address: SocketAddr,
+    papers: &Shared,
+    session: &Session,
+    side: Side,
+    bytes: &[u8],
+) -> Result<Open, Error> {
+    let peer = if side == Side::Client { session.client } else { session.server };
+    let refuse = |why: &str| {
+        connection.close(UNPROVEN, why.as_bytes());
+        Error::Unproven { address, why: why.to_owned() }
+    };
+    let proof = Proof::decode(bytes).map_err(|error| refuse(&error.to_string()))?;
+    let papers = papers.read().map_err(|_| Error::call(address, &"the node stopped"))?;
+    if papers.revoked.contains(&peer) {
+        return Err(refuse("it was put out of the network"));
+    }
+    if proof.check(&papers.epochs, session, side).is_none() {
+        return Err(refuse("it does not hold this network's secret"));
+    }
+    let (record, wall) = (proof.record, proof.wall);
+    Ok(Open { peer, address: crate::socket::unmapped(address), record, wall, connection: connection.clone() })
+}
+
+/// Asks in a session.
+///
+/// # Errors
+/// The other side went away, or its answer is too long.
+pub async fn ask(connection: &Connection, question: &[u8]) -> Result<Vec<u8>, Error> {
+    let address = connection.remote_address();
+    let asking = async {
+        let (mut send, mut receive) = connection.open_bi().await.map_err(|error| Error::call(address, &error))?;
+        send.write_all(question).await.map_err(|error| Error::call(address, &error))?;
+        send.finish().map_err(|error| Error::call(address, &error))?;
+        receive.read_to_end(message::LARGEST).await.map_err(|error| Error::call(address, &error))
+    };
+    timeout(ANSWER, asking).await.map_err(|_| Error::call(address, &"no answer within 15 s"))?
+}

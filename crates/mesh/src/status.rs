@@ -1,0 +1,89 @@
+//! What a node says of itself and of the others: the same for people and for programs.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// The state of a node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Its name: 52 letters and digits.
+    pub id: String,
+    /// The name of its machine.
+    pub name: String,
+    /// The network, 32 hexadecimal digits.
+    pub network: String,
+    /// Its address in the network's IPv6 prefix.
+    pub ula: Ipv6Addr,
+    /// Its address in the network's IPv4 range, once it is settled.
+    pub ipv4: Option<Ipv4Addr>,
+    /// The interface of its private network.
+    pub interface: Option<String>,
+    /// What carries it: `kernel` or `userspace`.
+    pub tier: Option<String>,
+    /// Why nothing better does.
+    pub tier_reasons: Vec<String>,
+    /// The UDP port that it listens on.
+    pub port: u16,
+    /// Where it says that it can be reached.
+    pub addresses: Vec<SocketAddr>,
+    /// The epoch of the network's secret.
+    pub epoch: u32,
+    /// For how many seconds it has been running.
+    pub uptime: u64,
+    /// How many entries of the shared state it holds.
+    pub entries: usize,
+    /// How far it trusts its own ears: 0 is fully, 8 is least.
+    pub health: u32,
+    /// The other members.
+    pub peers: Vec<PeerStatus>,
+    /// What was counted since its start, by name.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// How a peer's datagrams come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PeerWay {
+    /// Within a network that this machine is in.
+    Lan,
+    /// Straight from its address.
+    Direct,
+    /// Nothing has come yet.
+    None,
+}
+
+/// What a node knows of another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PeerStatus {
+    /// Its name: 52 letters and digits.
+    pub id: String,
+    /// The name of its machine.
+    pub name: String,
+    /// `alive`, `suspect`, `dead` or `left`.
+    pub state: String,
+    /// Its address in the network's IPv6 prefix.
+    pub ula: Ipv6Addr,
+    /// Its address in the network's IPv4 range, once another member witnessed it.
+    pub ipv4: Option<Ipv4Addr>,
+    /// How many seconds ago the last WireGuard handshake with it was completed.
+    pub handshake: Option<u64>,
+    /// Bytes that came from it over the private network.
+    pub received: u64,
+    /// Bytes that went to it.
+    pub sent: u64,
+    /// Where its datagrams come from.
+    pub address: Option<SocketAddr>,
+    /// How they come.
+    pub way: PeerWay,
+    /// The round-trip time in milliseconds.
+    pub rtt: Option<f64>,
+    /// For how many seconds it has been in its state.
+    pub age: u64,
+    /// How many seconds ago something came from it.
+    pub heard: Option<u64>,
+    /// The roles it was given.
+    pub roles: Vec<String>,
+    /// The version of its program.
+    pub version: String,
+}

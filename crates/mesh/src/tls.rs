@@ -1,0 +1,215 @@
+//! TLS 1.3 whose certificates are the nodes' own public keys (RFC 7250): whoever completes a handshake holds the private half of
+//! the name that it goes by. Whether it belongs to the network is proven after (`session`).
+
+use crate::error::Error;
+use kairn_mesh_protocol::{Identity, NodeId};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
+use rustls::pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
+};
+use rustls::server::AlwaysResolvesServerRawPublicKeys;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error as TlsError, ServerConfig, SignatureScheme,
+    version::TLS13,
+};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What both sides must speak.
+const PROTOCOL: &[u8] = b"kairn-mesh/1";
+/// A session without traffic ends after this long.
+const IDLE: Duration = Duration::from_secs(60);
+/// DER of a `PrivateKeyInfo` of an Ed25519 seed, up to the seed (RFC 8410, 7).
+const PRIVATE: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+/// DER of a `SubjectPublicKeyInfo` of an Ed25519 key, up to the key (RFC 8410, 4).
+const PUBLIC: [u8; 12] = [0x30, 0x2a, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 3, 0x21, 0];
+
+/// How a node answers and calls.
+pub struct Configs {
+    /// For those who call.
+    pub server: quinn::ServerConfig,
+    /// For calling.
+    pub client: quinn::ClientConfig,
+}
+
+/// The configurations for one identity.
+///
+/// # Errors
+/// The library refuses the key, which it never should.
+pub fn configs(identity: &Identity) -> Result<Configs, Error> {
+    let tls = |error: TlsError| Error::Tls(error.to_string());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from([PRIVATE.as_slice(), &identity.seed()].concat()));
+    let key = provider.key_provider.load_private_key(private).map_err(tls)?;
+    let certificate = CertificateDer::from(spki(&identity.id()));
+    let certified = Arc::new(CertifiedKey::new(vec![certificate], key));
+    let verifier = Arc::new(Verifier { algorithms: provider.signature_verification_algorithms });
+
+    let mut server = server(&provider, Arc::clone(&verifier), Arc::clone(&certified)).map_err(tls)?;
+    server.alpn_protocols = vec![PROTOCOL.to_vec()];
+    let mut client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])
+        .map_err(tls)?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(certified)));
+    client.alpn_protocols = vec![PROTOCOL.to_vec()];
+    // The proof is bound to a full handshake.
+    client.resumption = Resumption::disabled();
+
+    let quic = |_| Error::Tls("no cipher suite for QUIC".to_owned());
+    let mut server = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(server).map_err(quic)?));
+    let mut client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(client).map_err(quic)?));
+    let transport = Arc::new(transport()?);
+    server.transport_config(Arc::clone(&transport));
+    client.transport_config(transport);
+    Ok(Configs { server, client })
+}
+
+fn server(
+    provider: &Arc<CryptoProvider>,
+    verifier: Arc<Verifier>,
+    certified: Arc<CertifiedKey>,
+) -> Result<ServerConfig, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(&[&TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified)));
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+fn transport() -> Result<quinn::TransportConfig, Error> {
+    let mut transport = quinn::TransportConfig::default();
+    let idle = quinn::IdleTimeout::try_from(IDLE).map_err(|error| Error::Tls(error.to_string()))?;
+    transport.max_idle_timeout(Some(idle));
+    transport.max_concurrent_bidi_streams(8_u8.into());
+    transport.max_concurrent_uni_streams(0_u8.into());
+    transport.datagram_receive_buffer_size(None);
+    Ok(transport)
+}
+
+fn spki(id: &NodeId) -> Vec<u8> {
+    [PUBLIC.as_slice(), id.as_bytes()].concat()
+}
+
+/// The node whose key the other side of a connection has proven to hold.
+pub fn peer(connection: &quinn::Connection) -> Option<NodeId> {
+    let identity = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    identity.first().and_then(key)
+}
+
+fn key(certificate: &CertificateDer<'_>) -> Option<NodeId> {
+    certificate.as_ref().strip_prefix(PUBLIC.as_slice()).and_then(|key| key.try_into().ok()).map(NodeId::new)
+}
+
+/// Lets every Ed25519 key in that signs the handshake.
+#[derive(Debug)]
+struct Verifier {
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Verifier {
+    fn check(certificate: &CertificateDer<'_>) -> Result<(), TlsError> {
+        key(certificate).map(|_| ()).ok_or(TlsError::InvalidCertificate(CertificateError::BadEncoding))
+    }
+
+    fn check_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        let key = SubjectPublicKeyInfoDer::from(certificate.as_ref());
+        verify_tls13_signature_with_raw_key(message, &key, signed, &self.algorithms)
+    }
+
+    fn only_tls13() -> TlsError {
+        TlsError::PeerIncompatible(rustls::PeerIncompatible::Tls12NotOffered)
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        Self::check(end_entity).map(|()| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        Err(Self::only_tls13())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        self.check_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        true
+    }
+}
+
+impl ClientCertVerifier for Verifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, TlsError> {
+        Self::check(end_entity).map(|()| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        Err(Self::only_tls13())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        self.check_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        true
+    }
+}

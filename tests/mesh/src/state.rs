@@ -1,0 +1,145 @@
+//! What whole nodes are put through: that they come to hold one state, how fast, and at what price.
+
+use crate::report::Figure;
+use crate::whole::{Whole, network};
+use crate::world::{Place, Weather, World};
+use kairn_mesh_protocol::entry::{Bucket, EntryId};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// The most that a node of a large network may send and receive, in bytes per second: 8 kbit/s.
+const BUDGET: f64 = 1_000.0;
+
+fn seconds(time: Option<Duration>) -> f64 {
+    time.map_or(f64::NAN, |time| time.as_secs_f64())
+}
+
+fn held(world: &World<Whole>, place: Place, whole: &Whole) -> BTreeSet<EntryId> {
+    whole.node().store().names(world.clocks(place).moment).map(|(_, id)| id).collect()
+}
+
+/// Whether all that are up hold the same entries.
+fn agree(world: &World<Whole>) -> bool {
+    let mut states = world.nodes().map(|(place, whole)| held(world, place, whole));
+    let Some(first) = states.next() else { return true };
+    states.all(|state| state == first)
+}
+
+fn all_members(world: &World<Whole>, count: usize) -> bool {
+    world.nodes().all(|(_, whole)| whole.node().swim().live().len() == count - 1)
+}
+
+fn write(world: &mut World<Whole>, place: Place, key: &str, value: Vec<u8>) -> Option<EntryId> {
+    let put = |whole: &mut Whole, now: crate::world::Now| {
+        whole.node_mut().write((now.moment, now.wall), (Bucket::Shared, key.to_owned()), Some(value), 0).ok()
+    };
+    world.with(place, put).flatten()
+}
+
+fn refusals(world: &World<Whole>) -> f64 {
+    world.nodes().map(|(_, whole)| whole.refused().len()).sum::<usize>() as f64
+}
+
+/// Nodes that start at one moment, each told of one other.
+pub fn join(seed: u64, nodes: usize, weather: Weather) -> Vec<Figure> {
+    let mut world = network(seed, weather, nodes);
+    let known = world.run_until(Duration::from_secs(120), |world| all_members(world, nodes));
+    let equal = world.run_until(Duration::from_secs(300), agree);
+    let name = |what: &str| format!("join, {nodes} nodes, {} % loss: {what}", weather.loss * 100.0);
+    vec![
+        Figure::at_most(name("all know all"), seconds(known), 60.0, "s"),
+        Figure::at_most(name("one state, from then on"), seconds(equal), 60.0, "s"),
+    ]
+}
+
+/// New entries in a network that is at rest, and what it costs to be at rest.
+pub fn spread(seed: u64, nodes: usize, entries: usize, weather: Weather) -> Vec<Figure> {
+    let mut world = network(seed, weather, nodes);
+    let known = world.run_until(Duration::from_secs(600), |world| all_members(world, nodes) && agree(world));
+    world.run_for(Duration::from_secs(60));
+    let rest = Duration::from_secs(300);
+    let before: Vec<_> = (0..nodes).map(|place| world.traffic(Place(place))).collect();
+    world.run_for(rest);
+    let rate = |bytes: u64| bytes as f64 / rest.as_secs_f64();
+    let traffic = before.iter().enumerate().map(|(place, before)| {
+        let after = world.traffic(Place(place));
+        (rate(after.sent_bytes - before.sent_bytes), rate(after.received_bytes - before.received_bytes))
+    });
+    let (sent, received): (Vec<f64>, Vec<f64>) = traffic.unzip();
+    let mean = |rates: &[f64]| rates.iter().sum::<f64>() / rates.len().max(1) as f64;
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut slowest = 0.0_f64;
+    for number in 0..entries {
+        let Some(id) = write(&mut world, Place(rng.usize(..nodes)), &format!("key-{number}"), vec![7; 200]) else {
+            slowest = f64::NAN;
+            break;
+        };
+        let everywhere = world
+            .run_until(Duration::from_secs(60), |world| world.nodes().all(|(_, whole)| whole.node().store().has(&id)));
+        // `max` would pass over what is no number.
+        slowest = if everywhere.is_none() { f64::NAN } else { slowest.max(seconds(everywhere)) };
+        world.run_for(Duration::from_secs(2));
+    }
+    let name = |what: &str| format!("spread, {nodes} nodes, {} % loss: {what}", weather.loss * 100.0);
+    vec![
+        Figure::plain(name("all know all and hold one state"), seconds(known), "s"),
+        Figure::at_most(name("at rest, sent, mean"), mean(&sent), BUDGET, "B/s"),
+        Figure::at_most(name("at rest, received, mean"), mean(&received), BUDGET, "B/s"),
+        Figure::at_most(name("an entry is everywhere, slowest"), slowest, 3.0, "s"),
+        Figure::at_most(name("entries and messages refused"), refusals(&world), 0.0, ""),
+    ]
+}
+
+/// Both sides of a partition go on writing, the same keys too.
+pub fn parted(seed: u64, nodes: usize, weather: Weather) -> Vec<Figure> {
+    let mut world = network(seed, weather, nodes);
+    let began = world.run_until(Duration::from_secs(300), |world| all_members(world, nodes) && agree(world));
+    world.part(|place| u32::from(place.0.is_multiple_of(2)));
+    world.run_for(Duration::from_secs(120));
+    let mut written = 0;
+    for place in 0..nodes.min(20) {
+        for key in [format!("own-{place}"), "common".to_owned()] {
+            written += usize::from(
+                write(&mut world, Place(place), &key, vec![u8::try_from(place).unwrap_or(0); 100]).is_some(),
+            );
+        }
+    }
+    world.run_for(Duration::from_secs(120));
+    let apart = !agree(&world);
+    world.heal();
+    let healed = world.run_until(Duration::from_secs(600), agree);
+    let name = |what: &str| format!("parted, {nodes} nodes, {} % loss: {what}", weather.loss * 100.0);
+    vec![
+        Figure::plain(name("all know all and hold one state"), seconds(began), "s"),
+        Figure::plain(name("entries written while parted"), written as f64, ""),
+        Figure::at_most(name("states that were one although parted"), f64::from(u8::from(!apart)), 0.0, ""),
+        Figure::at_most(name("one state after healing"), seconds(healed), 120.0, "s"),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hold(figures: &[Figure]) {
+        for figure in figures {
+            assert!(figure.holds(), "{figure}");
+        }
+    }
+
+    #[test]
+    fn nodes_that_start_together_come_to_hold_one_state() {
+        hold(&join(1, 20, Weather::PROMISED));
+        hold(&join(2, 20, Weather::STORM));
+    }
+
+    #[test]
+    fn an_entry_is_everywhere_within_three_seconds() {
+        hold(&spread(1, 25, 3, Weather::PROMISED));
+    }
+
+    #[test]
+    fn what_was_written_on_both_sides_of_a_partition_is_everywhere_after_it() {
+        hold(&parted(1, 12, Weather::PROMISED));
+    }
+}

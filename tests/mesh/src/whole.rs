@@ -1,0 +1,213 @@
+//! A whole node of the mesh: membership, shared state and its spreading, with sessions that are made of repeated messages.
+
+use crate::member::{Directory, identity};
+use crate::world::{Node, Now, Place, Weather, World};
+use kairn_mesh_protocol::address::Range;
+use kairn_mesh_protocol::node::{Event, Outgoing, Start};
+use kairn_mesh_protocol::swim::Incarnation;
+use kairn_mesh_protocol::{Moment, Token, node};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// IP and UDP headers; what sealing adds is in the datagrams.
+pub const HEADERS: u64 = 28;
+/// What QUIC puts around a message in a session: header, tag, frame, and its share of acknowledgements.
+const AROUND: usize = 60;
+/// A session is opened by datagrams of this size, twice in each direction (RFC 9000, 14.1; a handshake with raw keys).
+const HANDSHAKE: usize = 1_200;
+/// A session that nothing went over for this long is gone.
+const IDLE: Duration = Duration::from_secs(60);
+/// After this long without an answer a question is repeated.
+const AGAIN: Duration = Duration::from_millis(400);
+/// So often.
+const TRIES: u32 = 12;
+
+const DATAGRAM: u8 = 0;
+const QUESTION: u8 = 1;
+const ANSWER: u8 = 2;
+const OPENING: u8 = 3;
+
+struct Asked {
+    to: Place,
+    message: Vec<u8>,
+    due: Moment,
+    tries: u32,
+}
+
+/// Such a node.
+pub struct Whole {
+    node: node::Node,
+    directory: Arc<Directory>,
+    asked: BTreeMap<u64, Asked>,
+    sessions: BTreeMap<Place, Moment>,
+    out: Vec<(Place, Vec<u8>)>,
+    refused: Vec<String>,
+}
+
+impl Whole {
+    /// A node that knows nobody.
+    pub fn new(directory: &Arc<Directory>, place: Place, seed: u64, now: Now) -> Self {
+        let token = Token::new([0x17; 32], None);
+        let start = Start {
+            identity: identity(place),
+            network: token.network(),
+            keys: token.epoch(),
+            administrators: Vec::new(),
+            generation: 1,
+            incarnation: Incarnation::FIRST,
+            seed,
+            range: Some(Range::default()),
+            lease: None,
+        };
+        let mut node = node::Node::new(start, now.moment);
+        let clocks = (now.moment, now.wall);
+        let written = node.introduce(clocks, [7; 32], &format!("edge-{}", place.0), "0.1.0");
+        let refused = written.err().map(|why| why.to_string()).into_iter().collect();
+        let (asked, sessions, out) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        Self { node, directory: Arc::clone(directory), asked, sessions, out, refused }
+    }
+
+    /// What it knows.
+    pub const fn node(&self) -> &node::Node {
+        &self.node
+    }
+
+    /// The same, to have something done.
+    pub const fn node_mut(&mut self) -> &mut node::Node {
+        &mut self.node
+    }
+
+    /// What it refused of others, and what was refused of its own.
+    pub fn refused(&self) -> &[String] {
+        &self.refused
+    }
+
+    /// Takes in the record of another that it has a session with.
+    pub fn meet(&mut self, now: Now, other: Place, record: &[u8]) {
+        let Some(id) = self.directory.id(other).copied() else { return };
+        self.sessions.insert(other, now.moment);
+        self.node.joined((now.moment, now.wall), id, Some(record));
+    }
+
+    /// Puts the other side's part of opening a session on the way, where there is none.
+    fn open(&mut self, now: Now, other: Place) {
+        let last = self.sessions.insert(other, now.moment);
+        if last.is_none_or(|last| now.moment.since(last) > IDLE) {
+            let opening = vec![OPENING; HANDSHAKE];
+            self.out.extend([(other, opening.clone()), (other, opening)]);
+        }
+    }
+
+    fn collect(&mut self, now: Now) {
+        for outgoing in self.node.take_outgoing() {
+            match outgoing {
+                Outgoing::Datagram { to, bytes } => {
+                    if let Some(place) = self.directory.place(&to) {
+                        self.out.push((place, [&[DATAGRAM], bytes.as_slice()].concat()));
+                    }
+                }
+                Outgoing::Question { to, number, bytes } => {
+                    let Some(place) = self.directory.place(&to) else { continue };
+                    self.open(now, place);
+                    let message = framed(QUESTION, number, &bytes);
+                    self.out.push((place, message.clone()));
+                    self.asked.insert(number, Asked { to: place, message, due: now.moment + AGAIN, tries: 1 });
+                }
+            }
+        }
+        for event in self.node.take_events() {
+            if let Event::Refused { why, .. } = event {
+                self.refused.push(why);
+            }
+        }
+    }
+
+    fn repeat(&mut self, now: Now) {
+        let due: Vec<u64> =
+            self.asked.iter().filter(|(_, asked)| asked.due <= now.moment).map(|(number, _)| *number).collect();
+        for number in due {
+            let Some(asked) = self.asked.get_mut(&number) else { continue };
+            if asked.tries >= TRIES {
+                self.asked.remove(&number);
+                self.node.answered((now.moment, now.wall), number, Err("no answer".to_owned()));
+                continue;
+            }
+            asked.tries += 1;
+            asked.due = now.moment + AGAIN;
+            let (to, message) = (asked.to, asked.message.clone());
+            self.out.push((to, message));
+        }
+    }
+}
+
+/// A message of a session: kind, number, text, and what is around it on the wire.
+fn framed(kind: u8, number: u64, text: &[u8]) -> Vec<u8> {
+    [&[kind], number.to_be_bytes().as_slice(), text, &[0; AROUND]].concat()
+}
+
+impl Node for Whole {
+    fn receive(&mut self, now: Now, from: Place, bytes: &[u8]) {
+        let Some((kind, rest)) = bytes.split_first() else { return };
+        let clocks = (now.moment, now.wall);
+        if *kind == DATAGRAM {
+            // What is dropped is counted by the node.
+            self.node.datagram(clocks, rest).ok();
+        } else if let Some((number, text)) = rest.split_first_chunk::<8>() {
+            let text = text.get(..text.len().saturating_sub(AROUND)).unwrap_or_default();
+            let number = u64::from_be_bytes(*number);
+            match *kind {
+                QUESTION => {
+                    let Some(id) = self.directory.id(from).copied() else { return };
+                    self.open(now, from);
+                    let answer = self.node.question(clocks, id, text);
+                    self.out.push((from, framed(ANSWER, number, &answer)));
+                }
+                ANSWER if self.asked.remove(&number).is_some() => self.node.answered(clocks, number, Ok(text)),
+                _ => {}
+            }
+        }
+        self.collect(now);
+    }
+
+    fn tick(&mut self, now: Now) {
+        self.repeat(now);
+        self.node.tick((now.moment, now.wall));
+        self.collect(now);
+    }
+
+    fn outgoing(&mut self) -> Vec<(Place, Vec<u8>)> {
+        std::mem::take(&mut self.out)
+    }
+
+    fn next_deadline(&self) -> Moment {
+        let repeat = self.asked.values().map(|asked| asked.due).min();
+        repeat.map_or(self.node.next_deadline(), |repeat| repeat.min(self.node.next_deadline()))
+    }
+}
+
+/// A network of nodes each of which was told of one before it; clocks are up to ten minutes off.
+pub fn network(seed: u64, weather: Weather, count: usize) -> World<Whole> {
+    let directory = Arc::new(Directory::new(count));
+    let mut world = World::new(seed, weather, HEADERS);
+    let mut rng = fastrand::Rng::with_seed(seed ^ 0x7768_6f6c);
+    for _ in 0..count {
+        let place = world.add_place(rng.i64(-600_000..=600_000));
+        let whole = Whole::new(&directory, place, rng.u64(..), world.clocks(place));
+        world.start(place, whole);
+        if place.0 > 0 {
+            meet(&mut world, place, Place(rng.usize(..place.0)));
+        }
+    }
+    world
+}
+
+/// Has two nodes open a session.
+pub fn meet(world: &mut World<Whole>, one: Place, other: Place) {
+    for (to, from) in [(one, other), (other, one)] {
+        let record = world.node(from).and_then(|whole| whole.node.record()?.encode().ok());
+        if let Some(record) = record {
+            world.with(to, |whole, now| whole.meet(now, from, &record));
+        }
+    }
+}
