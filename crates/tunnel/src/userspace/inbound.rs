@@ -115,6 +115,10 @@ pub(super) fn run(core: &Core) {
             Some(rest) => Some(rest),
             None => {
                 let pace = tick(core, now);
+                if pace != Some(BUSY) {
+                    // Some MiB after much traffic, and nobody needs them now.
+                    batch = Batch::new();
+                }
                 due = now + pace.unwrap_or(Duration::from_secs(3600));
                 pace
             }
