@@ -3,9 +3,9 @@
 use crate::error::Error;
 use crate::netlink::Netlink;
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::net::IpAddr;
 
@@ -16,7 +16,9 @@ const NAMES: usize = 64;
 
 /// The errors of the kernel that are told apart here (asm-generic/errno.h).
 const EPERM: i32 = 1;
+const EEXIST: i32 = 17;
 const ENODEV: i32 = 19;
+const EOPNOTSUPP: i32 = 95;
 const EADDRNOTAVAIL: i32 = 99;
 
 /// Checks that an interface can bear a name: what `dev_valid_name` of the kernel says, and no pattern (`%d`).
@@ -72,6 +74,21 @@ impl Links {
         }))
     }
 
+    /// Makes a link of the kernel's WireGuard; `false` where the name is taken.
+    pub fn create_wireguard(&self, name: &str) -> Result<bool, Error> {
+        let mut link = LinkMessage::default();
+        link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        link.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Wireguard)]));
+        match self.netlink.ask(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL) {
+            Ok(_) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(EEXIST) => Ok(false),
+            Err(error) if error.raw_os_error() == Some(EPERM) => Err(Error::NotPermitted { name: name.into() }),
+            // "Unknown device type": no such module, or none that can be loaded.
+            Err(error) if error.raw_os_error() == Some(EOPNOTSUPP) => Err(Error::NoKernelWireguard),
+            Err(error) => Err(Error::system("make the interface", name)(error)),
+        }
+    }
+
     /// Puts a link up or takes it down.
     pub fn set_up(&self, link: &Link, up: bool) -> Result<(), Error> {
         let mut message = LinkMessage::default();
@@ -88,6 +105,14 @@ impl Links {
         message.header.index = link.index;
         message.attributes.push(LinkAttribute::Mtu(mtu.into()));
         self.tell(RouteNetlinkMessage::SetLink(message), 0, "set the MTU of", &link.name)
+    }
+
+    /// Sets the largest packet that the kernel hands over to be cut.
+    pub fn set_gso_max_size(&self, link: &Link, bytes: u32) -> Result<(), Error> {
+        let mut message = LinkMessage::default();
+        message.header.index = link.index;
+        message.attributes.push(LinkAttribute::GsoMaxSize(bytes));
+        self.tell(RouteNetlinkMessage::SetLink(message), 0, "set the segmentation of", &link.name)
     }
 
     /// Removes a link; one that is gone already is no error.

@@ -9,6 +9,7 @@ mod counters;
 mod demux;
 mod error;
 mod interface;
+mod kernel;
 mod netlink;
 mod outlet;
 mod port;
@@ -16,6 +17,7 @@ mod routes;
 mod settings;
 mod tunnel;
 mod userspace;
+mod worker;
 
 pub use counters::{Counters, Dropped};
 pub use demux::{MAX_PROBE, PROBE};

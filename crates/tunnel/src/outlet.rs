@@ -2,17 +2,25 @@
 //! is dropped, and counted by the tunnel.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 
-/// The sending end of a bounded channel.
+/// The sending end of a bounded channel; clones are the same end.
 pub struct Outlet<T> {
-    take: Box<dyn Fn(T) -> bool + Send + Sync>,
+    take: Arc<dyn Fn(T) -> bool + Send + Sync>,
+}
+
+impl<T> Clone for Outlet<T> {
+    fn clone(&self) -> Self {
+        Self { take: self.take.clone() }
+    }
 }
 
 impl<T> Outlet<T> {
-    /// Hands everything to a function that must not block and says whether it had room.
+    /// Hands everything to a function that says whether it had room. It is called by the tunnel's own threads: it must neither block
+    /// nor call the tunnel.
     pub fn new(take: impl Fn(T) -> bool + Send + Sync + 'static) -> Self {
-        Self { take: Box::new(take) }
+        Self { take: Arc::new(take) }
     }
 
     /// A channel that holds at most this many.

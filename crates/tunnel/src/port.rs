@@ -1,6 +1,7 @@
 //! The UDP port: one socket for IPv4 and IPv6 with segmentation offload, so that one system call carries many datagrams.
 
 use crate::error::Error;
+use ipnet::IpNet;
 use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -10,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{PoisonError, RwLock};
 
 /// How many ports are tried in turn.
-const PORTS: u16 = 64;
+pub(crate) const PORTS: u16 = 64;
 /// What the kernel may hold of datagrams that nobody read yet; the usual 200 KiB is three bursts.
 const RECEIVE_BUFFER: usize = 4 << 20;
 /// What it may hold of those not sent yet.
@@ -181,6 +182,15 @@ pub(crate) fn check_endpoint(address: SocketAddr) -> Result<SocketAddr, Error> {
         }
         _ => Ok(address),
     }
+}
+
+/// Refuses a place inside the tunnel itself, too.
+pub(crate) fn check_outside(address: SocketAddr, inside: &RwLock<Vec<IpNet>>) -> Result<SocketAddr, Error> {
+    let address = check_endpoint(address)?;
+    if inside.read().unwrap_or_else(PoisonError::into_inner).iter().any(|net| net.contains(&address.ip())) {
+        return Err(Error::BadEndpoint { address, why: "it is inside the tunnel" });
+    }
+    Ok(address)
 }
 
 fn scope(address: &SocketAddr) -> u32 {

@@ -86,7 +86,7 @@ impl fmt::Display for Tier {
 }
 
 /// What an interface is to be.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Its name; one that is taken counts on: `edgevpn0`, `edgevpn1`.
     pub name: String,

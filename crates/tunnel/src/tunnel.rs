@@ -4,8 +4,10 @@ use crate::counters::Counters;
 use crate::demux::{MAX_PROBE, PROBE};
 use crate::error::Error;
 use crate::interface;
+use crate::kernel::Kernel;
 use crate::settings::{MAX_MTU, MIN_MTU, Peer, PeerState, PublicKey, Settings, Tier, Wanted};
 use crate::userspace::Userspace;
+use crate::worker::Worker;
 use ipnet::IpNet;
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,7 +15,8 @@ use std::sync::Arc;
 
 /// A WireGuard interface. It is removed with [`Tunnel::close`], or when this value is dropped.
 pub struct Tunnel {
-    worker: Userspace,
+    worker: Box<dyn Worker>,
+    tier: Tier,
     counters: Arc<Counters>,
     reasons: Vec<String>,
     closed: bool,
@@ -37,18 +40,27 @@ impl Tunnel {
         interface::check_name(&settings.name)?;
         check_mtu(settings.mtu)?;
         let counters = Arc::new(Counters::default());
-        let reasons = match settings.tier {
-            Wanted::Userspace => Vec::new(),
-            Wanted::Kernel => return Err(Error::NoKernelWireguard),
-            Wanted::Auto => vec![Error::NoKernelWireguard.to_string()],
-        };
+        let mut reasons = Vec::new();
+        if settings.tier != Wanted::Userspace {
+            match Kernel::open(&settings, counters.clone()) {
+                Ok(kernel) => return Ok(Self::of(Box::new(kernel), Tier::Kernel, counters, reasons)),
+                // What another tier would not change is told at once.
+                Err(error @ Error::AddressTaken { .. }) => return Err(error),
+                Err(error) if settings.tier == Wanted::Kernel => return Err(error),
+                Err(error) => reasons.push(kairn_report::in_one_line(&error)),
+            }
+        }
         let worker = Userspace::open(settings, counters.clone())?;
-        Ok(Self { worker, counters, reasons, closed: false })
+        Ok(Self::of(Box::new(worker), Tier::Userspace, counters, reasons))
+    }
+
+    fn of(worker: Box<dyn Worker>, tier: Tier, counters: Arc<Counters>, reasons: Vec<String>) -> Self {
+        Self { worker, tier, counters, reasons, closed: false }
     }
 
     /// The tier that was taken.
     pub fn tier(&self) -> Tier {
-        Tier::Userspace
+        self.tier
     }
 
     /// Why a better tier was not, in sentences; empty where none is better or none was asked for.
@@ -73,6 +85,8 @@ impl Tunnel {
 
     /// Adds a peer, or makes one that is there what it is to be now.
     ///
+    /// In the kernel tier a relayed peer takes a socket in the network namespace of the calling thread: that of the tunnel.
+    ///
     /// # Errors
     /// An address to which nothing can be sent or that is inside the tunnel, or the interface's own key.
     pub fn set_peer(&self, peer: &Peer) -> Result<(), Error> {
@@ -84,8 +98,7 @@ impl Tunnel {
     /// # Errors
     /// The kernel refuses.
     pub fn remove_peer(&self, key: PublicKey) -> Result<(), Error> {
-        self.worker.remove_peer(key);
-        Ok(())
+        self.worker.remove_peer(key)
     }
 
     /// What is known of each peer, ordered by key.
@@ -93,7 +106,7 @@ impl Tunnel {
     /// # Errors
     /// The kernel does not say.
     pub fn peers(&self) -> Result<Vec<PeerState>, Error> {
-        Ok(self.worker.peers())
+        self.worker.peers()
     }
 
     /// Gives the interface exactly these addresses.
@@ -127,6 +140,11 @@ impl Tunnel {
     /// Takes in a datagram of a peer that came by relay; from one that is not relayed it is dropped and counted.
     pub fn inject(&self, peer: PublicKey, datagram: &[u8]) {
         self.worker.inject(peer, datagram);
+    }
+
+    /// Whether the tunnel works still; it does not when somebody removed its interface. Then it is to be closed, and opened anew.
+    pub fn is_running(&self) -> bool {
+        self.worker.is_running()
     }
 
     /// Removes the interface.

@@ -11,7 +11,8 @@
 mod world;
 
 use kairn_report::{Diagnostic, Secret};
-use kairn_tunnel::{Dropped, Endpoint, Error, MAX_PROBE, PROBE, Probe, Tier, Tunnel};
+use kairn_tunnel::{Dropped, Endpoint, Error, MAX_PROBE, PROBE, Probe, Tier, Tunnel, Wanted};
+use rustix::thread::CapabilitySet;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -19,8 +20,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 use world::{
-    DEADLINE, Node, SILENCE, World, echo, inside, installed, introduce, run, settings, socket, stream, wait_until,
-    within,
+    DEADLINE, Node, SILENCE, World, echo, inside, installed, introduce, is_at, run, settings, socket, stream,
+    wait_until, within, without,
 };
 
 #[test]
@@ -35,7 +36,7 @@ fn datagrams_and_streams_pass_both_ways_by_either_family_over_either_family() {
             stream(&a, &b, inner, 3_000_001);
             stream(&b, &a, inner, 700_001);
         }
-        assert_eq!(a.state_of(b.key).endpoint, Endpoint::At(b.outside(outer)));
+        assert!(is_at(&a, &b));
     }
     assert_eq!(a.tunnel.tier(), Tier::Userspace);
     let (here, there) = (a.state_of(b.key), b.state_of(a.key));
@@ -263,10 +264,30 @@ fn a_name_or_port_that_is_taken_gives_way_to_the_next_and_all_is_removed_at_the_
     assert_eq!(links().matches("edgevpn").count(), 4);
     first.tunnel.close().unwrap();
     drop(second);
-    // Removed by somebody else: no error.
+    // Removed by somebody else: it is noticed, and no error at the end.
+    assert!(third.is_running());
     run(&format!("ip -n {} link del edgevpn3", world.node(1)));
+    wait_until("the loss to be noticed", || !third.is_running());
     third.close().unwrap();
     assert_eq!(links().matches("edgevpn").count(), 1, "{}", links());
+}
+
+#[test]
+fn without_privileges_it_says_which_are_missing() {
+    let Some(world) = World::new(1) else { return };
+    let refused = within(&world.node(1), || {
+        without(CapabilitySet::NET_ADMIN);
+        let mut wish = settings(1).0;
+        wish.tier = Wanted::Auto;
+        Tunnel::open(wish).unwrap_err()
+    });
+    assert!(matches!(&refused, Error::NotPermitted { name } if name == "edgevpn0"), "{refused}");
+    assert!(refused.hints()[1].contains("--cap-add NET_ADMIN"));
+    for (name, mtu) in [("a name that is far too long", 1420), ("edgevpn0", 100)] {
+        let mut wish = settings(1).0;
+        (wish.name, wish.mtu) = (name.into(), mtu);
+        assert!(matches!(Tunnel::open(wish), Err(Error::Name { .. } | Error::Mtu { mtu: 100 })));
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! From the port to the interface, and the passing of time.
 
+use super::join::Joiner;
 use super::peer::{Datagram, Pace};
 use super::{Core, INBOUND, Table};
 use crate::counters::Dropped;
@@ -38,11 +39,13 @@ struct Batch {
     buffers: Vec<Vec<u8>>,
     used: usize,
     offload: GROTable,
+    /// TCP is joined by ourselves: tun-rs copies each packet once more and looks at its checksum.
+    joiner: Joiner,
 }
 
 impl Batch {
     fn new() -> Self {
-        Self { buffers: Vec::new(), used: 0, offload: GROTable::default() }
+        Self { buffers: Vec::new(), used: 0, offload: GROTable::default(), joiner: Joiner::new() }
     }
 
     /// Room for a datagram of this length, after the header that the device wants.
@@ -58,6 +61,10 @@ impl Batch {
     fn keep(&mut self, core: &Core, length: usize) {
         if let Some(buffer) = self.buffers.get_mut(self.used) {
             buffer.truncate(VIRTIO_NET_HDR_LEN + length);
+            let packet = buffer.get(VIRTIO_NET_HDR_LEN..).unwrap_or_default();
+            if self.joiner.take(packet, &mut |bytes| write_one(core, bytes)) {
+                return;
+            }
             self.used += 1;
         }
         if self.used == BATCH {
@@ -66,10 +73,17 @@ impl Batch {
     }
 
     fn flush(&mut self, core: &Core) {
+        self.joiner.flush(&mut |bytes| write_one(core, bytes));
         let used = std::mem::take(&mut self.used);
         if let Some(buffers) = self.buffers.get_mut(..used).filter(|buffers| !buffers.is_empty()) {
             write(core, &mut self.offload, buffers);
         }
+    }
+}
+
+fn write_one(core: &Core, bytes: &[u8]) {
+    if core.device.send(bytes).is_err() {
+        core.drop_one(Dropped::Write);
     }
 }
 
@@ -101,6 +115,10 @@ pub(super) fn run(core: &Core) {
             Some(rest) => Some(rest),
             None => {
                 let pace = tick(core, now);
+                if pace != Some(BUSY) {
+                    // Some MiB after much traffic, and nobody needs them now.
+                    batch = Batch::new();
+                }
                 due = now + pace.unwrap_or(Duration::from_secs(3600));
                 pace
             }

@@ -5,6 +5,7 @@
 //! also lets time pass for the peers. Neither waits for anything but its descriptor. A peer has one lock, held for one packet.
 
 mod inbound;
+mod join;
 mod outbound;
 mod peer;
 
@@ -16,6 +17,7 @@ use crate::outlet::Outlet;
 use crate::port::{self, Port};
 use crate::routes::Routes;
 use crate::settings::{Endpoint, Peer as Wish, PeerState, Probe, PublicKey, Relayed, Settings};
+use crate::worker::Worker;
 use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Packet, TunnResult};
@@ -27,6 +29,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
@@ -220,7 +223,7 @@ impl Userspace {
         let (device, link) = make_device(&links, &settings.name)?;
         let port = Port::open(settings.port)?;
         device.set_nonblocking(true).map_err(Error::system("set up", &link.name))?;
-        links.set_mtu(&link, settings.mtu)?;
+        fit(&links, &link, settings.mtu)?;
         links.set_up(&link, true)?;
         links.set_addresses(&link, &settings.addresses)?;
         let private = x25519::StaticSecret::from(*settings.private_key.reveal());
@@ -244,8 +247,14 @@ impl Userspace {
             alarms: [alarm()?, alarm()?],
         });
         let mut tunnel = Self { core, link, links, threads: Vec::new(), injected: Mutex::default() };
-        tunnel.start()?;
-        Ok(tunnel)
+        match tunnel.start() {
+            Ok(()) => Ok(tunnel),
+            // The thread that runs already would go on for ever.
+            Err(error) => match tunnel.close() {
+                Ok(()) => Err(error),
+                Err(also) => Err(Error::Several(vec![error, also])),
+            },
+        }
     }
 
     fn start(&mut self) -> Result<(), Error> {
@@ -256,21 +265,26 @@ impl Userspace {
         }
         Ok(())
     }
+}
 
-    pub fn name(&self) -> &str {
+impl Worker for Userspace {
+    fn name(&self) -> &str {
         &self.link.name
     }
 
-    pub fn port(&self) -> u16 {
+    fn port(&self) -> u16 {
         self.core.port.number()
     }
 
-    pub fn set_peer(&self, wish: &Wish) -> Result<(), Error> {
+    fn set_peer(&self, wish: &Wish) -> Result<(), Error> {
         let core = &self.core;
         if wish.public_key.0 == core.keys.public.to_bytes() {
             return Err(Error::OwnKey { key: wish.public_key });
         }
-        let endpoint = self.check(wish.endpoint)?;
+        let endpoint = match wish.endpoint {
+            Endpoint::At(address) => Endpoint::At(port::check_outside(address, &core.inside)?),
+            other => other,
+        };
         let preshared = wish.preshared_key.as_ref().map(|key| *key.reveal());
         let now = Instant::now();
         let mut table = core.change_table();
@@ -302,36 +316,27 @@ impl Userspace {
         Ok(())
     }
 
-    /// Refuses a place that is inside the tunnel itself, or none.
-    fn check(&self, endpoint: Endpoint) -> Result<Endpoint, Error> {
-        let Endpoint::At(address) = endpoint else { return Ok(endpoint) };
-        let address = port::check_endpoint(address)?;
-        if self.core.is_inside(address.ip()) {
-            return Err(Error::BadEndpoint { address, why: "it is inside the tunnel" });
-        }
-        Ok(Endpoint::At(address))
-    }
-
-    pub fn remove_peer(&self, key: PublicKey) {
+    fn remove_peer(&self, key: PublicKey) -> Result<(), Error> {
         let mut table = self.core.change_table();
         table.by_key.remove(&key);
         table.by_index.retain(|_, peer| peer.key != key);
         table.routes.retain(|peer| peer.key != key);
+        Ok(())
     }
 
-    pub fn peers(&self) -> Vec<PeerState> {
+    fn peers(&self) -> Result<Vec<PeerState>, Error> {
         let now = Instant::now();
         let mut states: Vec<_> = self.core.table().by_key.values().map(|peer| peer.report(now)).collect();
         states.sort_by_key(|state| state.key);
-        states
+        Ok(states)
     }
 
-    pub fn send_probe(&self, to: SocketAddr, bytes: &[u8]) -> Result<(), Error> {
+    fn send_probe(&self, to: SocketAddr, bytes: &[u8]) -> Result<(), Error> {
         let to = port::check_endpoint(to)?;
         self.core.port.send(to, bytes, bytes.len()).map_err(Error::system("send a probe to", to.to_string()))
     }
 
-    pub fn inject(&self, key: PublicKey, datagram: &[u8]) {
+    fn inject(&self, key: PublicKey, datagram: &[u8]) {
         let core = &self.core;
         let table = core.table();
         let relayed = table.by_key.get(&key).is_some_and(|peer| peer.endpoint() == Endpoint::Relayed);
@@ -354,20 +359,25 @@ impl Userspace {
         core.stir();
     }
 
-    pub fn set_addresses(&self, addresses: &[IpNet]) -> Result<(), Error> {
+    fn set_addresses(&self, addresses: &[IpNet]) -> Result<(), Error> {
         self.links.set_addresses(&self.link, addresses)?;
         *self.core.inside.write().unwrap_or_else(PoisonError::into_inner) = addresses.to_vec();
         Ok(())
     }
 
-    pub fn set_mtu(&self, mtu: u16) -> Result<(), Error> {
+    fn is_running(&self) -> bool {
+        // Each ends only with the tunnel, or when its descriptor does.
+        !self.threads.iter().any(JoinHandle::is_finished)
+    }
+
+    fn set_mtu(&self, mtu: u16) -> Result<(), Error> {
         // The threads make room before the kernel makes use of it.
         self.core.mtu.fetch_max(mtu, Relaxed);
-        self.links.set_mtu(&self.link, mtu)
+        fit(&self.links, &self.link, mtu)
     }
 
     /// Ends the threads; the interface goes when its last descriptor is closed.
-    pub fn close(&mut self) -> Result<(), Error> {
+    fn close(&mut self) -> Result<(), Error> {
         self.core.ending.store(true, Relaxed);
         self.core.wake(OUTBOUND);
         self.core.wake(INBOUND);
@@ -383,8 +393,33 @@ impl Userspace {
     }
 }
 
+/// Sets the MTU, and with it what a packet of the kernel's may hold so that its sealed segments go in one call: with the usual
+/// 64 KiB the last two or three of them would need another.
+fn fit(links: &Links, link: &Link, mtu: u16) -> Result<(), Error> {
+    links.set_mtu(link, mtu)?;
+    let segments = port::MAX_SEND / (usize::from(mtu) + peer::OVERHEAD);
+    // TCP subtracts its own idea of headers (`MAX_TCP_HEADER` of net/tcp.h, 320 bytes at most) and rounds down to segments.
+    let bytes = segments * (usize::from(mtu) - HEADERS) + MAX_TCP_HEADER;
+    match links.set_gso_max_size(link, u32::try_from(bytes).unwrap_or(u32::MAX)) {
+        // It is a matter of speed only.
+        Err(Error::System { source, .. }) => {
+            tracing::debug!(error = %source, "packets of the kernel's stay as large as they are")
+        }
+        other => return other,
+    }
+    Ok(())
+}
+
+/// The headers of IPv4 and TCP with timestamps: the least that takes from a segment.
+const HEADERS: usize = 52;
+const MAX_TCP_HEADER: usize = 400;
+
 /// Makes a TUN device under the first name that is free.
 fn make_device(links: &Links, first: &str) -> Result<(SyncDevice, Link), Error> {
+    // tun-rs would make the node itself, and say of that what belongs to this.
+    if !Path::new("/dev/net/tun").exists() {
+        return Err(Error::NoTun);
+    }
     let mut last = first.to_owned();
     for name in interface::names(first) {
         // A TUN device that somebody left persistent could be opened like a new one.

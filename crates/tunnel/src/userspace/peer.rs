@@ -61,7 +61,7 @@ struct State {
     preshared: Option<[u8; 32]>,
     endpoint: Endpoint,
     keepalive: Option<Duration>,
-    last_sent: Instant,
+    last_sent: Option<Instant>,
     last_heard: Option<Instant>,
     last_handshake: Option<Instant>,
 }
@@ -112,7 +112,7 @@ impl Peer {
             preshared,
             endpoint: Endpoint::Unknown,
             keepalive: None,
-            last_sent: now,
+            last_sent: None,
             last_heard: None,
             last_handshake: None,
         };
@@ -194,7 +194,7 @@ impl Peer {
             }
         };
         if let Some((_, length)) = sealed {
-            state.last_sent = now;
+            state.last_sent = Some(now);
             self.tx.fetch_add(length as u64, Relaxed);
         }
         Ok(sealed)
@@ -280,11 +280,12 @@ impl Peer {
     }
 
     fn keep_alive(&self, state: &mut State, now: Instant, say: Say<'_>) {
-        let due = state.keepalive.is_some_and(|every| now.duration_since(state.last_sent) >= every);
+        let silent = |every| state.last_sent.is_none_or(|then| now.duration_since(then) >= every);
+        let due = state.keepalive.is_some_and(silent);
         if !due || way(state.endpoint).is_none() {
             return;
         }
-        state.last_sent = now;
+        state.last_sent = Some(now);
         let by_next = state.next.is_some() && !state.active.is_live();
         let mut out = [0; LARGEST_MESSAGE];
         if let TunnResult::WriteToNetwork(message) = pick(state, by_next).tunn.encapsulate(&[], &mut out) {
@@ -311,7 +312,7 @@ impl Peer {
     /// Says something to the peer, or to `back` instead.
     fn speak(&self, state: &mut State, now: Instant, back: Option<SocketAddr>, message: &[u8], say: Say<'_>) {
         if let Some(way) = back.map(Way::To).or_else(|| way(state.endpoint)) {
-            state.last_sent = now;
+            state.last_sent = Some(now);
             self.tx.fetch_add(message.len() as u64, Relaxed);
             say(way, message);
         }
@@ -397,8 +398,8 @@ fn locate(state: &State, index: Option<u32>) -> Option<Which> {
 }
 
 fn pace(state: &State, now: Instant) -> Pace {
-    let since = |then: Instant| now.duration_since(then);
-    let quiet = state.last_heard.map_or(since(state.last_sent), |heard| since(heard).min(since(state.last_sent)));
+    let last = state.last_heard.max(state.last_sent);
+    let quiet = last.map_or(Duration::MAX, |then| now.duration_since(then));
     match quiet {
         _ if state.next.as_ref().is_some_and(|next| !next.tunn.is_expired()) => Pace::Busy,
         quiet if quiet < BUSY => Pace::Busy,
@@ -421,3 +422,6 @@ fn reason(error: &WireGuardError) -> Dropped {
         _ => Dropped::Malformed,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use kairn_report::Secret;
 use kairn_tunnel::{Endpoint, Outlet, Peer, Probe, PublicKey, Relayed, Settings, Tunnel, Wanted, public_key};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::thread::{CapabilitySet, LinkNameSpaceType, capabilities, move_into_link_name_space, set_capabilities};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -46,6 +46,13 @@ pub fn within<T: Send>(namespace: &str, work: impl FnOnce() -> T + Send) -> T {
 pub fn enter(namespace: &str) {
     let file = File::open(format!("/run/netns/{namespace}")).unwrap();
     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+}
+
+/// Takes privileges from the calling thread.
+pub fn without(privileges: CapabilitySet) {
+    let mut sets = capabilities(None).unwrap();
+    sets.effective.remove(privileges);
+    set_capabilities(None, sets).unwrap();
 }
 
 /// A bridge and the namespaces on it. All go when it is dropped.
@@ -157,7 +164,12 @@ pub fn inside(number: usize) -> [(IpNet, IpNet); 2] {
 
 impl Node {
     pub fn new(world: &World, number: usize) -> Self {
-        let (settings, probes, relayed) = settings(number);
+        Self::with(world, number, |_| {})
+    }
+
+    pub fn with(world: &World, number: usize, change: impl FnOnce(&mut Settings)) -> Self {
+        let (mut settings, probes, relayed) = settings(number);
+        change(&mut settings);
         let key = public_key(&settings.private_key);
         let namespace = world.node(number);
         let tunnel = within(&namespace, || Tunnel::open(settings)).unwrap();
@@ -194,6 +206,12 @@ impl Node {
 pub fn introduce(a: &Node, b: &Node, v6: bool) {
     a.tunnel.set_peer(&b.peer(Endpoint::At(b.outside(v6)))).unwrap();
     b.tunnel.set_peer(&a.peer(Endpoint::At(a.outside(v6)))).unwrap();
+}
+
+/// Whether a node has another at one of its addresses. Which, is not said: while two addresses are exchanged for two others, a
+/// datagram that was under way may bring both back.
+pub fn is_at(node: &Node, other: &Node) -> bool {
+    [false, true].map(|v6| Endpoint::At(other.outside(v6))).contains(&node.state_of(other.key).endpoint)
 }
 
 /// Waits until something holds.
