@@ -26,8 +26,8 @@ pub enum Datagram {
     Want(Vec<EntryId>),
     /// Names of new entries that no datagram holds: whoever lacks one compares states with the sender.
     Large(Vec<EntryId>),
-    /// The sender saw the receiver's claim to an address.
-    Witness(Witness),
+    /// The sender saw the receiver's claim to the address of this index.
+    Witness(u32, Witness),
 }
 
 /// What one asks in a session.

@@ -234,7 +234,7 @@ impl Node {
             Ok(Datagram::Entries(entries)) => entries.iter().for_each(|entry| self.take_encoded(now, from, entry)),
             Ok(Datagram::Offer(names)) => self.offered(from, names),
             Ok(Datagram::Want(names)) => self.push(now, from, &names),
-            Ok(Datagram::Witness(witness)) => self.witness_came(now, from, witness),
+            Ok(Datagram::Witness(index, witness)) => self.witness_came(now, from, index, witness),
             Ok(Datagram::Large(names)) => {
                 if names.iter().any(|id| !self.store.has(id)) {
                     self.compare(now, from);

@@ -36,8 +36,14 @@ fn write(world: &mut World<Whole>, place: Place, key: &str, value: Vec<u8>) -> O
     world.with(place, put).flatten()
 }
 
-fn refusals(world: &World<Whole>) -> f64 {
+fn refused(world: &World<Whole>) -> f64 {
     world.nodes().map(|(_, whole)| whole.refused().len()).sum::<usize>() as f64
+}
+
+/// The name of that figure, with the first reason.
+fn refusals(world: &World<Whole>) -> String {
+    let first = world.nodes().find_map(|(_, whole)| whole.refused().first());
+    first.map_or_else(|| "entries and messages refused".to_owned(), |why| format!("refused: {why}"))
 }
 
 /// Nodes that start at one moment, each told of one other.
@@ -86,7 +92,7 @@ pub fn spread(seed: u64, nodes: usize, entries: usize, weather: Weather) -> Vec<
         Figure::at_most(name("at rest, sent, mean"), mean(&sent), BUDGET, "B/s"),
         Figure::at_most(name("at rest, received, mean"), mean(&received), BUDGET, "B/s"),
         Figure::at_most(name("an entry is everywhere, slowest"), slowest, 3.0, "s"),
-        Figure::at_most(name("entries and messages refused"), refusals(&world), 0.0, ""),
+        Figure::at_most(name(&refusals(&world)), refused(&world), 0.0, ""),
     ]
 }
 

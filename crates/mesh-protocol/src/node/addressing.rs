@@ -175,15 +175,15 @@ impl Node {
     }
 
     /// Somebody witnessed this node's claim.
-    pub(super) fn witness_came(&mut self, now: Now, from: NodeId, witness: Witness) {
+    pub(super) fn witness_came(&mut self, now: Now, from: NodeId, index: u32, witness: Witness) {
         let (network, own) = (*self.store.network(), self.id());
         if witness.node() != from || self.store.member(&from).is_none() {
             return self.refuse(from, "a witness that speaks for another");
         }
         let Some(addressing) = &mut self.addressing else { return };
         let Some(mut claimed) = addressing.claims.get(&own).cloned() else { return };
-        // Enough is enough: another would cost the whole network an entry.
-        if claimed.witnesses().count() >= WITNESSES {
+        // One for a claim that was given up since comes late; and enough is enough: another would cost the whole network an entry.
+        if claimed.claim.index() != index || claimed.witnesses().count() >= WITNESSES {
             return;
         }
         let before = claimed.clone();
@@ -194,7 +194,6 @@ impl Node {
         // Checks the witness's signature.
         match claimed.encode().and_then(|bytes| Claimed::open(&network, &bytes)) {
             Ok(claimed) => self.publish(now, claimed),
-            // Late, for a claim that this node has given up; or a lie.
             Err(error) => self.refuse(from, &error.to_string()),
         }
     }
@@ -247,7 +246,7 @@ impl Node {
                 continue;
             }
             let witness = Witness::new(&network, &self.identity, &claimed.claim);
-            self.seal(claimant, &Datagram::Witness(witness));
+            self.seal(claimant, &Datagram::Witness(claimed.claim.index(), witness));
         }
     }
 
