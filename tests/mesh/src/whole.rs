@@ -47,7 +47,7 @@ pub struct Whole {
 
 impl Whole {
     /// A node that knows nobody.
-    pub fn new(directory: &Arc<Directory>, place: Place, seed: u64, now: Now) -> Self {
+    pub fn new(directory: &Arc<Directory>, place: Place, seed: u64, now: Now, range: Option<Range>) -> Self {
         let token = Token::new([0x17; 32], None);
         let start = Start {
             identity: identity(place),
@@ -57,7 +57,7 @@ impl Whole {
             generation: 1,
             incarnation: Incarnation::FIRST,
             seed,
-            range: Some(Range::default()),
+            range,
             lease: None,
         };
         let mut node = node::Node::new(start, now.moment);
@@ -191,9 +191,11 @@ pub fn network(seed: u64, weather: Weather, count: usize) -> World<Whole> {
     let directory = Arc::new(Directory::new(count));
     let mut world = World::new(seed, weather, HEADERS);
     let mut rng = fastrand::Rng::with_seed(seed ^ 0x7768_6f6c);
+    // Where the default range has an address for everybody.
+    let range = Some(Range::default()).filter(|range| u32::try_from(count).is_ok_and(|count| count <= range.size()));
     for _ in 0..count {
         let place = world.add_place(rng.i64(-600_000..=600_000));
-        let whole = Whole::new(&directory, place, rng.u64(..), world.clocks(place));
+        let whole = Whole::new(&directory, place, rng.u64(..), world.clocks(place), range);
         world.start(place, whole);
         if place.0 > 0 {
             meet(&mut world, place, Place(rng.usize(..place.0)));
