@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 /// After this long without a datagram from a path, the others are tried again beside it.
 const FRESH: Duration = Duration::from_secs(10);
-/// The most addresses that are kept of one member.
+/// The most addresses that are taken of what a member says of itself.
 const MOST: usize = 8;
+/// The most that are kept of what was found beside it; the newest stay.
+const MOST_FOUND: usize = 4;
 
 /// What a member says of its own addresses: the value of its entry in the bucket of candidates, in postcard.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,8 +27,10 @@ pub struct Candidates {
 struct Ways {
     /// Where the last datagram that opened came from.
     heard: Option<(SocketAddr, Instant)>,
-    /// Where it may be.
-    named: Vec<SocketAddr>,
+    /// Where it says that it is.
+    said: Vec<SocketAddr>,
+    /// Where discovery says that it is, which anybody in the local network can make it say.
+    found: Vec<SocketAddr>,
     /// The port of its WireGuard interface.
     tunnel: Option<NonZeroU16>,
 }
@@ -42,14 +46,19 @@ impl Paths {
         before.is_none_or(|(address, _)| address != from)
     }
 
-    /// A member may be there.
-    pub fn named(&mut self, id: NodeId, addresses: impl IntoIterator<Item = SocketAddr>) {
-        let ways = self.0.entry(id).or_default();
+    /// A member says where it is; what it said before is over.
+    pub fn said(&mut self, id: NodeId, addresses: impl IntoIterator<Item = SocketAddr>) {
+        self.0.entry(id).or_default().said = addresses.into_iter().take(MOST).collect();
+    }
+
+    /// A member was found there.
+    pub fn found(&mut self, id: NodeId, addresses: impl IntoIterator<Item = SocketAddr>) {
+        let found = &mut self.0.entry(id).or_default().found;
         for address in addresses {
-            if ways.named.len() < MOST && !ways.named.contains(&address) {
-                ways.named.push(address);
-            }
+            found.retain(|known| *known != address);
+            found.insert(0, address);
         }
+        found.truncate(MOST_FOUND);
     }
 
     /// The WireGuard interface of a member listens on this port; 0 is none.
@@ -73,8 +82,13 @@ impl Paths {
         if ways.heard.is_some_and(|(_, at)| now.saturating_duration_since(at) < FRESH) {
             return heard.into_iter().collect();
         }
-        let others = ways.named.iter().copied().filter(|named| Some(*named) != heard);
-        heard.into_iter().chain(others).collect()
+        let mut all: Vec<SocketAddr> = heard.into_iter().collect();
+        for address in ways.said.iter().chain(&ways.found) {
+            if !all.contains(address) {
+                all.push(*address);
+            }
+        }
+        all
     }
 
     /// Where a member was heard from last, and how long ago.
@@ -104,13 +118,27 @@ mod tests {
         let [a, b]: [SocketAddr; 2] = ["192.0.2.1:1", "192.0.2.2:1"].map(|text| text.parse().unwrap());
         let mut paths = Paths::default();
         assert!(paths.to(&id, start).is_empty());
-        paths.named(id, [a, b, a]);
+        paths.said(id, [a, a]);
+        paths.found(id, [b, a]);
         assert_eq!(paths.to(&id, start), [a, b]);
         paths.heard(id, b, start);
         assert_eq!(paths.to(&id, start), [b]);
         assert_eq!(paths.to(&id, start + FRESH), [b, a]);
         paths.forget(&id);
         assert!(paths.to(&id, start).is_empty());
+    }
+
+    #[test]
+    fn what_is_found_never_pushes_out_what_a_member_says() {
+        let (id, start) = (NodeId::new([1; 32]), Instant::now());
+        let address = |port: u16| SocketAddr::from(([192, 0, 2, 1], port));
+        let mut paths = Paths::default();
+        paths.said(id, [address(1)]);
+        (100..200).for_each(|port| paths.found(id, [address(port)]));
+        assert_eq!(paths.to(&id, start), [1, 199, 198, 197, 196].map(address));
+        // One that moves is believed at once.
+        paths.said(id, [address(2)]);
+        assert_eq!(paths.to(&id, start).first(), Some(&address(2)));
     }
 
     #[test]

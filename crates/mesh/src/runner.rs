@@ -293,7 +293,10 @@ impl Runner {
             found.addresses.iter().copied().filter(|address| self.choice.may_try(address)).collect();
         let is_live = self.node.swim().state(&found.id).is_some_and(swim::State::is_live);
         tracing::debug!(id = %found.id.short(), ?addresses, is_live, "found in the local network");
-        self.paths.named(found.id, addresses.iter().copied());
+        // Of members only: anybody can announce any name.
+        if self.node.store().member(&found.id).is_some() {
+            self.paths.found(found.id, addresses.iter().copied());
+        }
         if !is_live {
             addresses.into_iter().for_each(|address| self.calls.call(address, wall()));
         }
@@ -402,7 +405,7 @@ impl Runner {
             Some(Ok(candidates)) => {
                 self.paths.tunnel_port(content.author, candidates.tunnel);
                 let named = candidates.addresses.into_iter().filter(|address| self.choice.may_try(address));
-                self.paths.named(content.author, named);
+                self.paths.said(content.author, named);
             }
             Some(Err(error)) => {
                 tracing::warn!(author = %content.author.short(), %error, "says where it is in no known way")

@@ -1,0 +1,41 @@
+//! What members and strangers send, and what people type: every reader of the mesh's protocol, chosen by the first byte.
+#![no_main]
+
+use kairn_mesh_protocol::address::{Claimed, Lease};
+use kairn_mesh_protocol::admission::Proof;
+use kairn_mesh_protocol::entry::Entry;
+use kairn_mesh_protocol::member::MemberRecord;
+use kairn_mesh_protocol::message::{self, Answer, Datagram, Question};
+use kairn_mesh_protocol::{NodeId, Token, ballot, swim};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((reader, bytes)) = bytes.split_first() else { return };
+    let (network, node) = (Token::new([1; 32], None).network().id, NodeId::new([1; 32]));
+    match reader % 10 {
+        0 => {
+            if let Ok(Ok(token)) = std::str::from_utf8(bytes).map(str::parse::<Token>) {
+                // What is read is written the same, but for white space and case.
+                assert_eq!(token.reveal().parse(), Ok(token));
+            }
+        }
+        1 => {
+            if let Ok(entry) = Entry::decode(bytes) {
+                assert_eq!(entry.encode().and_then(|bytes| Entry::decode(&bytes)), Ok(entry.clone()));
+                assert!(entry.verify(&network).is_err());
+            }
+        }
+        2 => drop(MemberRecord::decode(bytes)),
+        3 => drop(Proof::decode(bytes)),
+        4 => drop(message::decode::<Datagram>("datagram", bytes)),
+        5 => drop(message::decode::<Question>("question", bytes)),
+        6 => drop(message::decode::<Answer>("answer", bytes)),
+        7 => drop(swim::Datagram::decode(bytes)),
+        8 => drop((Claimed::open(&network, bytes), Lease::decode(&network, node, bytes))),
+        _ => {
+            if let Ok(name) = ballot::BallotName::try_from("cluster".to_owned()) {
+                drop(ballot::Heard::open(&ballot::Scope::new(network, name), bytes));
+            }
+        }
+    }
+});
