@@ -156,6 +156,10 @@ impl Entry {
             Ownership::Self_ if *key != author.to_string() => {
                 return refused(format!("{bucket:?}: node {} wrote under another's name", author.short()));
             }
+            // The store would forget it, and membership would not.
+            _ if *bucket == Bucket::Members && *lifetime != 0 => {
+                return refused("a member's record does not expire".to_owned());
+            }
             Ownership::Administrator if *lifetime != 0 || self.content.value.is_none() => {
                 return refused("what an administrator says does not expire".to_owned());
             }

@@ -462,6 +462,7 @@ impl Runner {
             ipv4: self.node.address(),
             interface: self.plane.as_ref().map(|plane| plane.tunnel().name().to_owned()),
             tier: self.plane.as_ref().map(|plane| plane.tunnel().tier().to_string()),
+            tunnel_port: self.plane.as_ref().map(|plane| plane.tunnel().port()),
             tier_reasons: self.plane.as_ref().map_or_else(Vec::new, |plane| plane.tunnel().reasons().to_vec()),
             port: self.port,
             addresses: self.addresses.clone(),

@@ -135,7 +135,7 @@ fn finish(
     let peer = if side == Side::Client { session.client } else { session.server };
     let refuse = |why: &str| {
         connection.close(UNPROVEN, why.as_bytes());
-        Error::Unproven { address, why: why.to_owned() }
+        Error::Unproven { address: crate::socket::unmapped(address), why: why.to_owned() }
     };
     let proof = Proof::decode(bytes).map_err(|error| refuse(&error.to_string()))?;
     let papers = papers.read().map_err(|_| Error::call(address, &"the node stopped"))?;

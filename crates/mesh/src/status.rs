@@ -21,6 +21,8 @@ pub struct Status {
     pub interface: Option<String>,
     /// What carries it: `kernel` or `userspace`.
     pub tier: Option<String>,
+    /// The UDP port of that interface, which a firewall must let through as well.
+    pub tunnel_port: Option<u16>,
     /// Why nothing better does.
     pub tier_reasons: Vec<String>,
     /// The UDP port that it listens on.

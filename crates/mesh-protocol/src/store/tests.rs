@@ -57,7 +57,12 @@ fn what_others_may_not_write_is_refused_and_changes_nothing() {
         let content = entry(&a, Bucket::Services, "web", 1, Some(b"x")).content().clone();
         Entry::sign(&foreign.network().id, &a, content).unwrap()
     };
+    let passing = {
+        let content = Content { lifetime: 60, ..record(&a, &token().epoch(), 1).content().clone() };
+        Entry::sign(&token().network().id, &a, content).unwrap()
+    };
     for (entry, why) in [
+        (passing, "does not expire"),
         (entry(&b, Bucket::Claims, &a.id().to_string(), 1, Some(b"10.1.0.1")), "wrote under another's name"),
         (entry(&stranger, Bucket::Shared, "k", 1, Some(b"v")), "is no member"),
         (entry(&b, Bucket::Administration, "revoke", 1, Some(b"v")), "is no administrator"),

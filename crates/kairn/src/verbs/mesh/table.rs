@@ -32,8 +32,8 @@ impl fmt::Display for Node<'_> {
             Some(ipv4) => writeln!(f, "address   {ipv4}, {ula}")?,
             None => writeln!(f, "address   {ula}")?,
         }
-        if let (Some(interface), Some(tier)) = (&self.0.interface, &self.0.tier) {
-            writeln!(f, "interface {interface}, {tier} tier")?;
+        if let (Some(interface), Some(tier), Some(port)) = (&self.0.interface, &self.0.tier, self.0.tunnel_port) {
+            writeln!(f, "interface {interface}, {tier} tier, port {port}/udp")?;
         }
         for reason in &self.0.tier_reasons {
             writeln!(f, "          {reason}")?;
