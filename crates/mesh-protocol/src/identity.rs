@@ -87,10 +87,6 @@ pub enum Purpose {
     Suspect,
     /// A node says that it leaves.
     Leave,
-    /// An administrator names the next secret of the network.
-    Rotation,
-    /// An administrator puts a node out.
-    Revocation,
     /// A node that saw a claim to an address says so.
     Witness,
     /// A step of a ballot.
@@ -105,8 +101,6 @@ impl Purpose {
             Self::Alive => "alive",
             Self::Suspect => "suspect",
             Self::Leave => "leave",
-            Self::Rotation => "rotation",
-            Self::Revocation => "revocation",
             Self::Witness => "witness",
             Self::Ballot => "ballot",
         }

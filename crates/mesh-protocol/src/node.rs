@@ -61,11 +61,16 @@ pub enum Event {
     Membership(swim::Event),
     /// An entry of this bucket is new, by this node or another.
     Changed(Bucket, EntryId),
-    /// The node's IPv4 address changed, or something about it is to be said.
+    /// The node's IPv4 address is settled, or was given up for another.
     Address {
         /// The address, once it is settled.
         address: Option<Ipv4Addr>,
         /// What was decided.
+        why: String,
+    },
+    /// The node can have no IPv4 address as things are; said once.
+    NoAddress {
+        /// Why, and what would change it.
         why: String,
     },
     /// The witnessed addresses of members changed: [`Node::address_of`].

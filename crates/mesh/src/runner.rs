@@ -371,6 +371,7 @@ impl Runner {
             Event::Changed(Bucket::Members | Bucket::Administration, _) => self.show_papers(),
             Event::Changed(..) | Event::Addresses => {}
             Event::Address { address, why } => self.addressed(address, &why),
+            Event::NoAddress { why } => tracing::warn!(why, "no IPv4 address"),
             Event::Refused { from, why } => {
                 // What others say may be as long as a message.
                 let why: String = why.chars().take(LONGEST_REASON).collect();
@@ -383,7 +384,7 @@ impl Runner {
     fn addressed(&self, address: Option<Ipv4Addr>, why: &str) {
         match address {
             Some(address) => tracing::info!(%address, why, "address"),
-            None => tracing::warn!(why, "no IPv4 address"),
+            None => tracing::info!(why, "address given up"),
         }
         let kept = match self.node.lease() {
             Some(lease) => self.dir.keep_lease(&self.network.id, &lease),
@@ -486,7 +487,7 @@ impl Runner {
         PeerStatus {
             id: view.id.to_string(),
             name,
-            state: format!("{:?}", view.state).to_lowercase(),
+            state: view.state.to_string(),
             ula: self.network.ula.address(&view.id),
             ipv4: self.node.address_of(&view.id),
             handshake: tunnel.and_then(|tunnel| tunnel.last_handshake).map(|time| time.as_secs()),

@@ -149,7 +149,7 @@ impl Diagnostic for Error {
             Self::NoTun => vec![
                 "load the module: `modprobe tun`".into(),
                 "in a container, pass the device through: `--device /dev/net/tun`".into(),
-                "or go without the private network: `vpn.create: false`".into(),
+                "or go without the private network: `kairn mesh up --no-vpn`".into(),
             ],
             Self::NotPermitted { .. } => {
                 vec!["run it as root".into(), "in a container, grant CAP_NET_ADMIN: `--cap-add NET_ADMIN`".into()]

@@ -93,8 +93,9 @@ pub fn spread(seed: u64, nodes: usize, entries: usize, weather: Weather) -> Vec<
             slowest = f64::NAN;
             break;
         };
-        let everywhere = world
-            .run_until(Duration::from_secs(60), |world| world.nodes().all(|(_, whole)| whole.node().store().has(&id)));
+        let limit = Duration::from_secs(60);
+        let is_everywhere = |world: &World<Whole>| world.nodes().all(|(_, whole)| whole.node().store().has(&id));
+        let everywhere = run_until(&mut world, limit, is_everywhere);
         // `max` would pass over what is no number.
         slowest = if everywhere.is_none() { f64::NAN } else { slowest.max(seconds(everywhere)) };
         world.run_for(Duration::from_secs(2));

@@ -279,7 +279,7 @@ impl Node {
             Advice::Full(_) | Advice::Collides { .. } => {
                 if addressing.said.replace(text.clone()).as_ref() != Some(&text) {
                     addressing.settled = None;
-                    self.events.push(Event::Address { address: None, why: text });
+                    self.events.push(Event::NoAddress { why: text });
                 }
             }
         }

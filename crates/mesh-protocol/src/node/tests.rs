@@ -279,9 +279,7 @@ fn a_range_that_overlaps_a_network_of_the_machine_is_refused_and_said_once() {
     let local = vec![("eth0".to_owned(), Prefix::new(Ipv4Addr::new(10, 1, 0, 0), 16).unwrap())];
     network.nodes.get_mut(&id).unwrap().set_local_networks(local);
     network.run(Duration::from_secs(5));
-    let said: Vec<_> = network.events.iter().filter(|(_, event)| matches!(event, Event::Address { .. })).collect();
+    let said: Vec<_> = network.events.iter().filter(|(_, event)| matches!(event, Event::NoAddress { .. })).collect();
     assert_eq!(said.len(), 1, "{said:?}");
-    assert!(
-        matches!(&said[0].1, Event::Address { address: None, why } if why.contains("10.1.0.0/24") && why.contains("eth0"))
-    );
+    assert!(matches!(&said[0].1, Event::NoAddress { why } if why.contains("10.1.0.0/24") && why.contains("eth0")));
 }

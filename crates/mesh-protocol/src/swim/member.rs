@@ -6,6 +6,7 @@
 use super::statement::{Incarnation, Seal, Statement};
 use crate::identity::NodeId;
 use crate::time::Moment;
+use std::fmt;
 use std::time::Duration;
 
 /// How many accusers of a node are kept: the first and those that shorten the time it has.
@@ -22,6 +23,17 @@ pub enum State {
     Dead,
     /// It said that it leaves.
     Left,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Alive => "alive",
+            Self::Suspect => "suspect",
+            Self::Dead => "dead",
+            Self::Left => "left",
+        })
+    }
 }
 
 impl State {
