@@ -146,9 +146,11 @@ impl Runner {
         let (api, requests) = Api::open(dir.path())?;
         let start = Instant::now();
         let administrators = settings.token.admin().map(|admin| *admin.id()).into_iter().collect();
-        let wireguard = dir.wireguard_public()?;
+        let tunnel_key = dir.wireguard()?;
         let plane = match &settings.vpn {
-            Some(vpn) => Some(Plane::open(vpn, dir.wireguard()?, port.wrapping_add(1), network.ula, &identity.id())?),
+            Some(vpn) => {
+                Some(Plane::open(vpn, *tunnel_key.private(), port.wrapping_add(1), network.ula, &identity.id())?)
+            }
             None => None,
         };
         let range = settings.vpn.as_ref().map(|vpn| vpn.range);
@@ -193,7 +195,7 @@ impl Runner {
             _api: api,
         };
         let (name, version) = (runner.settings.name.clone(), runner.settings.version.clone());
-        runner.node.introduce(runner.now(), wireguard, &name, &version)?;
+        runner.node.introduce(runner.now(), &tunnel_key, &name, &version)?;
         runner.advertise();
         runner.show_papers();
         runner.remembered = runner.dir.peers()?;
