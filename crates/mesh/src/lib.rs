@@ -8,6 +8,7 @@ mod interfaces;
 mod paths;
 mod plane;
 mod runner;
+mod secrets;
 mod session;
 mod socket;
 mod state;

@@ -53,6 +53,7 @@ fn up(verb: &MeshUp) -> Result<ExitCode, Report> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         port: verb.port,
         peers,
+        administrators: Vec::new(),
         excluded: verb.exclude_interface.clone(),
         vpn: (!verb.no_vpn).then(|| vpn(verb)),
     };
