@@ -20,8 +20,10 @@ use thiserror::Error as ThisError;
 
 /// The most members that are kept.
 pub const MOST_MEMBERS: usize = 4_096;
-/// The most entries, and the most bytes of their keys and values, of one author.
-const MOST: Use = Use { entries: 512, bytes: 512 * 1024 };
+/// The most entries of one author.
+pub const MOST_ENTRIES: usize = 512;
+/// The most bytes of keys and values of one author.
+pub const MOST_BYTES: usize = 512 * 1024;
 /// The same of an administrator, who puts nodes out for ever and gives each member its share of a new secret.
 const MOST_ORDERED: Use = Use { entries: 8_192, bytes: 4 * 1024 * 1024 };
 
@@ -50,7 +52,7 @@ pub enum Refused {
     #[error("written by {author}, who is no administrator", author = .0.short())]
     NotAdministrator(NodeId),
     /// Its author has too many or too large entries, or there are too many members.
-    #[error("there is no room for another entry of {author}", author = .0.short())]
+    #[error("there is no room for another entry of {author}: {MOST_ENTRIES} entries and {} KiB are the most of one node, {MOST_MEMBERS} the most members", MOST_BYTES / 1024, author = .0.short())]
     Full(NodeId),
 }
 
@@ -68,14 +70,22 @@ pub enum Taken {
 struct Slot {
     bucket: Bucket,
     key: String,
-    author: Option<NodeId>,
+    author: NodeId,
 }
 
 impl Slot {
     fn of(content: &Content) -> Self {
-        let author = (content.bucket.ownership() != Ownership::Last).then_some(content.author);
-        Self { bucket: content.bucket, key: content.key.clone(), author }
+        Self { bucket: content.bucket, key: content.key.clone(), author: content.author }
     }
+}
+
+/// A valid entry as programs see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Valid<'a> {
+    /// What it says.
+    pub content: &'a Content,
+    /// How long it still holds here; nothing where it holds for ever.
+    pub left: Option<Duration>,
 }
 
 struct Held {
@@ -238,15 +248,19 @@ impl Store {
     fn put(&mut self, entry: Entry, now: Moment) -> Result<EntryId, Refused> {
         let (slot, id, author) = (Slot::of(entry.content()), entry.id(&self.network)?, entry.content().author);
         let size = size(&entry);
-        let replaced = self.held.get(&slot).map(|held| (held.id, held.entry.content().author, self::size(&held.entry)));
+        let replaced = self.held.get(&slot).map(|held| (held.id, self::size(&held.entry)));
         let before = self.used.get(&author).copied().unwrap_or_default();
-        let freed = replaced.filter(|(_, of, _)| *of == author).map_or((0, 0), |(_, _, size)| (1, size));
+        let freed = replaced.map_or((0, 0), |(_, size)| (1, size));
         let after = Use { entries: before.entries + 1 - freed.0, bytes: before.bytes + size - freed.1 };
-        let most = if slot.bucket == Bucket::Administration { MOST_ORDERED } else { MOST };
+        let most = if slot.bucket == Bucket::Administration {
+            MOST_ORDERED
+        } else {
+            Use { entries: MOST_ENTRIES, bytes: MOST_BYTES }
+        };
         if after.entries > most.entries || after.bytes > most.bytes {
             return Err(Refused::Full(author));
         }
-        if let Some((old, ..)) = replaced {
+        if let Some((old, _)) = replaced {
             self.forget(&old);
         }
         if slot.bucket == Bucket::Members && entry.content().value.is_none() {
@@ -297,7 +311,7 @@ impl Store {
     }
 
     fn member_entry(&self, node: &NodeId) -> Option<&Held> {
-        let slot = Slot { bucket: Bucket::Members, key: node.to_string(), author: Some(*node) };
+        let slot = Slot { bucket: Bucket::Members, key: node.to_string(), author: *node };
         self.held.get(&slot).filter(|held| held.entry.content().value.is_some())
     }
 
@@ -337,10 +351,16 @@ impl Store {
 
     /// The valid entries of a bucket that have a value.
     pub fn bucket(&self, bucket: Bucket, now: Moment) -> impl Iterator<Item = &Content> {
+        self.valid(bucket, now).map(|valid| valid.content)
+    }
+
+    /// The valid entries of a bucket that have a value, in the order of their keys, with how long they still hold.
+    pub fn valid(&self, bucket: Bucket, now: Moment) -> impl Iterator<Item = Valid<'_>> {
         let held = self.held.iter().filter(move |(slot, _)| slot.bucket == bucket).map(|(_, held)| held);
-        held.filter(move |held| !held.is_expired(now))
-            .map(|held| held.entry.content())
-            .filter(|content| content.value.is_some())
+        held.filter(move |held| !held.is_expired(now) && held.entry.content().value.is_some()).map(move |held| Valid {
+            content: held.entry.content(),
+            left: held.lifetime().map(|lifetime| lifetime.saturating_sub(now.since(held.received))),
+        })
     }
 
     /// An entry by the name of its version.

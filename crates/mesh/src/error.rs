@@ -90,6 +90,24 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The node does not do what it was asked for at the local socket.
+    #[error("{why}")]
+    Declined {
+        /// The status of HTTP.
+        status: u16,
+        /// What it says.
+        why: String,
+        /// What it says to do.
+        hints: Vec<String>,
+    },
+    /// The node says what this program does not understand.
+    #[error("{path}: {why}", path = .path.display())]
+    Answer {
+        /// The socket.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// The local multicast discovery could not be started.
     #[error("discovery in the local network: {0}")]
     Discovery(String),
@@ -108,6 +126,7 @@ impl Diagnostic for Error {
             Self::Tunnel(error) => error.kind(),
             Self::Files(error) => error.kind(),
             Self::Tls(_) => Kind::Bug,
+            Self::Declined { status, .. } if (400..500).contains(status) => Kind::User,
             _ => Kind::Environment,
         }
     }
@@ -117,6 +136,8 @@ impl Diagnostic for Error {
             Self::Protocol(error) => error.hints(),
             Self::Tunnel(error) => error.hints(),
             Self::Files(error) => error.hints(),
+            Self::Declined { hints, .. } => hints.clone(),
+            Self::Answer { .. } => vec!["restart the node: it may be of another version than this program".to_owned()],
             Self::NotRunning { .. } => {
                 vec!["start it with `kairn mesh up`, or name its files with --state-dir".to_owned()]
             }

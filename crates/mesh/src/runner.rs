@@ -3,11 +3,13 @@
 
 mod calls;
 mod reach;
+mod values;
 mod view;
 
-use crate::api::{Api, Asked};
+use crate::api::Api;
 use crate::discovery::{Discovery, Found};
 use crate::error::Error;
+use crate::handle::{Handle, Jobs};
 use crate::interfaces::Choice;
 use crate::paths::Paths;
 use crate::plane::{Plane, Vpn};
@@ -28,6 +30,7 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
+pub(crate) use values::Wanted;
 
 /// How often what must outlive the process is written down, and the machine's addresses are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
@@ -85,7 +88,7 @@ pub async fn run(
             Some(datagram) = runner.datagrams.recv() => runner.datagram(&datagram),
             Some(found) = runner.found.recv() => runner.found(&found),
             Some(done) = runner.calls.next() => runner.done(done),
-            Some(asked) = runner.requests.recv() => runner.asked(asked),
+            Some(job) = runner.jobs.next() => job(&mut runner),
             incoming = runner.endpoint.accept() => runner.incoming(incoming),
             () = sleep_until(deadline.into()) => runner.node.tick(runner.now()),
             () = sleep_until(runner.plane_due.unwrap_or(runner.housekeeping).into()), if runner.plane_due.is_some() => runner.follow(),
@@ -95,7 +98,7 @@ pub async fn run(
     runner.farewell().await
 }
 
-struct Runner {
+pub(crate) struct Runner {
     dir: StateDir,
     settings: Settings,
     network: NetworkKeys,
@@ -111,7 +114,7 @@ struct Runner {
     calls: Calls,
     datagrams: mpsc::Receiver<Datagram>,
     found: mpsc::Receiver<Found>,
-    requests: mpsc::Receiver<Asked>,
+    jobs: Jobs,
     housekeeping: Instant,
     addresses: Vec<SocketAddr>,
     remembered: Vec<SocketAddr>,
@@ -155,7 +158,8 @@ impl Runner {
         let mut choice = Choice::new(network.ula);
         choice.excluded.extend(settings.excluded.iter().cloned());
         let (discovery, found) = Discovery::start(&network.label, identity.id(), port, &choice)?;
-        let (api, requests) = Api::open(dir.path())?;
+        let (handle, jobs) = Handle::new();
+        let api = Api::open(dir.path(), handle)?;
         let start = Instant::now();
         let administrators = settings.token.admin().into_iter().chain(&settings.administrators);
         let administrators = administrators.map(|admin| *admin.id()).collect();
@@ -205,7 +209,7 @@ impl Runner {
             endpoint,
             datagrams,
             found,
-            requests,
+            jobs,
             housekeeping: start + HOUSEKEEPING,
             addresses: Vec::new(),
             remembered: Vec::new(),
@@ -362,6 +366,7 @@ impl Runner {
                 tracing::info!(rotation = epoch >> 16, "the secret changed");
             }
             Event::PutOut(node) => self.put_out(node),
+            Event::Changed(Bucket::Values, _) => self.jobs.changed(),
             Event::Changed(..) | Event::Addresses => {}
             Event::Address { address, why } => self.addressed(address, &why),
             Event::NoAddress { why } => tracing::warn!(why, "no IPv4 address"),
@@ -430,14 +435,9 @@ impl Runner {
         Ok(())
     }
 
-    fn asked(&self, asked: Asked) {
-        if asked.send(self.status()).is_err() {
-            tracing::debug!("a program at the local socket did not wait for its answer");
-        }
-    }
-
     /// Says that the node leaves, and waits until that is sent.
     async fn farewell(mut self) -> Result<(), Error> {
+        self.jobs.end();
         self.node.leave(self.now());
         let end = Instant::now() + FAREWELL;
         while Instant::now() < end {

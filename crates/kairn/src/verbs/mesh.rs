@@ -1,5 +1,6 @@
 //! `kairn mesh`: tokens, this machine's node, and what it says.
 
+mod kv;
 mod table;
 
 use crate::cli::{Mesh, MeshReading, MeshTier, MeshUp};
@@ -29,6 +30,7 @@ pub fn run(verb: Mesh) -> Result<ExitCode, Report> {
         Mesh::Status(verb) => status(&verb),
         Mesh::Peers(verb) => peers(&verb),
         Mesh::Ip(verb) => ip(&verb),
+        Mesh::Kv(verb) => kv::run(&verb),
     }
 }
 

@@ -151,9 +151,9 @@ fn an_entry_reaches_everybody_although_one_datagram_in_ten_is_lost() {
     network.loss = Some(10);
     let now = network.clocks();
     let writer = network.nodes.get_mut(&ids[0]).unwrap();
-    writer.write(now, (Bucket::Shared, "colour".to_owned()), Some(b"blue".to_vec()), 0).unwrap();
+    writer.write(now, (Bucket::Values, "colour".to_owned()), Some(b"blue".to_vec()), 0).unwrap();
     network.run(Duration::from_secs(3));
-    assert_eq!(network.knowing(Bucket::Shared, "colour"), 40);
+    assert_eq!(network.knowing(Bucket::Values, "colour"), 40);
 }
 
 #[test]
@@ -164,9 +164,9 @@ fn a_value_that_no_datagram_holds_comes_by_comparison() {
     network.run(Duration::from_secs(1));
     let now = network.clocks();
     let value = vec![7; crate::entry::LARGEST_VALUE];
-    network.nodes.get_mut(&a).unwrap().write(now, (Bucket::Shared, "big".to_owned()), Some(value), 0).unwrap();
+    network.nodes.get_mut(&a).unwrap().write(now, (Bucket::Values, "big".to_owned()), Some(value), 0).unwrap();
     network.run(Duration::from_secs(1));
-    assert_eq!(network.knowing(Bucket::Shared, "big"), 2);
+    assert_eq!(network.knowing(Bucket::Values, "big"), 2);
 }
 
 #[test]
