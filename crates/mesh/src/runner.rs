@@ -2,6 +2,7 @@
 //! done is carried out.
 
 mod calls;
+mod orders;
 mod reach;
 mod values;
 mod view;
@@ -290,6 +291,7 @@ impl Runner {
             Done::Failed(error) => match error {
                 Error::Own(address) => tracing::debug!(%address, "an address of this node itself"),
                 Error::Unproven { .. } => tracing::warn!(%error, "a stranger"),
+                Error::Unwelcome { .. } => tracing::warn!(%error, "no session"),
                 error => tracing::debug!(%error, "no session"),
             },
             Done::Question { from, bytes, answer } => {
