@@ -4,6 +4,7 @@ mod api;
 mod client;
 mod discovery;
 mod error;
+mod herald;
 mod interfaces;
 mod paths;
 mod plane;
@@ -16,11 +17,12 @@ mod tls;
 
 pub use client::Client;
 pub use error::Error;
+pub use herald::{Herald, Pulse};
 pub use interfaces::EXCLUDED;
 pub use kairn_mesh_protocol::address::Range;
 pub use kairn_tunnel::{DEFAULT_MTU, Wanted as Tier};
 pub use plane::Vpn;
-pub use runner::{Settings, run};
+pub use runner::{Settings, run, run_for};
 pub use state::{DEFAULT_DIR, StateDir, random};
 pub use status::{PeerStatus, PeerWay, Status};
 
