@@ -1,10 +1,13 @@
 //! `kairn install`: from a live medium to a disk of this machine.
 
+mod pairing;
+
 use crate::cli::Install;
 use crate::output::{self, Progress};
 use crate::verbs::operation::Stages;
 use crate::verbs::stage::values;
 use crate::verbs::{config, node};
+use kairn_config::providers::Answer;
 use kairn_config::{Configuration, Diagnostic, Document, Login, SHIPPED, Severity, Strictness, login, merge, validate};
 use kairn_deploy::install::{self, InstallActor, Material, Probe};
 use kairn_deploy::stage::{StageRoot, StageRunner};
@@ -15,7 +18,7 @@ use kairn_lifecycle::BootReport;
 use kairn_lifecycle::install::{InstallFacts, InstallRequest, plan};
 use kairn_lifecycle::stage::{self, StepCounts};
 use kairn_report::{Event, Kind, Report, Sink};
-use kairn_stages::{Context, Sources};
+use kairn_stages::{Context, Sources, providers};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,12 +30,14 @@ struct Wanted {
     login: Login,
     /// All whose stages are the installation's.
     documents: Vec<Document>,
+    /// What providers answered, earlier or now.
+    answers: Vec<Answer>,
 }
 
 pub fn run(verb: &Install, progress: &mut Progress) -> Result<ExitCode, Report> {
-    let wanted = wanted(verb, progress)?;
+    let wanted = wanted(verb, &Context::this(values(Path::new("/"))), progress, &mut pairing::say)?;
     let options = &wanted.configuration.install;
-    if verb.unattended && !options.auto {
+    if verb.unattended && !options.auto && wanted.answers.is_empty() {
         output::line("the configuration does not say `install.auto`; `kairn install` installs in any case")?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -43,6 +48,10 @@ pub fn run(verb: &Install, progress: &mut Progress) -> Result<ExitCode, Report> 
         true => None,
         false => Some(Lock::take(Path::new(paths::run::LOCK), "kairn install", clock.since_epoch())?),
     };
+    if !verb.planned.plan && !wanted.answers.is_empty() {
+        // Its stages count, and `kairn config explain` names it, for as long as this system runs.
+        providers::keep(Path::new("/"), &wanted.answers)?;
+    }
     let variables = EfiVars::below(Path::new("/"));
     let mut stages = Stages::of_installation(wanted.documents.clone())?;
     let counts = stages.counts(&stage::OF_INSTALL);
@@ -111,12 +120,26 @@ fn prepare(stages: &mut Stages, sink: &mut dyn Sink) -> Result<Vec<u8>, Report> 
     Err(kairn_deploy::Error::Stage { stage: stage::INSTALL_PRE.to_owned(), failures: outcome.failures }.into())
 }
 
-/// Reads the configuration: the file or address that was named, else all sources of the live system; and what they point at, and
-/// the kernel command line.
-fn wanted(verb: &Install, sink: &mut dyn Sink) -> Result<Wanted, Report> {
-    let sources = Sources::online(&Context::this(values(Path::new("/"))));
+/// Reads the configuration: the file or address that was named, else all sources of the live system; and what they point at, what
+/// providers answer where nobody else says what to install, and the kernel command line.
+fn wanted(
+    verb: &Install,
+    context: &Context,
+    sink: &mut dyn Sink,
+    show: &mut dyn FnMut(&str),
+) -> Result<Wanted, Report> {
+    let sources = Sources::online(context);
+    let mut answers = Vec::new();
     let (mut all, text) = match &verb.config {
-        None => (sources.machine(sink).documents, None),
+        None => {
+            let mut gathered = sources.machine(sink);
+            answers = providers::kept(&context.root)?;
+            if answers.is_empty() && pairing::is_due(verb, &merge(&gathered.documents).install) {
+                answers = pairing::ask(&context.root, &gathered.documents, sink, show)?;
+                gathered.answer(answers.iter().map(|answer| answer.document(config::own_instance().as_ref())));
+            }
+            (gathered.documents, None)
+        }
         Some(path) => {
             let (document, text) = named(path)?;
             let line = sources.command_line();
@@ -142,7 +165,7 @@ fn wanted(verb: &Install, sink: &mut dyn Sink) -> Result<Wanted, Report> {
     accept(&all, sink)?;
     let configuration = merge(&all);
     let bytes = material(&all, text, &configuration, sink)?;
-    Ok(Wanted { configuration, bytes, login, documents })
+    Ok(Wanted { configuration, bytes, login, documents, answers })
 }
 
 /// Loads what was named, with its text.
@@ -219,11 +242,85 @@ fn leave(facts: &InstallFacts, disk: &str, variables: &EfiVars) -> Result<ExitCo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::verbs::providers::tests::with_provider;
+    use kairn_config::TemplateValues;
 
     fn accepted(text: &str) -> (Result<(), Report>, Vec<Event>) {
         let mut events = Vec::new();
         let result = accept(&[Document::parse("a.yaml", text)], &mut events);
         (result, events)
+    }
+
+    fn unattended(device: Option<&str>) -> Install {
+        let planned = crate::cli::Planned { plan: true, output: output::Format::Human };
+        let device = device.map(str::to_owned);
+        Install { device, config: None, force: false, unattended: true, reboot: false, poweroff: false, planned }
+    }
+
+    /// What a medium without a word about installing becomes with a provider; what was shown.
+    fn paired(script: &str, device: Option<&str>) -> (Result<Wanted, Report>, String) {
+        let dir = with_provider(script);
+        std::fs::create_dir_all(dir.path().join("oem")).unwrap();
+        std::fs::write(dir.path().join("oem/a.yaml"), "#cloud-config\nhostname: a\nx-oem: 1\n").unwrap();
+        std::fs::create_dir_all(dir.path().join("proc")).unwrap();
+        std::fs::write(dir.path().join("proc/cmdline"), "kairn.config=x-line=1").unwrap();
+        let context = Context { root: dir.path().to_owned(), ..Context::this(TemplateValues::default()) };
+        let verb = unattended(device);
+        let mut shown = String::new();
+        let wanted = wanted(&verb, &context, &mut Vec::new(), &mut |text| shown.push_str(text));
+        (wanted, shown)
+    }
+
+    const PAIRS: &str = r##"input=$(cat)
+case $1 in
+agent.install.challenge) echo '{"data":"t0Ken"}' ;;
+agent.install)
+  case $input in *t0Ken*x-oem*|*x-oem*t0Ken*) ;; *) echo '{"error":"no token, or no configuration"}'; exit ;; esac
+  printf '%s\n' '{"data":"{\"cc\":\"hostname: paired\\ninstall: {device: /dev/vdz}\\nx-line: 0\\nusers: [{name: u, passwd: p, groups: [admin]}]\"}"}' ;;
+*) echo '{}' ;;
+esac"##;
+
+    #[test]
+    fn an_answer_of_a_provider_is_what_is_planned_and_installed_and_is_named_as_its_source() {
+        let (wanted, shown) = paired(PAIRS, None);
+        let wanted = wanted.unwrap();
+        assert!(shown.contains("t0Ken"), "{shown}");
+        let request = request(&unattended(None), &wanted, &StepCounts::new());
+        assert_eq!(request.target, install::target(Some("/dev/vdz")));
+        assert_eq!(request.nobody_can_log_in, None);
+        let merged = &wanted.configuration.merged;
+        let hostname = merged.at("hostname").unwrap();
+        assert_eq!(hostname.origin.to_string(), "answer of agent-provider-x to agent.install:1:11");
+        // The kernel command line wins over it.
+        assert_eq!(merged.at("x-line").unwrap().to_json(), serde_json::json!(1));
+        let text = String::from_utf8(wanted.bytes).unwrap();
+        assert!(text.contains("# - answer of agent-provider-x to agent.install\n"), "{text}");
+        let back = merge(&[Document::parse("/oem/90_custom.yaml", &text)]).merged.to_json();
+        assert_eq!((&back["hostname"], &back["x-oem"]), (&serde_json::json!("paired"), &serde_json::json!(1)));
+        assert_eq!(wanted.answers.len(), 1);
+    }
+
+    #[test]
+    fn providers_are_asked_only_where_nobody_says_what_to_install_and_what_fails_there_ends_it() {
+        let (asked, shown) = paired(PAIRS, Some("/dev/vda"));
+        assert_eq!((asked.unwrap().answers.len(), shown.as_str()), (0, ""));
+        let (quiet, _) = paired("echo '{}'", None);
+        assert_eq!(quiet.unwrap().answers, []);
+        for (script, part) in [
+            ("exit 3", "agent.install.challenge: agent-provider-x: it ended with exit status: 3"),
+            (
+                "test $1 = agent.install && echo '{\"data\":\"x\"}' || echo '{}'",
+                "`data`: its answer cannot be read at line 1",
+            ),
+            (
+                "echo '{\"data\":\"{\\\"cc\\\":\\\"users: [\\\"}\"}'",
+                "answer of agent-provider-x to agent.install:2:1: error",
+            ),
+        ] {
+            let (refused, _) = paired(script, None);
+            let said = refused.err().map(|report| report.to_string()).unwrap_or_default();
+            assert!(said.contains(part), "{script}: {said}");
+        }
     }
 
     #[test]
