@@ -16,15 +16,18 @@ mod legacy;
 pub mod member;
 pub mod message;
 pub mod node;
+pub mod order;
 pub mod reconcile;
 mod spread;
 pub mod store;
 pub mod swim;
 mod time;
 mod token;
+mod tunnel_key;
 
 pub use error::{Error, TokenFault};
 pub use identity::{Identity, NodeId, ParseNodeIdError, Purpose, Signature};
 pub use keys::{EpochKeys, NetworkId, NetworkKeys, UlaPrefix};
 pub use time::{Moment, Now, Wall};
 pub use token::{AdminKey, Token};
+pub use tunnel_key::TunnelKey;

@@ -4,15 +4,19 @@ mod api;
 mod client;
 mod discovery;
 mod error;
+mod fault;
+mod handle;
 mod interfaces;
 mod paths;
 mod plane;
 mod runner;
+mod secrets;
 mod session;
 mod socket;
 mod state;
 mod status;
 mod tls;
+mod values;
 
 pub use client::Client;
 pub use error::Error;
@@ -23,6 +27,7 @@ pub use plane::Vpn;
 pub use runner::{Settings, run};
 pub use state::{DEFAULT_DIR, StateDir, random};
 pub use status::{PeerStatus, PeerWay, Status};
+pub use values::{Change, Gone, Value};
 
 /// The UDP port that a node listens on unless told otherwise.
 pub const DEFAULT_PORT: u16 = 7_946;

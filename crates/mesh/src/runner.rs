@@ -2,32 +2,35 @@
 //! done is carried out.
 
 mod calls;
+mod reach;
+mod values;
+mod view;
 
-use crate::api::{Api, Asked};
+use crate::api::Api;
 use crate::discovery::{Discovery, Found};
 use crate::error::Error;
+use crate::handle::{Handle, Jobs};
 use crate::interfaces::Choice;
-use crate::paths::{Candidates, Paths};
+use crate::paths::Paths;
 use crate::plane::{Plane, Vpn};
+use crate::secrets::Secrets;
 use crate::session::{Open, Papers, Shared};
 use crate::socket::{Datagram, Socket};
 use crate::state::{self, StateDir};
-use crate::status::{PeerStatus, PeerWay, Status};
+use crate::status::Status;
 use crate::tls;
 use calls::{Calls, Done};
 use kairn_host::{Clock as _, SystemClock};
-use kairn_mesh_protocol::address::Prefix;
 use kairn_mesh_protocol::entry::Bucket;
 use kairn_mesh_protocol::node::{Event, Node, Outgoing, Start};
-use kairn_mesh_protocol::{Moment, NetworkKeys, NodeId, Now, Token, Wall, swim};
-use kairn_tunnel::PeerState;
-use std::collections::BTreeMap;
+use kairn_mesh_protocol::{AdminKey, Moment, NetworkKeys, NodeId, Now, Token, Wall, swim};
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
+pub(crate) use values::Wanted;
 
 /// How often what must outlive the process is written down, and the machine's addresses are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
@@ -52,6 +55,8 @@ pub struct Settings {
     pub port: u16,
     /// Nodes that are known to be there, such as `192.0.2.1:7946`.
     pub peers: Vec<SocketAddr>,
+    /// Keys of administrators beside the token's.
+    pub administrators: Vec<AdminKey>,
     /// Interfaces that are passed over, by the beginnings of their names, beside those that always are.
     pub excluded: Vec<String>,
     /// The private network; without one the nodes only agree with each other.
@@ -73,13 +78,17 @@ pub async fn run(
     let mut end = std::pin::pin!(end);
     loop {
         runner.flush();
+        if runner.is_out {
+            runner.farewell().await?;
+            return Err(Error::PutOut);
+        }
         let deadline = runner.start + runner.node.next_deadline().since(Moment::default());
         tokio::select! {
             () = &mut end => break,
             Some(datagram) = runner.datagrams.recv() => runner.datagram(&datagram),
             Some(found) = runner.found.recv() => runner.found(&found),
             Some(done) = runner.calls.next() => runner.done(done),
-            Some(asked) = runner.requests.recv() => runner.asked(asked),
+            Some(job) = runner.jobs.next() => job(&mut runner),
             incoming = runner.endpoint.accept() => runner.incoming(incoming),
             () = sleep_until(deadline.into()) => runner.node.tick(runner.now()),
             () = sleep_until(runner.plane_due.unwrap_or(runner.housekeeping).into()), if runner.plane_due.is_some() => runner.follow(),
@@ -89,7 +98,7 @@ pub async fn run(
     runner.farewell().await
 }
 
-struct Runner {
+pub(crate) struct Runner {
     dir: StateDir,
     settings: Settings,
     network: NetworkKeys,
@@ -105,7 +114,7 @@ struct Runner {
     calls: Calls,
     datagrams: mpsc::Receiver<Datagram>,
     found: mpsc::Receiver<Found>,
-    requests: mpsc::Receiver<Asked>,
+    jobs: Jobs,
     housekeeping: Instant,
     addresses: Vec<SocketAddr>,
     remembered: Vec<SocketAddr>,
@@ -114,6 +123,10 @@ struct Runner {
     /// When the data plane is made to follow what changed.
     plane_due: Option<Instant>,
     networks: Vec<if_addrs::Interface>,
+    /// An administrator ordered something that is not written down yet.
+    ordered: bool,
+    /// An administrator put this node out.
+    is_out: bool,
     _discovery: Discovery,
     _api: Api,
 }
@@ -122,7 +135,8 @@ impl Runner {
     fn start(dir: StateDir, settings: Settings) -> Result<Self, Error> {
         let identity = dir.identity()?;
         let (generation, incarnation) = dir.begin_run()?;
-        let (network, keys) = (settings.token.network(), settings.token.epoch());
+        let network = settings.token.network();
+        let secrets = dir.secrets(&network.id, &settings.token)?;
         let failed = |doing| {
             let path = dir.path().to_owned();
             move |source| Error::State { path, doing, source }
@@ -144,12 +158,16 @@ impl Runner {
         let mut choice = Choice::new(network.ula);
         choice.excluded.extend(settings.excluded.iter().cloned());
         let (discovery, found) = Discovery::start(&network.label, identity.id(), port, &choice)?;
-        let (api, requests) = Api::open(dir.path())?;
+        let (handle, jobs) = Handle::new();
+        let api = Api::open(dir.path(), handle)?;
         let start = Instant::now();
-        let administrators = settings.token.admin().map(|admin| *admin.id()).into_iter().collect();
-        let wireguard = dir.wireguard_public()?;
+        let administrators = settings.token.admin().into_iter().chain(&settings.administrators);
+        let administrators = administrators.map(|admin| *admin.id()).collect();
+        let tunnel_key = dir.wireguard()?;
         let plane = match &settings.vpn {
-            Some(vpn) => Some(Plane::open(vpn, dir.wireguard()?, port.wrapping_add(1), network.ula, &identity.id())?),
+            Some(vpn) => {
+                Some(Plane::open(vpn, *tunnel_key.private(), port.wrapping_add(1), network.ula, &identity.id())?)
+            }
             None => None,
         };
         let range = settings.vpn.as_ref().map(|vpn| vpn.range);
@@ -157,7 +175,8 @@ impl Runner {
         let begin = Start {
             identity,
             network: network.clone(),
-            keys,
+            epochs: secrets.epochs,
+            secret: secrets.newest,
             administrators,
             generation,
             incarnation,
@@ -165,7 +184,15 @@ impl Runner {
             range,
             lease,
         };
-        let node = Node::new(begin, Moment::default());
+        let mut node = Node::new(begin, Moment::default());
+        for order in &secrets.orders {
+            if let Err(error) = node.restore((Moment::default(), wall()), order) {
+                tracing::warn!(%error, "an order that was kept is not taken");
+            }
+        }
+        if node.store().revoked().contains(&node.id()) {
+            return Err(Error::PutOut);
+        }
         let papers: Shared = Arc::new(RwLock::new(Papers::default()));
         let mut runner = Self {
             calls: Calls::new(endpoint.clone(), node.id(), Arc::clone(&papers)),
@@ -182,7 +209,7 @@ impl Runner {
             endpoint,
             datagrams,
             found,
-            requests,
+            jobs,
             housekeeping: start + HOUSEKEEPING,
             addresses: Vec::new(),
             remembered: Vec::new(),
@@ -190,11 +217,13 @@ impl Runner {
             plane,
             plane_due: None,
             networks: Vec::new(),
+            ordered: false,
+            is_out: false,
             _discovery: discovery,
             _api: api,
         };
         let (name, version) = (runner.settings.name.clone(), runner.settings.version.clone());
-        runner.node.introduce(runner.now(), wireguard, &name, &version)?;
+        runner.node.introduce(runner.now(), &tunnel_key, &name, &version)?;
         runner.advertise();
         runner.show_papers();
         runner.remembered = runner.dir.peers()?;
@@ -212,35 +241,13 @@ impl Runner {
         (Moment::after(self.start.elapsed()), wall())
     }
 
-    /// Says where this node can be reached, where that changed.
-    fn advertise(&mut self) {
-        self.look_at_networks();
-        let addresses = match self.choice.own(self.port) {
-            Ok(addresses) => addresses,
-            Err(error) => return tracing::warn!(%error, "cannot list the machine's addresses"),
-        };
-        if addresses == self.addresses {
-            return;
-        }
-        tracing::info!(?addresses, "reachable");
-        self.addresses.clone_from(&addresses);
-        let place = (Bucket::Candidates, self.node.id().to_string());
-        let tunnel = self.plane.as_ref().map_or(0, |plane| plane.tunnel().port());
-        let written = postcard::to_stdvec(&Candidates { addresses, tunnel })
-            .map_err(|error| error.to_string())
-            .and_then(|value| self.node.write(self.now(), place, Some(value), 0).map_err(|error| error.to_string()));
-        if let Err(error) = written {
-            tracing::warn!(error, "cannot say where this node is");
-        }
-    }
-
     /// Shows sessions what they need of the node's state.
     fn show_papers(&self) {
-        let record = self.node.record().and_then(|record| record.encode().ok());
-        let (epochs, revoked) =
-            (self.node.store().epochs().to_vec(), self.node.store().revoked().iter().copied().collect());
+        let (record, store) = (self.node.record().and_then(|record| record.encode().ok()), self.node.store());
+        let (epochs, revoked) = (store.epochs().to_vec(), store.revoked().clone());
+        let members = store.member_ids().collect();
         match self.papers.write() {
-            Ok(mut papers) => *papers = Papers { epochs, record, revoked },
+            Ok(mut papers) => *papers = Papers { epochs, record, revoked, members },
             Err(error) => tracing::error!(%error, "sessions see an old state of this node"),
         }
     }
@@ -267,38 +274,7 @@ impl Runner {
     fn follow(&mut self) {
         self.plane_due = None;
         if let Some(plane) = &mut self.plane {
-            plane.follow(&self.node, &self.paths, |ip| is_near(&self.networks, ip));
-        }
-    }
-
-    /// Looks at the networks that the machine is in: for who is near, and what the mesh's range must not overlap.
-    fn look_at_networks(&mut self) {
-        match if_addrs::get_if_addrs() {
-            Ok(interfaces) => self.networks = interfaces,
-            Err(error) => return tracing::warn!(%error, "cannot list the machine's networks"),
-        }
-        let own = self.plane.as_ref().map(|plane| plane.tunnel().name().to_owned());
-        let others = self.networks.iter().filter(|interface| Some(&interface.name) != own.as_ref());
-        let prefixes = others.filter_map(|interface| match &interface.addr {
-            if_addrs::IfAddr::V4(v4) => Some((interface.name.clone(), Prefix::new(v4.ip, v4.prefixlen)?)),
-            if_addrs::IfAddr::V6(_) => None,
-        });
-        // A second node of this machine has the same range on its own interface.
-        let foreign = prefixes.filter(|(name, _)| !name.starts_with("edgevpn")).collect();
-        self.node.set_local_networks(foreign);
-    }
-
-    fn found(&mut self, found: &Found) {
-        let addresses: Vec<SocketAddr> =
-            found.addresses.iter().copied().filter(|address| self.choice.may_try(address)).collect();
-        let is_live = self.node.swim().state(&found.id).is_some_and(swim::State::is_live);
-        tracing::debug!(id = %found.id.short(), ?addresses, is_live, "found in the local network");
-        // Of members only: anybody can announce any name.
-        if self.node.store().member(&found.id).is_some() {
-            self.paths.found(found.id, addresses.iter().copied());
-        }
-        if !is_live {
-            addresses.into_iter().for_each(|address| self.calls.call(address, wall()));
+            plane.follow(&self.node, &self.paths, |ip| reach::is_near(&self.networks, ip));
         }
     }
 
@@ -362,13 +338,35 @@ impl Runner {
         for event in self.node.take_events() {
             self.happened(event);
         }
+        if std::mem::take(&mut self.ordered) {
+            self.keep_secrets();
+        }
+    }
+
+    /// Keeps what an administrator ordered: without it a restart would let in whom they put out.
+    fn keep_secrets(&self) {
+        let orders = self.node.orders(self.now().0);
+        let (epochs, newest) = (self.node.store().epochs().to_vec(), self.node.secret().cloned());
+        if let Err(error) = self.dir.keep_secrets(&self.network.id, &Secrets { epochs, newest, orders }) {
+            tracing::error!(error = kairn_report::in_one_line(&error), "orders are forgotten at a restart");
+        }
     }
 
     fn happened(&mut self, event: Event) {
         self.plane_changed();
         match event {
             Event::Changed(Bucket::Candidates, id) => self.moved(&id),
-            Event::Changed(Bucket::Members | Bucket::Administration, _) => self.show_papers(),
+            Event::Changed(Bucket::Members, _) => self.show_papers(),
+            Event::Changed(Bucket::Administration, _) => {
+                self.ordered = true;
+                self.show_papers();
+            }
+            Event::Rotated => {
+                let epoch = self.node.store().epochs().first().map_or(0, |keys| keys.epoch);
+                tracing::info!(rotation = epoch >> 16, "the secret changed");
+            }
+            Event::PutOut(node) => self.put_out(node),
+            Event::Changed(Bucket::Values, _) => self.jobs.changed(),
             Event::Changed(..) | Event::Addresses => {}
             Event::Address { address, why } => self.addressed(address, &why),
             Event::NoAddress { why } => tracing::warn!(why, "no IPv4 address"),
@@ -379,6 +377,17 @@ impl Runner {
             }
             Event::Membership(event) => tracing::info!(?event, "membership"),
         }
+    }
+
+    fn put_out(&mut self, node: NodeId) {
+        if node == self.node.id() {
+            self.is_out = true;
+            return;
+        }
+        tracing::warn!(node = %node.short(), "put out of the network");
+        self.calls.end(&node);
+        self.paths.forget(&node);
+        self.show_papers();
     }
 
     fn addressed(&self, address: Option<Ipv4Addr>, why: &str) {
@@ -392,26 +401,6 @@ impl Runner {
         };
         if let Err(error) = kept {
             tracing::error!(error = kairn_report::in_one_line(&error), "the address may be another after a restart");
-        }
-    }
-
-    /// A member says where it is.
-    fn moved(&mut self, id: &kairn_mesh_protocol::entry::EntryId) {
-        let now = self.now().0;
-        let Some(content) = self.node.store().entry(id, now).map(|entry| entry.content().clone()) else { return };
-        if content.author == self.node.id() {
-            return;
-        }
-        match content.value.as_deref().map(postcard::from_bytes::<Candidates>) {
-            Some(Ok(candidates)) => {
-                self.paths.tunnel_port(content.author, candidates.tunnel);
-                let named = candidates.addresses.into_iter().filter(|address| self.choice.may_try(address));
-                self.paths.said(content.author, named);
-            }
-            Some(Err(error)) => {
-                tracing::warn!(author = %content.author.short(), %error, "says where it is in no known way")
-            }
-            None => self.paths.forget(&content.author),
         }
     }
 
@@ -446,82 +435,9 @@ impl Runner {
         Ok(())
     }
 
-    fn asked(&self, asked: Asked) {
-        if asked.send(self.status()).is_err() {
-            tracing::debug!("a program at the local socket did not wait for its answer");
-        }
-    }
-
-    fn status(&self) -> Status {
-        let (swim, store, now) = (self.node.swim(), self.node.store(), self.now().0);
-        let tunnels = self.plane.as_ref().map_or_else(BTreeMap::new, Plane::states);
-        Status {
-            id: self.node.id().to_string(),
-            name: self.settings.name.clone(),
-            network: self.network.id.to_string(),
-            ula: self.network.ula.address(&self.node.id()),
-            ipv4: self.node.address(),
-            interface: self.plane.as_ref().map(|plane| plane.tunnel().name().to_owned()),
-            tier: self.plane.as_ref().map(|plane| plane.tunnel().tier().to_string()),
-            tunnel_port: self.plane.as_ref().map(|plane| plane.tunnel().port()),
-            tier_reasons: self.plane.as_ref().map_or_else(Vec::new, |plane| plane.tunnel().reasons().to_vec()),
-            port: self.port,
-            addresses: self.addresses.clone(),
-            epoch: store.epochs().first().map_or(0, |keys| keys.epoch),
-            uptime: self.start.elapsed().as_secs(),
-            entries: store.len(),
-            health: swim.health(),
-            peers: swim.members(now).map(|view| self.peer(&view, tunnels.get(&view.id))).collect(),
-            counters: self.counters(),
-        }
-    }
-
-    fn peer(&self, view: &swim::View, tunnel: Option<&PeerState>) -> PeerStatus {
-        let record = self.node.store().member(&view.id);
-        let last = self.paths.last(&view.id, Instant::now());
-        let way = last.map_or(PeerWay::None, |(address, _)| {
-            if is_near(&self.networks, &address.ip()) { PeerWay::Lan } else { PeerWay::Direct }
-        });
-        let (name, version, roles) =
-            record.map_or_else(Default::default, |record| (record.name, record.version, record.roles));
-        PeerStatus {
-            id: view.id.to_string(),
-            name,
-            state: view.state.to_string(),
-            ula: self.network.ula.address(&view.id),
-            ipv4: self.node.address_of(&view.id),
-            handshake: tunnel.and_then(|tunnel| tunnel.last_handshake).map(|time| time.as_secs()),
-            received: tunnel.map_or(0, |tunnel| tunnel.rx),
-            sent: tunnel.map_or(0, |tunnel| tunnel.tx),
-            address: last.map(|(address, _)| address),
-            way,
-            rtt: view.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
-            age: view.age.as_secs(),
-            heard: view.heard.map(|heard| heard.as_secs()),
-            roles,
-            version,
-        }
-    }
-
-    fn counters(&self) -> BTreeMap<String, u64> {
-        let (node, swim) = (self.node.counters(), self.node.swim().counters());
-        let named = [
-            ("entries_new", node.entries),
-            ("refused", node.refused),
-            ("comparisons", node.comparisons),
-            ("dropped", node.dropped.values().sum()),
-            ("overrun", self.socket.overrun()),
-            ("probes", swim.probes),
-            ("probes_failed", swim.failed_probes),
-            ("accusations", swim.accusations),
-            ("refutations", swim.refutations),
-            ("statements_forged", swim.forged),
-        ];
-        named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-    }
-
     /// Says that the node leaves, and waits until that is sent.
     async fn farewell(mut self) -> Result<(), Error> {
+        self.jobs.end();
         self.node.leave(self.now());
         let end = Instant::now() + FAREWELL;
         while Instant::now() < end {
@@ -542,19 +458,4 @@ impl Runner {
 
 fn wall() -> Wall {
     Wall::since_epoch(SystemClock.since_epoch())
-}
-
-/// Whether an address is of one of the networks that this machine is in itself.
-fn is_near(networks: &[if_addrs::Interface], ip: &IpAddr) -> bool {
-    networks.iter().any(|interface| match (&interface.addr, ip) {
-        (if_addrs::IfAddr::V4(own), IpAddr::V4(other)) => {
-            let mask = u32::from(own.netmask);
-            u32::from(own.ip) & mask == u32::from(*other) & mask
-        }
-        (if_addrs::IfAddr::V6(own), IpAddr::V6(other)) => {
-            let mask = u128::from(own.netmask);
-            u128::from(own.ip) & mask == u128::from(*other) & mask
-        }
-        _ => false,
-    })
 }

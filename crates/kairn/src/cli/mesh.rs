@@ -22,6 +22,69 @@ pub enum Mesh {
     Peers(MeshReading),
     /// Shows this machine's addresses in the mesh
     Ip(MeshReading),
+    /// Values that the members' programs share: each node has its own under every key
+    #[command(subcommand)]
+    Kv(MeshKv),
+}
+
+/// `kairn mesh kv`.
+#[derive(Debug, Subcommand)]
+pub enum MeshKv {
+    /// Prints the value under a key; where several nodes wrote one, the newest
+    Get {
+        /// Key
+        key: String,
+        /// Node whose value is meant: its name, the beginning of that, or its machine's name
+        #[arg(long, value_name = "NODE")]
+        author: Option<String>,
+        /// Where to ask, and how to answer
+        #[command(flatten)]
+        asking: MeshReading,
+    },
+    /// Writes this node's value under a key
+    Put {
+        /// Key, of at most 256 bytes
+        key: String,
+        /// Value, of at most 32 KiB; `-` reads it from stdin
+        value: String,
+        /// For how long it holds, such as 90s, 5m or 1h30m; without it until it is deleted
+        #[arg(long, value_name = "TIME", value_parser = seconds)]
+        ttl: Option<u32>,
+        /// Where to ask, and how to answer
+        #[command(flatten)]
+        asking: MeshReading,
+    },
+    /// Deletes this node's value under a key
+    Delete {
+        /// Key
+        key: String,
+        /// Directory of the node
+        #[arg(long, value_name = "DIR", default_value = DEFAULT_DIR)]
+        state_dir: PathBuf,
+    },
+    /// Lists values with who wrote them, when, and for how long they still hold
+    List {
+        /// Only keys that begin so
+        #[arg(default_value = "")]
+        prefix: String,
+        /// Where to ask, and how to answer
+        #[command(flatten)]
+        asking: MeshReading,
+    },
+    /// Prints the values and then what changes, until it is interrupted or the node ends
+    Watch {
+        /// Only keys that begin so
+        #[arg(default_value = "")]
+        prefix: String,
+        /// Where to ask, and how to answer
+        #[command(flatten)]
+        asking: MeshReading,
+    },
+}
+
+fn seconds(text: &str) -> Result<u32, String> {
+    let seconds = kairn_config::duration(text).and_then(|time| u32::try_from(time.as_secs()).ok());
+    seconds.filter(|seconds| *seconds > 0).ok_or_else(|| "a time is such as 90s, 5m or 1h30m".to_owned())
 }
 
 /// `kairn mesh up`.

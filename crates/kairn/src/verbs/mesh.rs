@@ -1,5 +1,6 @@
 //! `kairn mesh`: tokens, this machine's node, and what it says.
 
+mod kv;
 mod table;
 
 use crate::cli::{Mesh, MeshReading, MeshTier, MeshUp};
@@ -29,6 +30,7 @@ pub fn run(verb: Mesh) -> Result<ExitCode, Report> {
         Mesh::Status(verb) => status(&verb),
         Mesh::Peers(verb) => peers(&verb),
         Mesh::Ip(verb) => ip(&verb),
+        Mesh::Kv(verb) => kv::run(&verb),
     }
 }
 
@@ -53,6 +55,7 @@ fn up(verb: &MeshUp) -> Result<ExitCode, Report> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         port: verb.port,
         peers,
+        administrators: Vec::new(),
         excluded: verb.exclude_interface.clone(),
         vpn: (!verb.no_vpn).then(|| vpn(verb)),
     };
