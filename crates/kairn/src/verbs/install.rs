@@ -242,85 +242,11 @@ fn leave(facts: &InstallFacts, disk: &str, variables: &EfiVars) -> Result<ExitCo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verbs::providers::tests::with_provider;
-    use kairn_config::TemplateValues;
 
     fn accepted(text: &str) -> (Result<(), Report>, Vec<Event>) {
         let mut events = Vec::new();
         let result = accept(&[Document::parse("a.yaml", text)], &mut events);
         (result, events)
-    }
-
-    fn unattended(device: Option<&str>) -> Install {
-        let planned = crate::cli::Planned { plan: true, output: output::Format::Human };
-        let device = device.map(str::to_owned);
-        Install { device, config: None, force: false, unattended: true, reboot: false, poweroff: false, planned }
-    }
-
-    /// What a medium without a word about installing becomes with a provider; what was shown.
-    fn paired(script: &str, device: Option<&str>) -> (Result<Wanted, Report>, String) {
-        let dir = with_provider(script);
-        std::fs::create_dir_all(dir.path().join("oem")).unwrap();
-        std::fs::write(dir.path().join("oem/a.yaml"), "#cloud-config\nhostname: a\nx-oem: 1\n").unwrap();
-        std::fs::create_dir_all(dir.path().join("proc")).unwrap();
-        std::fs::write(dir.path().join("proc/cmdline"), "kairn.config=x-line=1").unwrap();
-        let context = Context { root: dir.path().to_owned(), ..Context::this(TemplateValues::default()) };
-        let verb = unattended(device);
-        let mut shown = String::new();
-        let wanted = wanted(&verb, &context, &mut Vec::new(), &mut |text| shown.push_str(text));
-        (wanted, shown)
-    }
-
-    const PAIRS: &str = r##"input=$(cat)
-case $1 in
-agent.install.challenge) echo '{"data":"t0Ken"}' ;;
-agent.install)
-  case $input in *t0Ken*x-oem*|*x-oem*t0Ken*) ;; *) echo '{"error":"no token, or no configuration"}'; exit ;; esac
-  printf '%s\n' '{"data":"{\"cc\":\"hostname: paired\\ninstall: {device: /dev/vdz}\\nx-line: 0\\nusers: [{name: u, passwd: p, groups: [admin]}]\"}"}' ;;
-*) echo '{}' ;;
-esac"##;
-
-    #[test]
-    fn an_answer_of_a_provider_is_what_is_planned_and_installed_and_is_named_as_its_source() {
-        let (wanted, shown) = paired(PAIRS, None);
-        let wanted = wanted.unwrap();
-        assert!(shown.contains("t0Ken"), "{shown}");
-        let request = request(&unattended(None), &wanted, &StepCounts::new());
-        assert_eq!(request.target, install::target(Some("/dev/vdz")));
-        assert_eq!(request.nobody_can_log_in, None);
-        let merged = &wanted.configuration.merged;
-        let hostname = merged.at("hostname").unwrap();
-        assert_eq!(hostname.origin.to_string(), "answer of agent-provider-x to agent.install:1:11");
-        // The kernel command line wins over it.
-        assert_eq!(merged.at("x-line").unwrap().to_json(), serde_json::json!(1));
-        let text = String::from_utf8(wanted.bytes).unwrap();
-        assert!(text.contains("# - answer of agent-provider-x to agent.install\n"), "{text}");
-        let back = merge(&[Document::parse("/oem/90_custom.yaml", &text)]).merged.to_json();
-        assert_eq!((&back["hostname"], &back["x-oem"]), (&serde_json::json!("paired"), &serde_json::json!(1)));
-        assert_eq!(wanted.answers.len(), 1);
-    }
-
-    #[test]
-    fn providers_are_asked_only_where_nobody_says_what_to_install_and_what_fails_there_ends_it() {
-        let (asked, shown) = paired(PAIRS, Some("/dev/vda"));
-        assert_eq!((asked.unwrap().answers.len(), shown.as_str()), (0, ""));
-        let (quiet, _) = paired("echo '{}'", None);
-        assert_eq!(quiet.unwrap().answers, []);
-        for (script, part) in [
-            ("exit 3", "agent.install.challenge: agent-provider-x: it ended with exit status: 3"),
-            (
-                "test $1 = agent.install && echo '{\"data\":\"x\"}' || echo '{}'",
-                "`data`: its answer cannot be read at line 1",
-            ),
-            (
-                "echo '{\"data\":\"{\\\"cc\\\":\\\"users: [\\\"}\"}'",
-                "answer of agent-provider-x to agent.install:2:1: error",
-            ),
-        ] {
-            let (refused, _) = paired(script, None);
-            let said = refused.err().map(|report| report.to_string()).unwrap_or_default();
-            assert!(said.contains(part), "{script}: {said}");
-        }
     }
 
     #[test]

@@ -103,14 +103,4 @@ pub fn say(text: &str) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_is_shown_as_text_and_as_a_code_that_keeps_its_case() {
-        let text = shown("agent-provider-x", "bm9kZQ==Ab");
-        assert!(text.contains("agent-provider-x waits") && text.contains("\nbm9kZQ==Ab\n"), "{text}");
-        assert!(text.contains('█') && text != shown("agent-provider-x", "BM9KZQ==AB"), "{text}");
-        assert!(shown("x", &"a".repeat(4096)).contains("too long for a QR code"));
-    }
-}
+mod tests;
