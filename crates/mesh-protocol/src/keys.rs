@@ -92,8 +92,10 @@ pub struct EpochKeys {
     pub epoch: u32,
     /// Proves to a member that one has the secret.
     pub admission: Secret<[u8; 32]>,
-    /// Seals the datagrams of membership and probing; each sender has a key of its own derived from it.
+    /// Seals the datagrams of membership; each sender has a key of its own derived from it.
     pub datagram: Secret<[u8; 32]>,
+    /// Seals probes of paths and what relays carry, likewise.
+    pub probe: Secret<[u8; 32]>,
     /// From it and two names the pair's WireGuard pre-shared key.
     pub wireguard: Secret<[u8; 32]>,
 }
@@ -129,6 +131,7 @@ impl Material {
             epoch,
             admission: Secret::new(self.key("admission")),
             datagram: Secret::new(self.key("datagrams")),
+            probe: Secret::new(self.key("probes")),
             wireguard: Secret::new(self.key("wireguard")),
         }
     }
