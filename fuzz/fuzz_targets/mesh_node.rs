@@ -5,7 +5,7 @@ use kairn_mesh_protocol::address::Range;
 use kairn_mesh_protocol::datagram::Sealer;
 use kairn_mesh_protocol::node::{Node, Start};
 use kairn_mesh_protocol::swim::Incarnation;
-use kairn_mesh_protocol::{Identity, Moment, Token, Wall};
+use kairn_mesh_protocol::{Identity, Moment, Token, TunnelKey, Wall};
 use libfuzzer_sys::fuzz_target;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut now = (Moment::default(), Wall(1_800_000_000_000));
     let (mut victim, mut member) = (node(1, &token), node(2, &token));
     for node in [&mut victim, &mut member] {
-        node.introduce(now, [7; 32], "edge", "0.1.0").expect("a first record is taken");
+        node.introduce(now, &TunnelKey::new([7; 32]), "edge", "0.1.0").expect("a first record is taken");
     }
     let record = member.record().and_then(|record| record.encode().ok()).expect("it has a record");
     victim.joined(now, member.id(), Some(&record));

@@ -91,6 +91,8 @@ pub enum Purpose {
     Witness,
     /// A step of a ballot.
     Ballot,
+    /// Who has the private half of a WireGuard key; signed with that half.
+    Tunnel,
 }
 
 impl Purpose {
@@ -103,10 +105,11 @@ impl Purpose {
             Self::Leave => "leave",
             Self::Witness => "witness",
             Self::Ballot => "ballot",
+            Self::Tunnel => "tunnel",
         }
     }
 
-    fn statement(self, text: &[u8]) -> Vec<u8> {
+    pub(crate) fn statement(self, text: &[u8]) -> Vec<u8> {
         [b"kairn mesh 1 ", self.word().as_bytes(), b"\0", text].concat()
     }
 }
@@ -119,7 +122,7 @@ impl fmt::Display for Purpose {
 
 /// An Ed25519 signature, 64 bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Signature(Vec<u8>);
+pub struct Signature(pub(crate) Vec<u8>);
 
 impl Signature {
     /// A signature as it came; one of a wrong length is nobody's.

@@ -23,9 +23,11 @@ pub mod store;
 pub mod swim;
 mod time;
 mod token;
+mod tunnel_key;
 
 pub use error::{Error, TokenFault};
 pub use identity::{Identity, NodeId, ParseNodeIdError, Purpose, Signature};
 pub use keys::{EpochKeys, NetworkId, NetworkKeys, UlaPrefix};
 pub use time::{Moment, Now, Wall};
 pub use token::{AdminKey, Token};
+pub use tunnel_key::TunnelKey;

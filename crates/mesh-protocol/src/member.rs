@@ -1,8 +1,9 @@
 //! The record of a member: that it holds the network's secret, and what others must know of it.
 
 use crate::error::Error;
-use crate::identity::NodeId;
-use crate::keys::EpochKeys;
+use crate::identity::{NodeId, Signature};
+use crate::keys::{EpochKeys, NetworkId};
+use crate::tunnel_key::{self, TunnelKey};
 use hmac::{Hmac, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -27,14 +28,32 @@ pub struct MemberRecord {
     pub epoch: u32,
     /// HMAC-SHA256 under the epoch's admission key of `"member" 0x00`, the node's name and the WireGuard key.
     pub proof: [u8; 32],
+    /// That the node has the private half of the WireGuard key: see [`TunnelKey`].
+    pub possession: Signature,
 }
 
 impl MemberRecord {
-    /// The record of a node that holds these keys.
-    pub fn new(keys: &EpochKeys, node: &NodeId, wireguard: [u8; 32], name: &str, version: &str) -> Self {
+    /// The record of a node of a network that holds these keys.
+    pub fn new(
+        (network, keys): (&NetworkId, &EpochKeys),
+        node: &NodeId,
+        tunnel: &TunnelKey,
+        name: &str,
+        version: &str,
+    ) -> Self {
+        let wireguard = tunnel.public();
         let proof = mac(keys, node, &wireguard).finalize().into_bytes().into();
         let (name, version) = (name.to_owned(), version.to_owned());
-        Self { wireguard, name, roles: Vec::new(), version, epoch: keys.epoch, proof }
+        let possession = tunnel.prove(network, node);
+        Self { wireguard, name, roles: Vec::new(), version, epoch: keys.epoch, proof, possession }
+    }
+
+    /// The same record, proven with the keys of another epoch.
+    #[must_use]
+    pub fn renewed(mut self, keys: &EpochKeys, node: &NodeId) -> Self {
+        self.proof = mac(keys, node, &self.wireguard).finalize().into_bytes().into();
+        self.epoch = keys.epoch;
+        self
     }
 
     /// Reads the value of a member's entry.
@@ -70,6 +89,14 @@ impl MemberRecord {
     pub fn is_proven(&self, keys: &EpochKeys, node: &NodeId) -> bool {
         self.epoch == keys.epoch && mac(keys, node, &self.wireguard).verify_slice(&self.proof).is_ok()
     }
+
+    /// Whether the node has the private half of the WireGuard key that it names, and did not copy another's.
+    ///
+    /// # Errors
+    /// The signature is not that key's over this network and node.
+    pub fn check_possession(&self, network: &NetworkId, node: &NodeId) -> Result<(), Error> {
+        tunnel_key::verify(&self.wireguard, network, node, &self.possession)
+    }
 }
 
 fn mac(keys: &EpochKeys, node: &NodeId, wireguard: &[u8; 32]) -> Hmac<Sha256> {
@@ -81,23 +108,45 @@ mod tests {
     use super::*;
     use crate::Token;
 
+    fn record(token: &Token, node: &NodeId, name: &str) -> MemberRecord {
+        MemberRecord::new((&token.network().id, &token.epoch()), node, &TunnelKey::new([9; 32]), name, "0.1.0")
+    }
+
     #[test]
     fn a_record_proves_one_node_with_one_key_in_one_epoch() {
-        let (keys, node) = (Token::new([1; 32], None).epoch(), NodeId::new([1; 32]));
-        let record = MemberRecord::new(&keys, &node, [9; 32], "edge-1", "0.1.0");
+        let (token, node) = (Token::new([1; 32], None), NodeId::new([1; 32]));
+        let (keys, network) = (token.epoch(), token.network().id);
+        let record = record(&token, &node, "edge-1");
         assert_eq!(MemberRecord::decode(&record.encode().unwrap()), Ok(record.clone()));
         assert!(record.is_proven(&keys, &node));
+        assert!(record.check_possession(&network, &node).is_ok());
         assert!(!record.is_proven(&keys, &NodeId::new([2; 32])));
         assert!(!record.is_proven(&Token::new([2; 32], None).epoch(), &node));
         assert!(!MemberRecord { wireguard: [8; 32], ..record.clone() }.is_proven(&keys, &node));
-        assert!(!MemberRecord { epoch: 1, ..record }.is_proven(&keys, &node));
+        assert!(!MemberRecord { epoch: 1, ..record.clone() }.is_proven(&keys, &node));
+        let next = EpochKeys::rotated(1, &[7; 32]);
+        let renewed = record.renewed(&next, &node);
+        assert!(renewed.is_proven(&next, &node) && !renewed.is_proven(&keys, &node));
+        assert!(renewed.check_possession(&network, &node).is_ok());
+    }
+
+    #[test]
+    fn a_copied_wireguard_key_is_not_its_copiers() {
+        let (token, victim, thief) = (Token::new([1; 32], None), NodeId::new([1; 32]), NodeId::new([2; 32]));
+        let (copied, network) = (record(&token, &victim, "edge-1"), token.network().id);
+        assert!(copied.clone().renewed(&token.epoch(), &thief).is_proven(&token.epoch(), &thief));
+        assert!(copied.check_possession(&network, &thief).is_err());
+        // Not by his own key's signature either.
+        let own = MemberRecord { wireguard: copied.wireguard, ..record(&token, &thief, "edge-2") };
+        let own = MemberRecord { possession: TunnelKey::new([8; 32]).prove(&network, &thief), ..own };
+        assert!(own.check_possession(&network, &thief).is_err());
     }
 
     #[test]
     fn records_that_would_garble_a_terminal_are_refused() {
-        let keys = Token::new([1; 32], None).epoch();
+        let token = Token::new([1; 32], None);
         for name in ["\u{1b}[2J", &"x".repeat(254), "two\nlines"] {
-            let record = MemberRecord::new(&keys, &NodeId::new([1; 32]), [9; 32], name, "0.1.0");
+            let record = record(&token, &NodeId::new([1; 32]), name);
             assert!(MemberRecord::decode(&record.encode().unwrap()).is_err(), "{name:?}");
         }
     }

@@ -18,6 +18,7 @@ use crate::spread::{Sending, Spreading};
 use crate::store::{Refused, Store, Taken};
 use crate::swim::{self, Incarnation, Swim};
 use crate::time::{Moment, Now};
+use crate::tunnel_key::TunnelKey;
 use addressing::Addressing;
 use comparison::Comparison;
 use std::collections::BTreeMap;
@@ -205,9 +206,9 @@ impl Node {
     ///
     /// # Errors
     /// As [`Node::write`].
-    pub fn introduce(&mut self, now: Now, wireguard: [u8; 32], name: &str, version: &str) -> Result<EntryId, Refused> {
+    pub fn introduce(&mut self, now: Now, tunnel: &TunnelKey, name: &str, version: &str) -> Result<EntryId, Refused> {
         let keys = self.store.epochs().first().ok_or(Refused::Unproven(self.id()))?;
-        let record = MemberRecord::new(keys, &self.id(), wireguard, name, version).encode()?;
+        let record = MemberRecord::new((self.store.network(), keys), &self.id(), tunnel, name, version).encode()?;
         self.write(now, (Bucket::Members, self.id().to_string()), Some(record), 0)
     }
 

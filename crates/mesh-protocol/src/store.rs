@@ -215,11 +215,12 @@ impl Store {
         let record = MemberRecord::decode(value)?;
         let proven = self.epochs.iter().position(|keys| record.is_proven(keys, author));
         match proven {
-            Some(0) if is_known || self.authors() < MOST_MEMBERS => Ok(()),
-            Some(0) => Err(Refused::Full(*author)),
-            Some(_) if is_known => Ok(()),
-            _ => Err(Refused::Unproven(*author)),
+            Some(0) if is_known || self.authors() < MOST_MEMBERS => {}
+            Some(0) => return Err(Refused::Full(*author)),
+            Some(_) if is_known => {}
+            _ => return Err(Refused::Unproven(*author)),
         }
+        Ok(record.check_possession(&self.network, author)?)
     }
 
     fn put(&mut self, entry: Entry, now: Moment) -> Result<EntryId, Refused> {

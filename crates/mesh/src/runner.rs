@@ -2,28 +2,27 @@
 //! done is carried out.
 
 mod calls;
+mod reach;
+mod view;
 
 use crate::api::{Api, Asked};
 use crate::discovery::{Discovery, Found};
 use crate::error::Error;
 use crate::interfaces::Choice;
-use crate::paths::{Candidates, Paths};
+use crate::paths::Paths;
 use crate::plane::{Plane, Vpn};
 use crate::session::{Open, Papers, Shared};
 use crate::socket::{Datagram, Socket};
 use crate::state::{self, StateDir};
-use crate::status::{PeerStatus, PeerWay, Status};
+use crate::status::Status;
 use crate::tls;
 use calls::{Calls, Done};
 use kairn_host::{Clock as _, SystemClock};
-use kairn_mesh_protocol::address::Prefix;
 use kairn_mesh_protocol::entry::Bucket;
 use kairn_mesh_protocol::node::{Event, Node, Outgoing, Start};
 use kairn_mesh_protocol::{Moment, NetworkKeys, NodeId, Now, Token, Wall, swim};
-use kairn_tunnel::PeerState;
-use std::collections::BTreeMap;
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -147,9 +146,11 @@ impl Runner {
         let (api, requests) = Api::open(dir.path())?;
         let start = Instant::now();
         let administrators = settings.token.admin().map(|admin| *admin.id()).into_iter().collect();
-        let wireguard = dir.wireguard_public()?;
+        let tunnel_key = dir.wireguard()?;
         let plane = match &settings.vpn {
-            Some(vpn) => Some(Plane::open(vpn, dir.wireguard()?, port.wrapping_add(1), network.ula, &identity.id())?),
+            Some(vpn) => {
+                Some(Plane::open(vpn, *tunnel_key.private(), port.wrapping_add(1), network.ula, &identity.id())?)
+            }
             None => None,
         };
         let range = settings.vpn.as_ref().map(|vpn| vpn.range);
@@ -194,7 +195,7 @@ impl Runner {
             _api: api,
         };
         let (name, version) = (runner.settings.name.clone(), runner.settings.version.clone());
-        runner.node.introduce(runner.now(), wireguard, &name, &version)?;
+        runner.node.introduce(runner.now(), &tunnel_key, &name, &version)?;
         runner.advertise();
         runner.show_papers();
         runner.remembered = runner.dir.peers()?;
@@ -210,28 +211,6 @@ impl Runner {
 
     fn now(&self) -> Now {
         (Moment::after(self.start.elapsed()), wall())
-    }
-
-    /// Says where this node can be reached, where that changed.
-    fn advertise(&mut self) {
-        self.look_at_networks();
-        let addresses = match self.choice.own(self.port) {
-            Ok(addresses) => addresses,
-            Err(error) => return tracing::warn!(%error, "cannot list the machine's addresses"),
-        };
-        if addresses == self.addresses {
-            return;
-        }
-        tracing::info!(?addresses, "reachable");
-        self.addresses.clone_from(&addresses);
-        let place = (Bucket::Candidates, self.node.id().to_string());
-        let tunnel = self.plane.as_ref().map_or(0, |plane| plane.tunnel().port());
-        let written = postcard::to_stdvec(&Candidates { addresses, tunnel })
-            .map_err(|error| error.to_string())
-            .and_then(|value| self.node.write(self.now(), place, Some(value), 0).map_err(|error| error.to_string()));
-        if let Err(error) = written {
-            tracing::warn!(error, "cannot say where this node is");
-        }
     }
 
     /// Shows sessions what they need of the node's state.
@@ -267,38 +246,7 @@ impl Runner {
     fn follow(&mut self) {
         self.plane_due = None;
         if let Some(plane) = &mut self.plane {
-            plane.follow(&self.node, &self.paths, |ip| is_near(&self.networks, ip));
-        }
-    }
-
-    /// Looks at the networks that the machine is in: for who is near, and what the mesh's range must not overlap.
-    fn look_at_networks(&mut self) {
-        match if_addrs::get_if_addrs() {
-            Ok(interfaces) => self.networks = interfaces,
-            Err(error) => return tracing::warn!(%error, "cannot list the machine's networks"),
-        }
-        let own = self.plane.as_ref().map(|plane| plane.tunnel().name().to_owned());
-        let others = self.networks.iter().filter(|interface| Some(&interface.name) != own.as_ref());
-        let prefixes = others.filter_map(|interface| match &interface.addr {
-            if_addrs::IfAddr::V4(v4) => Some((interface.name.clone(), Prefix::new(v4.ip, v4.prefixlen)?)),
-            if_addrs::IfAddr::V6(_) => None,
-        });
-        // A second node of this machine has the same range on its own interface.
-        let foreign = prefixes.filter(|(name, _)| !name.starts_with("edgevpn")).collect();
-        self.node.set_local_networks(foreign);
-    }
-
-    fn found(&mut self, found: &Found) {
-        let addresses: Vec<SocketAddr> =
-            found.addresses.iter().copied().filter(|address| self.choice.may_try(address)).collect();
-        let is_live = self.node.swim().state(&found.id).is_some_and(swim::State::is_live);
-        tracing::debug!(id = %found.id.short(), ?addresses, is_live, "found in the local network");
-        // Of members only: anybody can announce any name.
-        if self.node.store().member(&found.id).is_some() {
-            self.paths.found(found.id, addresses.iter().copied());
-        }
-        if !is_live {
-            addresses.into_iter().for_each(|address| self.calls.call(address, wall()));
+            plane.follow(&self.node, &self.paths, |ip| reach::is_near(&self.networks, ip));
         }
     }
 
@@ -395,26 +343,6 @@ impl Runner {
         }
     }
 
-    /// A member says where it is.
-    fn moved(&mut self, id: &kairn_mesh_protocol::entry::EntryId) {
-        let now = self.now().0;
-        let Some(content) = self.node.store().entry(id, now).map(|entry| entry.content().clone()) else { return };
-        if content.author == self.node.id() {
-            return;
-        }
-        match content.value.as_deref().map(postcard::from_bytes::<Candidates>) {
-            Some(Ok(candidates)) => {
-                self.paths.tunnel_port(content.author, candidates.tunnel);
-                let named = candidates.addresses.into_iter().filter(|address| self.choice.may_try(address));
-                self.paths.said(content.author, named);
-            }
-            Some(Err(error)) => {
-                tracing::warn!(author = %content.author.short(), %error, "says where it is in no known way")
-            }
-            None => self.paths.forget(&content.author),
-        }
-    }
-
     /// A disk that is full or gone does not end a node that others rely on.
     fn keep_house_or_say(&mut self) {
         if let Err(error) = self.keep_house() {
@@ -452,74 +380,6 @@ impl Runner {
         }
     }
 
-    fn status(&self) -> Status {
-        let (swim, store, now) = (self.node.swim(), self.node.store(), self.now().0);
-        let tunnels = self.plane.as_ref().map_or_else(BTreeMap::new, Plane::states);
-        Status {
-            id: self.node.id().to_string(),
-            name: self.settings.name.clone(),
-            network: self.network.id.to_string(),
-            ula: self.network.ula.address(&self.node.id()),
-            ipv4: self.node.address(),
-            interface: self.plane.as_ref().map(|plane| plane.tunnel().name().to_owned()),
-            tier: self.plane.as_ref().map(|plane| plane.tunnel().tier().to_string()),
-            tunnel_port: self.plane.as_ref().map(|plane| plane.tunnel().port()),
-            tier_reasons: self.plane.as_ref().map_or_else(Vec::new, |plane| plane.tunnel().reasons().to_vec()),
-            port: self.port,
-            addresses: self.addresses.clone(),
-            epoch: store.epochs().first().map_or(0, |keys| keys.epoch),
-            uptime: self.start.elapsed().as_secs(),
-            entries: store.len(),
-            health: swim.health(),
-            peers: swim.members(now).map(|view| self.peer(&view, tunnels.get(&view.id))).collect(),
-            counters: self.counters(),
-        }
-    }
-
-    fn peer(&self, view: &swim::View, tunnel: Option<&PeerState>) -> PeerStatus {
-        let record = self.node.store().member(&view.id);
-        let last = self.paths.last(&view.id, Instant::now());
-        let way = last.map_or(PeerWay::None, |(address, _)| {
-            if is_near(&self.networks, &address.ip()) { PeerWay::Lan } else { PeerWay::Direct }
-        });
-        let (name, version, roles) =
-            record.map_or_else(Default::default, |record| (record.name, record.version, record.roles));
-        PeerStatus {
-            id: view.id.to_string(),
-            name,
-            state: view.state.to_string(),
-            ula: self.network.ula.address(&view.id),
-            ipv4: self.node.address_of(&view.id),
-            handshake: tunnel.and_then(|tunnel| tunnel.last_handshake).map(|time| time.as_secs()),
-            received: tunnel.map_or(0, |tunnel| tunnel.rx),
-            sent: tunnel.map_or(0, |tunnel| tunnel.tx),
-            address: last.map(|(address, _)| address),
-            way,
-            rtt: view.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
-            age: view.age.as_secs(),
-            heard: view.heard.map(|heard| heard.as_secs()),
-            roles,
-            version,
-        }
-    }
-
-    fn counters(&self) -> BTreeMap<String, u64> {
-        let (node, swim) = (self.node.counters(), self.node.swim().counters());
-        let named = [
-            ("entries_new", node.entries),
-            ("refused", node.refused),
-            ("comparisons", node.comparisons),
-            ("dropped", node.dropped.values().sum()),
-            ("overrun", self.socket.overrun()),
-            ("probes", swim.probes),
-            ("probes_failed", swim.failed_probes),
-            ("accusations", swim.accusations),
-            ("refutations", swim.refutations),
-            ("statements_forged", swim.forged),
-        ];
-        named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-    }
-
     /// Says that the node leaves, and waits until that is sent.
     async fn farewell(mut self) -> Result<(), Error> {
         self.node.leave(self.now());
@@ -542,19 +402,4 @@ impl Runner {
 
 fn wall() -> Wall {
     Wall::since_epoch(SystemClock.since_epoch())
-}
-
-/// Whether an address is of one of the networks that this machine is in itself.
-fn is_near(networks: &[if_addrs::Interface], ip: &IpAddr) -> bool {
-    networks.iter().any(|interface| match (&interface.addr, ip) {
-        (if_addrs::IfAddr::V4(own), IpAddr::V4(other)) => {
-            let mask = u32::from(own.netmask);
-            u32::from(own.ip) & mask == u32::from(*other) & mask
-        }
-        (if_addrs::IfAddr::V6(own), IpAddr::V6(other)) => {
-            let mask = u128::from(own.netmask);
-            u128::from(own.ip) & mask == u128::from(*other) & mask
-        }
-        _ => false,
-    })
 }

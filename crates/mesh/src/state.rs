@@ -4,7 +4,7 @@ use crate::error::Error;
 use kairn_host::{Clock as _, Lock, SystemClock, files};
 use kairn_mesh_protocol::address::Lease;
 use kairn_mesh_protocol::swim::Incarnation;
-use kairn_mesh_protocol::{Identity, NetworkId, NodeId};
+use kairn_mesh_protocol::{Identity, NetworkId, NodeId, TunnelKey};
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -65,21 +65,12 @@ impl StateDir {
         self.secret("identity").map(|seed| Identity::from_seed(&seed))
     }
 
-    /// The private key of the WireGuard interface.
+    /// The key of the WireGuard interface.
     ///
     /// # Errors
     /// As [`Self::identity`].
-    pub fn wireguard(&self) -> Result<[u8; 32], Error> {
-        self.secret("wireguard")
-    }
-
-    /// The public key of the WireGuard interface (RFC 7748, X25519 of the private key and 9).
-    ///
-    /// # Errors
-    /// As [`Self::identity`].
-    pub fn wireguard_public(&self) -> Result<[u8; 32], Error> {
-        let private = x25519_dalek::StaticSecret::from(self.wireguard()?);
-        Ok(x25519_dalek::PublicKey::from(&private).to_bytes())
+    pub fn wireguard(&self) -> Result<TunnelKey, Error> {
+        self.secret("wireguard").map(TunnelKey::new)
     }
 
     /// Begins a run: its generation, and the last incarnation that was signed.
@@ -207,10 +198,10 @@ mod tests {
         let (id, wireguard, generation) = {
             let state = StateDir::open(&path).unwrap();
             state.keep_incarnation(Incarnation(7)).unwrap();
-            (state.identity().unwrap().id(), state.wireguard().unwrap(), state.begin_run().unwrap().0)
+            (state.identity().unwrap().id(), state.wireguard().unwrap().public(), state.begin_run().unwrap().0)
         };
         let state = StateDir::open(&path).unwrap();
-        assert_eq!((state.identity().unwrap().id(), state.wireguard().unwrap()), (id, wireguard));
+        assert_eq!((state.identity().unwrap().id(), state.wireguard().unwrap().public()), (id, wireguard));
         let (next, incarnation) = state.begin_run().unwrap();
         assert!(next > generation);
         assert_eq!(incarnation, Incarnation(7));

@@ -5,7 +5,7 @@ use crate::world::{Node, Now, Place, Weather, World};
 use kairn_mesh_protocol::address::Range;
 use kairn_mesh_protocol::node::{Event, Outgoing, Start};
 use kairn_mesh_protocol::swim::Incarnation;
-use kairn_mesh_protocol::{Moment, Token, node};
+use kairn_mesh_protocol::{Moment, Token, TunnelKey, node};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +62,7 @@ impl Whole {
         };
         let mut node = node::Node::new(start, now.moment);
         let clocks = (now.moment, now.wall);
-        let written = node.introduce(clocks, [7; 32], &format!("edge-{}", place.0), "0.1.0");
+        let written = node.introduce(clocks, &TunnelKey::new([7; 32]), &format!("edge-{}", place.0), "0.1.0");
         let refused = written.err().map(|why| why.to_string()).into_iter().collect();
         let (asked, sessions, out) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         Self { node, directory: Arc::clone(directory), asked, sessions, out, refused }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::address::{Prefix, Range};
 use crate::time::Wall;
-use crate::{Token, message};
+use crate::{Token, TunnelKey, message};
 use std::collections::BTreeMap;
 
 /// Nodes, a clock, and what is on its way. Everything takes 10 ms.
@@ -46,7 +46,7 @@ impl Network {
             lease: None,
         };
         let mut node = Node::new(start, self.now);
-        node.introduce(self.clocks(), [seed; 32], &format!("edge-{seed}"), "0.1.0").unwrap();
+        node.introduce(self.clocks(), &TunnelKey::new([seed; 32]), &format!("edge-{seed}"), "0.1.0").unwrap();
         self.nodes.insert(id, node);
         id
     }
@@ -265,7 +265,7 @@ fn a_node_comes_back_with_the_address_of_its_lease() {
         lease: Some(kept),
     };
     let mut node = Node::new(start, network.now);
-    node.introduce(network.clocks(), [3; 32], "edge-3", "0.1.0").unwrap();
+    node.introduce(network.clocks(), &TunnelKey::new([3; 32]), "edge-3", "0.1.0").unwrap();
     network.nodes.insert(ids[2], node);
     network.meet(ids[0], ids[2]);
     network.run(Duration::from_secs(3));

@@ -3,7 +3,7 @@
 use super::*;
 use crate::identity::{Purpose, Signature};
 use crate::reconcile::{self, Asking};
-use crate::{Token, Wall};
+use crate::{Token, TunnelKey, Wall};
 use proptest::prelude::*;
 
 const NOW: Moment = Moment::after(Duration::from_secs(100));
@@ -30,7 +30,9 @@ fn entry(who: &Identity, bucket: Bucket, key: &str, second: u64, value: Option<&
 }
 
 fn record(who: &Identity, keys: &EpochKeys, second: u64) -> Entry {
-    let value = MemberRecord::new(keys, &who.id(), [7; 32], "edge", "0.1.0").encode().unwrap();
+    let value = MemberRecord::new((&token().network().id, keys), &who.id(), &TunnelKey::new([7; 32]), "edge", "0.1.0")
+        .encode()
+        .unwrap();
     entry(who, Bucket::Members, &who.id().to_string(), second, Some(&value))
 }
 

@@ -1,0 +1,99 @@
+//! Where this node is and where the others are: what the machine's networks, discovery and the members say.
+
+use super::Runner;
+use crate::discovery::Found;
+use crate::paths::Candidates;
+use kairn_mesh_protocol::address::Prefix;
+use kairn_mesh_protocol::entry::{Bucket, EntryId};
+use kairn_mesh_protocol::swim;
+use std::net::{IpAddr, SocketAddr};
+
+impl Runner {
+    /// Says where this node can be reached, where that changed.
+    pub(super) fn advertise(&mut self) {
+        self.look_at_networks();
+        let addresses = match self.choice.own(self.port) {
+            Ok(addresses) => addresses,
+            Err(error) => return tracing::warn!(%error, "cannot list the machine's addresses"),
+        };
+        if addresses == self.addresses {
+            return;
+        }
+        tracing::info!(?addresses, "reachable");
+        self.addresses.clone_from(&addresses);
+        let place = (Bucket::Candidates, self.node.id().to_string());
+        let tunnel = self.plane.as_ref().map_or(0, |plane| plane.tunnel().port());
+        let written = postcard::to_stdvec(&Candidates { addresses, tunnel })
+            .map_err(|error| error.to_string())
+            .and_then(|value| self.node.write(self.now(), place, Some(value), 0).map_err(|error| error.to_string()));
+        if let Err(error) = written {
+            tracing::warn!(error, "cannot say where this node is");
+        }
+    }
+
+    /// Looks at the networks that the machine is in: for who is near, and what the mesh's range must not overlap.
+    pub(super) fn look_at_networks(&mut self) {
+        match if_addrs::get_if_addrs() {
+            Ok(interfaces) => self.networks = interfaces,
+            Err(error) => return tracing::warn!(%error, "cannot list the machine's networks"),
+        }
+        let own = self.plane.as_ref().map(|plane| plane.tunnel().name().to_owned());
+        let others = self.networks.iter().filter(|interface| Some(&interface.name) != own.as_ref());
+        let prefixes = others.filter_map(|interface| match &interface.addr {
+            if_addrs::IfAddr::V4(v4) => Some((interface.name.clone(), Prefix::new(v4.ip, v4.prefixlen)?)),
+            if_addrs::IfAddr::V6(_) => None,
+        });
+        // A second node of this machine has the same range on its own interface.
+        let foreign = prefixes.filter(|(name, _)| !name.starts_with("edgevpn")).collect();
+        self.node.set_local_networks(foreign);
+    }
+
+    pub(super) fn found(&mut self, found: &Found) {
+        let addresses: Vec<SocketAddr> =
+            found.addresses.iter().copied().filter(|address| self.choice.may_try(address)).collect();
+        let is_live = self.node.swim().state(&found.id).is_some_and(swim::State::is_live);
+        tracing::debug!(id = %found.id.short(), ?addresses, is_live, "found in the local network");
+        // Of members only: anybody can announce any name.
+        if self.node.store().member(&found.id).is_some() {
+            self.paths.found(found.id, addresses.iter().copied());
+        }
+        if !is_live {
+            addresses.into_iter().for_each(|address| self.calls.call(address, super::wall()));
+        }
+    }
+
+    /// A member says where it is.
+    pub(super) fn moved(&mut self, id: &EntryId) {
+        let now = self.now().0;
+        let Some(content) = self.node.store().entry(id, now).map(|entry| entry.content().clone()) else { return };
+        if content.author == self.node.id() {
+            return;
+        }
+        match content.value.as_deref().map(postcard::from_bytes::<Candidates>) {
+            Some(Ok(candidates)) => {
+                self.paths.tunnel_port(content.author, candidates.tunnel);
+                let named = candidates.addresses.into_iter().filter(|address| self.choice.may_try(address));
+                self.paths.said(content.author, named);
+            }
+            Some(Err(error)) => {
+                tracing::warn!(author = %content.author.short(), %error, "says where it is in no known way")
+            }
+            None => self.paths.forget(&content.author),
+        }
+    }
+}
+
+/// Whether an address is of one of the networks that this machine is in itself.
+pub(super) fn is_near(networks: &[if_addrs::Interface], ip: &IpAddr) -> bool {
+    networks.iter().any(|interface| match (&interface.addr, ip) {
+        (if_addrs::IfAddr::V4(own), IpAddr::V4(other)) => {
+            let mask = u32::from(own.netmask);
+            u32::from(own.ip) & mask == u32::from(*other) & mask
+        }
+        (if_addrs::IfAddr::V6(own), IpAddr::V6(other)) => {
+            let mask = u128::from(own.netmask);
+            u128::from(own.ip) & mask == u128::from(*other) & mask
+        }
+        _ => false,
+    })
+}

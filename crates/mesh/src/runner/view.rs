@@ -1,0 +1,80 @@
+//! What the node says of itself to programs of its machine.
+
+use super::Runner;
+use super::reach::is_near;
+use crate::plane::Plane;
+use crate::status::{PeerStatus, PeerWay, Status};
+use kairn_mesh_protocol::swim;
+use kairn_tunnel::PeerState;
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+impl Runner {
+    pub(super) fn status(&self) -> Status {
+        let (swim, store, now) = (self.node.swim(), self.node.store(), self.now().0);
+        let tunnels = self.plane.as_ref().map_or_else(BTreeMap::new, Plane::states);
+        Status {
+            id: self.node.id().to_string(),
+            name: self.settings.name.clone(),
+            network: self.network.id.to_string(),
+            ula: self.network.ula.address(&self.node.id()),
+            ipv4: self.node.address(),
+            interface: self.plane.as_ref().map(|plane| plane.tunnel().name().to_owned()),
+            tier: self.plane.as_ref().map(|plane| plane.tunnel().tier().to_string()),
+            tunnel_port: self.plane.as_ref().map(|plane| plane.tunnel().port()),
+            tier_reasons: self.plane.as_ref().map_or_else(Vec::new, |plane| plane.tunnel().reasons().to_vec()),
+            port: self.port,
+            addresses: self.addresses.clone(),
+            epoch: store.epochs().first().map_or(0, |keys| keys.epoch),
+            uptime: self.start.elapsed().as_secs(),
+            entries: store.len(),
+            health: swim.health(),
+            peers: swim.members(now).map(|view| self.peer(&view, tunnels.get(&view.id))).collect(),
+            counters: self.counters(),
+        }
+    }
+
+    fn peer(&self, view: &swim::View, tunnel: Option<&PeerState>) -> PeerStatus {
+        let record = self.node.store().member(&view.id);
+        let last = self.paths.last(&view.id, Instant::now());
+        let way = last.map_or(PeerWay::None, |(address, _)| {
+            if is_near(&self.networks, &address.ip()) { PeerWay::Lan } else { PeerWay::Direct }
+        });
+        let (name, version, roles) =
+            record.map_or_else(Default::default, |record| (record.name, record.version, record.roles));
+        PeerStatus {
+            id: view.id.to_string(),
+            name,
+            state: view.state.to_string(),
+            ula: self.network.ula.address(&view.id),
+            ipv4: self.node.address_of(&view.id),
+            handshake: tunnel.and_then(|tunnel| tunnel.last_handshake).map(|time| time.as_secs()),
+            received: tunnel.map_or(0, |tunnel| tunnel.rx),
+            sent: tunnel.map_or(0, |tunnel| tunnel.tx),
+            address: last.map(|(address, _)| address),
+            way,
+            rtt: view.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
+            age: view.age.as_secs(),
+            heard: view.heard.map(|heard| heard.as_secs()),
+            roles,
+            version,
+        }
+    }
+
+    fn counters(&self) -> BTreeMap<String, u64> {
+        let (node, swim) = (self.node.counters(), self.node.swim().counters());
+        let named = [
+            ("entries_new", node.entries),
+            ("refused", node.refused),
+            ("comparisons", node.comparisons),
+            ("dropped", node.dropped.values().sum()),
+            ("overrun", self.socket.overrun()),
+            ("probes", swim.probes),
+            ("probes_failed", swim.failed_probes),
+            ("accusations", swim.accusations),
+            ("refutations", swim.refutations),
+            ("statements_forged", swim.forged),
+        ];
+        named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
