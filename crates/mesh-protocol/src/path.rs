@@ -251,26 +251,26 @@ impl Finder {
         self.follow_mapped();
     }
 
-    /// The members that this node hears by its control port, the nearest first: those may carry.
-    pub fn set_relays(&mut self, now: Moment, relays: Vec<NodeId>) {
-        let gone: Vec<NodeId> = self.relays.iter().filter(|relay| !relays.contains(relay)).copied().collect();
+    /// The members whose control ports this node hears, and where from, the nearest first: those may carry.
+    pub fn set_relays(&mut self, now: Moment, relays: Vec<(NodeId, SocketAddr)>) {
+        let still: BTreeSet<&NodeId> = relays.iter().map(|(id, _)| id).collect();
+        let gone: Vec<NodeId> = self.relays.iter().filter(|relay| !still.contains(relay)).copied().collect();
         if self.relays.is_empty() && !relays.is_empty() {
             self.mirror_soon(now);
         }
-        self.relays = relays;
+        self.relays = relays.iter().map(|(id, _)| *id).collect();
         for relay in gone {
             self.with_pairs(now, |pair, now| pair.lose_relay(&relay, now));
         }
-    }
-
-    /// The control port of a member is heard from this address.
-    pub fn heard(&mut self, now: Moment, id: &NodeId, from: SocketAddr) {
-        let Some(member) = self.members.get_mut(id) else { return };
-        let before = member.control.replace(from);
-        if before.is_some_and(|before| before != from)
-            && let Some(pair) = &mut member.pair
-        {
-            pair.doubt(now);
+        for (id, from) in relays {
+            let Some(member) = self.members.get_mut(&id) else { continue };
+            let before = member.control.replace(from);
+            if before.is_some_and(|before| before != from)
+                && let Some(pair) = &mut member.pair
+            {
+                // It moved, and its tunnel with it.
+                pair.doubt(now);
+            }
         }
     }
 
@@ -366,9 +366,9 @@ impl Finder {
         }
     }
 
-    /// Takes in a datagram that came to a port; its first byte is [`PROBE`].
-    pub fn received(&mut self, now: Moment, door: Door, from: SocketAddr, bytes: &[u8]) {
-        let Some((sender, stamp, text)) = self.open(bytes) else { return };
+    /// Takes in a datagram that came to a port; its first byte is [`PROBE`]. Says which member sent it, where one did.
+    pub fn received(&mut self, now: Moment, door: Door, from: SocketAddr, bytes: &[u8]) -> Option<NodeId> {
+        let (sender, stamp, text) = self.open(bytes)?;
         let length = text.len();
         match probe::decode(&text) {
             Ok(Text::Ask { number, is_current }) => {
@@ -386,6 +386,7 @@ impl Finder {
             Ok(Text::Carried { from, piece }) => self.carried(now, sender, from, piece),
             Err(_) => self.counters.malformed += 1,
         }
+        Some(sender)
     }
 
     fn open(&mut self, bytes: &[u8]) -> Option<(NodeId, Stamp, Vec<u8>)> {

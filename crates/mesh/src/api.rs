@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::state::StateDir;
-use crate::status::Status;
+use crate::status::{PeerWay, Status};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
@@ -126,6 +126,12 @@ fn metrics(status: &Status) -> String {
     for state in ["alive", "suspect", "dead", "left"] {
         let count = status.peers.iter().filter(|peer| peer.state == state).count();
         line(&format!("peers{{state=\"{state}\"}}"), count as u64);
+    }
+    for (way, name) in
+        [(PeerWay::Lan, "lan"), (PeerWay::Direct, "direct"), (PeerWay::Relayed, "relayed"), (PeerWay::None, "none")]
+    {
+        let count = status.peers.iter().filter(|peer| peer.way == way).count();
+        line(&format!("paths{{path=\"{name}\"}}"), count as u64);
     }
     line("entries", status.entries as u64);
     line("uptime_seconds", status.uptime);

@@ -7,6 +7,7 @@ mod error;
 mod interfaces;
 mod paths;
 mod plane;
+mod routing;
 mod runner;
 mod session;
 mod socket;

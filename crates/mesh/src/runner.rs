@@ -3,14 +3,16 @@
 
 mod calls;
 mod reach;
+mod routes;
 mod view;
 
 use crate::api::{Api, Asked};
 use crate::discovery::{Discovery, Found};
 use crate::error::Error;
 use crate::interfaces::Choice;
-use crate::paths::Paths;
+use crate::paths::{Candidates, Paths};
 use crate::plane::{Plane, Vpn};
+use crate::routing::{self, Routing};
 use crate::session::{Open, Papers, Shared};
 use crate::socket::{Datagram, Socket};
 use crate::state::{self, StateDir};
@@ -20,6 +22,7 @@ use calls::{Calls, Done};
 use kairn_host::{Clock as _, SystemClock};
 use kairn_mesh_protocol::entry::Bucket;
 use kairn_mesh_protocol::node::{Event, Node, Outgoing, Start};
+use kairn_mesh_protocol::path::Finder;
 use kairn_mesh_protocol::{Moment, NetworkKeys, NodeId, Now, Token, Wall, swim};
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -73,12 +76,15 @@ pub async fn run(
     loop {
         runner.flush();
         let deadline = runner.start + runner.node.next_deadline().since(Moment::default());
+        let routing = runner.routing.deadline(runner.start, runner.now().0);
         tokio::select! {
             () = &mut end => break,
             Some(datagram) = runner.datagrams.recv() => runner.datagram(&datagram),
             Some(found) = runner.found.recv() => runner.found(&found),
             Some(done) = runner.calls.next() => runner.done(done),
             Some(asked) = runner.requests.recv() => runner.asked(asked),
+            came = runner.routing.next() => runner.came(came),
+            () = sleep_until(routing.into()) => runner.route(),
             incoming = runner.endpoint.accept() => runner.incoming(incoming),
             () = sleep_until(deadline.into()) => runner.node.tick(runner.now()),
             () = sleep_until(runner.plane_due.unwrap_or(runner.housekeeping).into()), if runner.plane_due.is_some() => runner.follow(),
@@ -106,10 +112,12 @@ struct Runner {
     found: mpsc::Receiver<Found>,
     requests: mpsc::Receiver<Asked>,
     housekeeping: Instant,
-    addresses: Vec<SocketAddr>,
+    /// What this node says of where it is.
+    candidates: Candidates,
     remembered: Vec<SocketAddr>,
     incarnation: swim::Incarnation,
     plane: Option<Plane>,
+    routing: Routing,
     /// When the data plane is made to follow what changed.
     plane_due: Option<Instant>,
     networks: Vec<if_addrs::Interface>,
@@ -127,7 +135,7 @@ impl Runner {
             move |source| Error::State { path, doing, source }
         };
         let seed = u64::from_be_bytes(state::random().map_err(failed("drawing a seed"))?);
-        let (socket, datagrams) =
+        let (socket, datagrams, probes) =
             Socket::bind(settings.port).map_err(|source| Error::Port { port: settings.port, source })?;
         let port = quinn::AsyncUdpSocket::local_addr(&*socket).map_err(failed("asking for the port"))?.port();
         let configs = tls::configs(&identity)?;
@@ -147,14 +155,24 @@ impl Runner {
         let start = Instant::now();
         let administrators = settings.token.admin().map(|admin| *admin.id()).into_iter().collect();
         let tunnel_key = dir.wireguard()?;
+        let (outlets, inlets) = routing::connection();
         let plane = match &settings.vpn {
-            Some(vpn) => {
-                Some(Plane::open(vpn, *tunnel_key.private(), port.wrapping_add(1), network.ula, &identity.id())?)
-            }
+            Some(vpn) => Some(Plane::open(
+                vpn,
+                *tunnel_key.private(),
+                port.wrapping_add(1),
+                network.ula,
+                &identity.id(),
+                outlets,
+            )?),
             None => None,
         };
         let range = settings.vpn.as_ref().map(|vpn| vpn.range);
         let lease = dir.lease(&network.id, identity.id());
+        // IPv6, UDP and WireGuard around what the interface takes.
+        let packet = settings.vpn.as_ref().map(|vpn| vpn.mtu.saturating_add(80));
+        let finder = Finder::new(identity.clone(), generation, seed ^ u64::MAX, packet, Moment::default());
+        let routing = Routing::new(finder, probes, inlets);
         let begin = Start {
             identity,
             network: network.clone(),
@@ -185,10 +203,11 @@ impl Runner {
             found,
             requests,
             housekeeping: start + HOUSEKEEPING,
-            addresses: Vec::new(),
+            candidates: Candidates::default(),
             remembered: Vec::new(),
             incarnation,
             plane,
+            routing,
             plane_due: None,
             networks: Vec::new(),
             _discovery: discovery,
@@ -232,6 +251,7 @@ impl Runner {
 
     fn heard(&mut self, from: NodeId, address: SocketAddr) {
         if self.paths.heard(from, address, Instant::now()) {
+            self.route_heard(&from);
             self.plane_changed();
         }
     }
@@ -246,7 +266,7 @@ impl Runner {
     fn follow(&mut self) {
         self.plane_due = None;
         if let Some(plane) = &mut self.plane {
-            plane.follow(&self.node, &self.paths, |ip| reach::is_near(&self.networks, ip));
+            plane.follow(&self.node, &self.paths, &self.routing.finder, |ip| reach::is_near(&self.networks, ip));
         }
     }
 
@@ -310,13 +330,17 @@ impl Runner {
         for event in self.node.take_events() {
             self.happened(event);
         }
+        self.flush_routing();
     }
 
     fn happened(&mut self, event: Event) {
         self.plane_changed();
         match event {
             Event::Changed(Bucket::Candidates, id) => self.moved(&id),
-            Event::Changed(Bucket::Members | Bucket::Administration, _) => self.show_papers(),
+            Event::Changed(Bucket::Members | Bucket::Administration, _) => {
+                self.show_papers();
+                self.follow_members();
+            }
             Event::Changed(..) | Event::Addresses => {}
             Event::Address { address, why } => self.addressed(address, &why),
             Event::NoAddress { why } => tracing::warn!(why, "no IPv4 address"),
@@ -325,7 +349,10 @@ impl Runner {
                 let why: String = why.chars().take(LONGEST_REASON).collect();
                 tracing::warn!(from = %from.short(), why, "refused");
             }
-            Event::Membership(event) => tracing::info!(?event, "membership"),
+            Event::Membership(event) => {
+                tracing::info!(?event, "membership");
+                self.choose_relays();
+            }
         }
     }
 

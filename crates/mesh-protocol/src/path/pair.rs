@@ -162,7 +162,9 @@ impl Pair {
     }
 
     /// The addresses that the other end may be at; the search begins anew where they are others than before.
-    pub fn name(&mut self, named: Vec<SocketAddr>, now: Moment) {
+    pub fn name(&mut self, mut named: Vec<SocketAddr>, now: Moment) {
+        named.sort();
+        named.dedup();
         if self.named != named {
             self.named = named;
             self.search(now);

@@ -103,9 +103,9 @@ impl World {
             let (now, id) = (self.now, self.id(there));
             let from = self.control(there, here);
             let finder = &mut self.hosts[here].finder;
-            finder.heard(now, &id, from);
-            let mut relays = finder.relays.clone();
-            relays.push(id);
+            let known = finder.members.iter().filter_map(|(known, member)| Some((*known, member.control?)));
+            let mut relays: Vec<(NodeId, SocketAddr)> = known.filter(|(known, _)| *known != id).collect();
+            relays.push((id, from));
             finder.set_relays(now, relays);
         }
     }
@@ -364,7 +364,8 @@ fn a_relay_that_dies_is_replaced() {
     let other = if relay == world.id(0) { world.id(3) } else { world.id(0) };
     for index in [1, 2] {
         let now = world.now;
-        world.hosts[index].finder.set_relays(now, vec![other]);
+        let at = world.hosts[index].finder.members[&other].control.unwrap();
+        world.hosts[index].finder.set_relays(now, vec![(other, at)]);
     }
     world.run(Duration::from_secs(1));
     assert_eq!([world.route(1, 2), world.route(2, 1)], [Some(Route::Relay(other)); 2]);

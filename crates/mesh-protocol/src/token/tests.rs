@@ -89,6 +89,7 @@ fn keys_are_those_of_the_independent_script() {
             ("rendezvous", HEXLOWER.encode(network.rendezvous.reveal())),
             ("admission", HEXLOWER.encode(epoch.admission.reveal())),
             ("datagrams", HEXLOWER.encode(epoch.datagram.reveal())),
+            ("probes", HEXLOWER.encode(epoch.probe.reveal())),
             ("wireguard", HEXLOWER.encode(epoch.wireguard.reveal())),
             ("address-05", network.ula.address(&node).to_string()),
             ("pair-05-06", HEXLOWER.encode(epoch.pair(&NodeId::new([6; 32]), &node).reveal())),
