@@ -7,15 +7,14 @@
 //! count twice in a generation, and draws generation and salt anew at each start. The first byte keeps these datagrams apart from
 //! WireGuard's (1 to 4) and QUIC's (`0x40` set) on the same port.
 //!
-//! Probes of paths and what relays carry (`path`) are sealed alike, as a [`Channel`] of their own: kind `0x20`, the epoch's key for
-//! probes in place of that for datagrams, and as long as a path may be tried for.
+//! Probes of paths and what relays carry (`path`) are sealed alike, as a [`Channel`] of their own: kind `0x20`, `"prober" 0x00` in
+//! the info, and as long as a path may be tried for.
 
 use crate::identity::{Identity, NodeId};
 use crate::keys::EpochKeys;
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use hkdf::Hkdf;
-use kairn_report::Secret;
 use sha2::Sha256;
 use std::collections::BTreeMap;
 use thiserror::Error;
@@ -55,10 +54,11 @@ impl Channel {
         }
     }
 
-    const fn key(self, keys: &EpochKeys) -> &Secret<[u8; 32]> {
+    /// What parts the keys of the channels.
+    const fn context(self) -> &'static [u8] {
         match self {
-            Self::Members => &keys.datagram,
-            Self::Probes => &keys.probe,
+            Self::Members => b"sender\0",
+            Self::Probes => b"prober\0",
         }
     }
 }
@@ -102,9 +102,9 @@ impl Ciphers {
     ) -> Option<&XChaCha20Poly1305> {
         if self.0.iter().all(|(epoch, _)| *epoch != keys.epoch) {
             let other = if own.id() == *sender { receiver } else { sender };
-            let hkdf = Hkdf::<Sha256>::new(Some(channel.key(keys).reveal()), &own.shared(other)?);
+            let hkdf = Hkdf::<Sha256>::new(Some(keys.datagram.reveal()), &own.shared(other)?);
             let mut key = [0; 32];
-            hkdf.expand_multi_info(&[b"sender\0", sender.as_bytes(), receiver.as_bytes()], &mut key).ok()?;
+            hkdf.expand_multi_info(&[channel.context(), sender.as_bytes(), receiver.as_bytes()], &mut key).ok()?;
             self.0.insert(0, (keys.epoch, XChaCha20Poly1305::new(&key.into())));
             self.0.truncate(2);
         }
@@ -187,7 +187,7 @@ impl Opener {
 
     /// Lets a member in; one that is known keeps what is remembered of it.
     pub fn admit(&mut self, id: NodeId) {
-        let senders = self.senders.entry(tag(&id)).or_default();
+        let senders = self.senders.entry(id.tag()).or_default();
         if senders.iter().all(|sender| sender.id != id) {
             senders.push(Sender { id, ciphers: Ciphers::default(), seen: Seen::default() });
         }
@@ -195,10 +195,10 @@ impl Opener {
 
     /// Forgets a member.
     pub fn remove(&mut self, id: &NodeId) {
-        if let Some(senders) = self.senders.get_mut(&tag(id)) {
+        if let Some(senders) = self.senders.get_mut(&id.tag()) {
             senders.retain(|sender| sender.id != *id);
             if senders.is_empty() {
-                self.senders.remove(&tag(id));
+                self.senders.remove(&id.tag());
             }
         }
     }
@@ -225,20 +225,23 @@ impl Opener {
         }
         let receiver = self.identity.id();
         let senders = self.senders.get_mut(&tag).ok_or(Dropped::Stranger)?;
-        let keys = epochs.iter().find(|keys| low(keys.epoch) == epoch).ok_or(Dropped::Epoch)?;
-        for sender in senders {
-            let aad = associated(head, &sender.id, &receiver);
-            let payload = Payload { msg: sealed, aad: &aad };
-            let Some(cipher) = sender.ciphers.of(channel, keys, &self.identity, &sender.id, &receiver) else {
-                continue;
-            };
-            if let Ok(text) = cipher.decrypt(XNonce::from_slice(nonce), payload) {
-                let (generation, count) = numbers(nonce);
-                return if sender.seen.take(generation, count) {
-                    Ok((sender.id, (generation, count), text))
-                } else {
-                    Err(Dropped::Replayed)
+        // Two epochs may have the same low bits.
+        let mut epochs = epochs.iter().filter(|keys| low(keys.epoch) == epoch).peekable();
+        if epochs.peek().is_none() {
+            return Err(Dropped::Epoch);
+        }
+        for keys in epochs {
+            for sender in senders.iter_mut() {
+                let aad = associated(head, &sender.id, &receiver);
+                let payload = Payload { msg: sealed, aad: &aad };
+                let Some(cipher) = sender.ciphers.of(channel, keys, &self.identity, &sender.id, &receiver) else {
+                    continue;
                 };
+                if let Ok(text) = cipher.decrypt(XNonce::from_slice(nonce), payload) {
+                    let (generation, count) = numbers(nonce);
+                    let is_new = sender.seen.take(generation, count);
+                    return if is_new { Ok((sender.id, (generation, count), text)) } else { Err(Dropped::Replayed) };
+                }
             }
         }
         Err(Dropped::Forged)
@@ -291,12 +294,8 @@ fn low(epoch: u32) -> u8 {
     epoch.to_be_bytes()[3]
 }
 
-fn tag(id: &NodeId) -> [u8; 8] {
-    id.as_bytes().first_chunk::<8>().copied().unwrap_or_default()
-}
-
 fn head(channel: Channel, epoch: u32, sender: &NodeId) -> [u8; 10] {
-    let [a, b, c, d, e, f, g, h] = tag(sender);
+    let [a, b, c, d, e, f, g, h] = sender.tag();
     [channel.first(), low(epoch), a, b, c, d, e, f, g, h]
 }
 
@@ -353,7 +352,7 @@ mod tests {
         let [a, b, c] = nodes();
         // It has the network's secret and knows both names: it seals with its own key, under the other's name.
         let mut forged = Sealer::new(c, u64::MAX, [0; 8]).seal(&keys(), &b.id(), b"I leave").unwrap();
-        for (to, from) in forged.iter_mut().skip(2).zip(tag(&a.id())) {
+        for (to, from) in forged.iter_mut().skip(2).zip(a.id().tag()) {
             *to = from;
         }
         let mut receiver = opener(&b, &[&a]);

@@ -144,6 +144,8 @@ struct Member {
     /// Where its control port is heard from.
     control: Option<SocketAddr>,
     answers: Bucket,
+    /// Whose keys it is sealed to with.
+    epoch: u32,
 }
 
 /// The ways of a node to all others.
@@ -208,17 +210,18 @@ impl Finder {
         Counters { changes: self.counters.changes + pairs.map(Pair::changes).sum::<u64>(), ..self.counters.clone() }
     }
 
-    /// The keys of the epochs that count, the newest first, and the members: nobody else is heard or spoken to from here on.
-    pub fn set_members(&mut self, now: Moment, epochs: &[EpochKeys], members: impl IntoIterator<Item = NodeId>) {
+    /// The keys of the epochs that count, and the members, each with the epoch that it has reached: nobody else is heard or spoken to
+    /// from here on.
+    pub fn set_members(&mut self, now: Moment, epochs: &[EpochKeys], members: impl IntoIterator<Item = (NodeId, u32)>) {
         self.epochs = epochs.to_vec();
         let own = self.identity.id();
-        let members: BTreeSet<NodeId> = members.into_iter().filter(|id| *id != own).collect();
-        let gone: Vec<NodeId> = self.members.keys().filter(|id| !members.contains(id)).copied().collect();
+        let members: BTreeMap<NodeId, u32> = members.into_iter().filter(|(id, _)| *id != own).collect();
+        let gone: Vec<NodeId> = self.members.keys().filter(|id| !members.contains_key(id)).copied().collect();
         gone.iter().for_each(|id| self.forget(id));
-        for id in members {
+        for (id, epoch) in members {
             self.opener.admit(id);
             let answers = Bucket::full(ANSWERS, ANSWERS_BURST, now);
-            self.members.entry(id).or_insert(Member { pair: None, control: None, answers });
+            self.members.entry(id).or_insert(Member { pair: None, control: None, answers, epoch }).epoch = epoch;
         }
     }
 
@@ -459,7 +462,9 @@ impl Finder {
 
     fn seal(&mut self, to: &NodeId, text: &Text, length: usize) -> Option<Vec<u8>> {
         let text = probe::encode(text, length).ok()?;
-        self.sealer.seal(self.epochs.first()?, to, &text)
+        let epoch = self.members.get(to)?.epoch;
+        let keys = self.epochs.iter().find(|keys| keys.epoch == epoch).or(self.epochs.first())?;
+        self.sealer.seal(keys, to, &text)
     }
 
     fn with_pairs(&mut self, now: Moment, mut change: impl FnMut(&mut Pair, Moment)) {

@@ -22,7 +22,6 @@ def show(name, salt, secret):
         ("rendezvous", key(b"rendezvous", 20).hex()),
         ("admission", key(b"admission", 32).hex()),
         ("datagrams", key(b"datagrams", 32).hex()),
-        ("probes", key(b"probes", 32).hex()),
         ("wireguard", key(b"wireguard", 32).hex()),
         ("address-05", ipaddress.IPv6Address(prefix + host)),
         ("pair-05-06", hkdf(b"kairn mesh 1 pair", key(b"wireguard", 32), five + six, 32).hex()),

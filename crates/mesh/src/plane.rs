@@ -103,7 +103,7 @@ impl Plane {
             }
             let moved = self.told.get(&key).is_none_or(|told| told.endpoint != wish.endpoint);
             let endpoint = if moved { wish.endpoint } else { Endpoint::Unknown };
-            let preshared = node.store().epochs().first().map(|keys| keys.pair(&node.id(), &wish.node));
+            let preshared = node.pair_keys(&wish.node).map(|keys| keys.pair(&node.id(), &wish.node));
             let peer = Peer {
                 public_key: key,
                 preshared_key: preshared,
@@ -184,9 +184,9 @@ fn wishes(
     let now = Instant::now();
     let members = node.store().members().filter(|(id, _)| *id != node.id());
     let present = members.filter(|(id, _)| node.swim().state(id) != Some(swim::State::Left));
-    let epoch = node.store().epochs().first().map_or(0, |keys| keys.epoch);
     present
         .map(|(id, record)| {
+            let epoch = node.pair_keys(&id).map_or(0, |keys| keys.epoch);
             let (endpoint, keepalive) = match finder.route(&id) {
                 // Its probes keep the way open.
                 Some(Route::Direct(address)) => (Endpoint::At(address), None),

@@ -68,7 +68,7 @@ impl World {
         let hosts = gates.iter().enumerate().map(|(index, gate)| {
             let number = u8::try_from(index).unwrap() + 1;
             let mut finder = Finder::new(identity(index), 1, seed + u64::from(number), Some(1_500), now);
-            finder.set_members(now, &[epoch()], ids.iter().copied());
+            finder.set_members(now, &[epoch()], ids.iter().map(|id| (*id, 0)));
             let public = Ipv4Addr::new(198, 51, 100, number);
             let private = if *gate == Gate::Open { public } else { Ipv4Addr::new(10, 0, number, 2) };
             finder.set_own(now, BTreeSet::from([private.into()]));
@@ -424,7 +424,7 @@ fn nobody_but_members_is_answered_or_carried_for_and_no_answer_is_longer_than_it
         finder.received(now, Door::Control, from, &own.seal(&epoch(), &here, &carry).unwrap());
     }
     assert_eq!((finder.take_outgoing(), finder.counters().relay_refused), (Vec::new(), 3));
-    finder.set_members(now, &[epoch()], [here]);
+    finder.set_members(now, &[epoch()], [(here, 0)]);
     finder.received(now, Door::Tunnel, from, &own.seal(&epoch(), &here, &short).unwrap());
     assert_eq!(finder.counters().dropped.get(&Dropped::Stranger), Some(&2));
 }
@@ -450,7 +450,7 @@ fn in_a_large_network_only_ways_in_use_are_looked_for() {
     let start = Moment::after(Duration::from_secs(1));
     let mut finder = Finder::new(identity(0), 1, 1, Some(1_500), start);
     let ids: Vec<NodeId> = (0..=u8::MAX).map(|byte| Identity::from_seed(&[byte; 32]).id()).collect();
-    finder.set_members(start, &[epoch()], ids.iter().copied());
+    finder.set_members(start, &[epoch()], ids.iter().map(|id| (*id, 0)));
     let place = |id: &NodeId| SocketAddr::from(([192, 0, 2, id.as_bytes()[0]], TUNNEL));
     let others: Vec<NodeId> = ids.into_iter().filter(|id| *id != identity(0).id()).collect();
     others.iter().for_each(|id| finder.place(start, id, vec![place(id)]));

@@ -47,7 +47,9 @@ impl Runner {
     /// Members, or their keys, are others than before.
     pub(super) fn follow_members(&mut self) {
         let (now, store) = (self.now().0, self.node.store());
+        let newest = store.epochs().first().map_or(0, |keys| keys.epoch);
         let admitted = store.member_ids().filter(|id| !store.revoked().contains(id));
+        let admitted = admitted.map(|id| (id, self.node.pair_keys(&id).map_or(newest, |keys| keys.epoch)));
         self.routing.finder.set_members(now, store.epochs(), admitted);
     }
 
