@@ -9,7 +9,7 @@ mod mirrors;
 mod mtu;
 mod nat;
 mod pair;
-mod probe;
+pub mod probe;
 mod relay;
 
 use crate::datagram::{Channel, Dropped, OVERHEAD, Opener, Sealer, Stamp};

@@ -41,7 +41,8 @@ pub type Said = (Instant, String);
 
 /// A running node.
 pub struct Node<'a> {
-    world: &'a World,
+    /// Its namespace goes with the world.
+    _world: &'a World,
     pub namespace: String,
     pub dir: PathBuf,
     process: Child,
@@ -204,7 +205,7 @@ impl World {
                 into.lock().unwrap().push((Instant::now(), line));
             }
         });
-        Node { world: self, namespace: namespace.to_owned(), dir, process, log }
+        Node { _world: self, namespace: namespace.to_owned(), dir, process, log }
     }
 }
 
@@ -274,10 +275,6 @@ impl Node<'_> {
 
     pub fn counter(&self, name: &str) -> u64 {
         self.status()["counters"][name].as_u64().unwrap()
-    }
-
-    pub fn world(&self) -> &World {
-        self.world
     }
 }
 

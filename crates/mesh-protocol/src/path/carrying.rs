@@ -32,15 +32,15 @@ impl Finder {
             self.counters.relay_foreign += 1;
             return;
         }
-        let Some(bytes) = self.assembly.take(from, piece) else { return };
-        if bytes.first() == Some(&PROBE) {
-            return self.probe_carried(now, relay, from, &bytes);
-        }
-        if matches!(self.route(&from), Some(Route::Relay(_))) {
-            self.events.push(Event::Datagram { peer: from, bytes });
-        } else {
-            // It was under way when both went direct.
+        // Probes are short. Everything else is taken from the relay that both ends use, so that no other member can put pieces
+        // between true ones, and late ones are dropped when both have gone direct.
+        let is_used = self.route(&from) == Some(Route::Relay(relay));
+        if piece.count == 1 && piece.bytes.first() == Some(&PROBE) {
+            self.probe_carried(now, relay, from, &piece.bytes);
+        } else if !is_used {
             self.counters.relay_foreign += 1;
+        } else if let Some(bytes) = self.assembly.take(from, piece) {
+            self.events.push(Event::Datagram { peer: from, bytes });
         }
     }
 

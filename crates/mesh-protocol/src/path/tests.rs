@@ -369,6 +369,18 @@ fn a_relay_that_dies_is_replaced() {
     }
     world.run(Duration::from_secs(1));
     assert_eq!([world.route(1, 2), world.route(2, 1)], [Some(Route::Relay(other)); 2]);
+
+    // Pieces by the one that is not used any more, in the name of the other end, neither count nor come between.
+    let (from, to, now) = (world.id(1), world.id(2), world.now);
+    let used = if relay == world.id(0) { 3 } else { 0 };
+    let wrong = Piece { number: 1, index: 0, count: 2, bytes: vec![9; 10] };
+    let bytes = world.hosts[3 - used].finder.seal(&to, &Text::Carried { from, piece: wrong }, 0).unwrap();
+    world.hosts[2].finder.received(now, Door::Control, "192.0.2.1:1".parse().unwrap(), &bytes);
+    world.drain();
+    assert_eq!(world.hosts[2].finder.counters().relay_foreign, 1);
+    world.hosts[1].finder.carry(&to, &[4; 2_000]);
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.hosts[2].datagrams, [(from, vec![4; 2_000])]);
 }
 
 #[test]
