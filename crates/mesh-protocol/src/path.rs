@@ -164,6 +164,8 @@ pub struct Finder {
     mirrored: VecDeque<(u64, Door, SocketAddr)>,
     mirroring: usize,
     next_mirror: Moment,
+    /// Before that a lost path is no reason to ask anew.
+    next_refresh: Moment,
     unanswered: u64,
     limits: Limits,
     assembly: Assembly,
@@ -193,6 +195,7 @@ impl Finder {
             mirrored: VecDeque::new(),
             mirroring: 0,
             next_mirror: now,
+            next_refresh: now,
             unanswered: 0,
             limits: Limits::new(now),
             assembly: Assembly::default(),
@@ -503,6 +506,9 @@ impl Finder {
         if route != before {
             // What is sent below goes the new way already.
             self.events.push(Event::Route { peer: *id, route });
+            if matches!((before, route), (Some(Route::Direct(_)), None)) {
+                self.refresh(now);
+            }
         }
         wanted.into_iter().for_each(|ask| self.ask(id, ask));
         Some(done)

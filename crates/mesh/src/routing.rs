@@ -16,7 +16,7 @@ const RELAYED: usize = 1_024;
 /// So many of a kind are taken at once.
 const AT_ONCE: usize = 64;
 /// How often the peers of the interface are looked at: who is spoken to, and does not answer?
-const LOOK: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What came.
 #[derive(Debug)]

@@ -51,7 +51,7 @@ impl Drop for Pings {
 }
 
 #[test]
-fn two_behind_cones_go_direct_and_again_after_a_router_restarts_with_another_address() {
+fn two_behind_cones_go_direct_and_again_after_a_router_restarts_and_a_machine_moves() {
     let Some(world) = World::new() else { return };
     let gate = world.start(&world.public("m", 1), &[]);
     let routers = [world.router("ra", 11, Nat::Cone), world.router("rb", 12, Nat::Cone)];
@@ -81,8 +81,18 @@ fn two_behind_cones_go_direct_and_again_after_a_router_restarts_with_another_add
     other.until("the way to the new address", |_| moved().is_some());
     eprintln!("figure: direct {} ms after a router's restart", moved().unwrap().duration_since(restart).as_millis());
     one.reaches(&other, &[]);
-    drop(pings);
     one.goes(&other, "direct");
+
+    // The machine moves to another address behind its router, which translates it to another port.
+    let moving = Instant::now();
+    run(&format!("ip -n {} address del 10.0.11.2/24 dev lan", one.namespace));
+    run(&format!("ip -n {} address add 10.0.11.9/24 dev lan", one.namespace));
+    run(&format!("ip -n {} route add default via 10.0.11.1", one.namespace));
+    let back = || other.said(moving, &["path", &short, "direct to 198.51.100.21"]);
+    other.until("the way to the machine that moved", |_| back().is_some());
+    eprintln!("figure: direct {} ms after a machine moved", back().unwrap().duration_since(moving).as_millis());
+    one.reaches(&other, &[]);
+    drop(pings);
 }
 
 #[test]

@@ -17,6 +17,8 @@ const MIRRORING: [Duration; 4] =
 const MIRRORING_BEHIND: Duration = Duration::from_secs(25);
 /// How often without.
 const MIRRORING_OPEN: Duration = Duration::from_secs(120);
+/// How often a lost path is a reason to ask anew.
+const REFRESH: Duration = Duration::from_secs(5);
 /// Asks for where this node is seen that wait for an answer.
 const MOST_MIRRORED: usize = 64;
 
@@ -24,6 +26,14 @@ impl Finder {
     pub(super) fn mirror_soon(&mut self, now: Moment) {
         self.mirroring = 0;
         self.next_mirror = now;
+    }
+
+    /// A direct path was lost: perhaps this node is seen elsewhere now.
+    pub(super) fn refresh(&mut self, now: Moment) {
+        if now >= self.next_refresh {
+            self.next_refresh = now + REFRESH;
+            self.mirror_soon(now);
+        }
     }
 
     /// Asks some members where they see both ports of this node.
