@@ -12,6 +12,7 @@ mod interfaces;
 mod orders;
 mod paths;
 mod plane;
+mod routing;
 mod runner;
 mod secrets;
 mod session;
