@@ -1,6 +1,7 @@
 //! The node's local socket (0600): HTTP for programs of this machine. What it answers stands in `docs/mesh-api.md`.
 
 mod metrics;
+mod names;
 mod stream;
 mod values;
 
@@ -22,6 +23,8 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use tokio::net::UnixListener;
+
+pub use names::Names;
 
 /// An answer of any kind.
 type Answer = Response<BoxBody<Bytes, Infallible>>;
@@ -118,6 +121,11 @@ async fn route(asked: Asked, handle: &Handle) -> Result<Answer, Fault> {
         ["v1", "values", key @ ..] => {
             let key = key.join("/");
             values::one(asked, key, handle).await
+        }
+        ["v1", "names"] => names::list(&asked, handle).await,
+        ["v1", "names", name] => {
+            let name = (*name).to_owned();
+            names::one(asked, name, handle).await
         }
         _ => Err(Fault::missing("there is nothing at this path")),
     }

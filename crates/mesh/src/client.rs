@@ -1,5 +1,6 @@
 //! Asking a node that runs on this machine, over its local socket.
 
+use crate::api::Names;
 use crate::error::Error;
 use crate::fault::Said;
 use crate::state::StateDir;
@@ -13,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use std::io;
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -86,6 +88,32 @@ impl Client {
     /// No node answers, or it is gone in the middle.
     pub fn watch(&self, prefix: &str, each: impl FnMut(Change) -> ControlFlow<()>) -> Result<(), Error> {
         self.follow(Method::GET, &format!("/v1/watch?prefix={}", plain(prefix)), each)
+    }
+
+    /// The names of the mesh.
+    ///
+    /// # Errors
+    /// No node answers.
+    pub fn names(&self) -> Result<Names, Error> {
+        self.ask(Method::GET, "/v1/names", Vec::new())
+    }
+
+    /// Sets a record of this node.
+    ///
+    /// # Errors
+    /// No node answers, or it refuses.
+    pub fn set_name(&self, name: &str, addresses: &[IpAddr]) -> Result<(), Error> {
+        let list: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+        let route = format!("/v1/names/{}", plain(name));
+        self.ask(Method::PUT, &route, list.join("\n").into_bytes()).map(|serde_json::Map { .. }| ())
+    }
+
+    /// Deletes a record of this node.
+    ///
+    /// # Errors
+    /// No node answers, or it has no such record.
+    pub fn delete_name(&self, name: &str) -> Result<(), Error> {
+        self.ask(Method::DELETE, &format!("/v1/names/{}", plain(name)), Vec::new()).map(|serde_json::Map { .. }| ())
     }
 
     fn ask<T: DeserializeOwned>(&self, method: Method, route: &str, body: Vec<u8>) -> Result<T, Error> {

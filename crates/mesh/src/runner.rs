@@ -2,6 +2,7 @@
 //! done is carried out.
 
 mod calls;
+mod names;
 mod reach;
 mod values;
 mod view;
@@ -11,6 +12,7 @@ use crate::discovery::{Discovery, Found};
 use crate::error::Error;
 use crate::handle::{Handle, Jobs};
 use crate::interfaces::Choice;
+use crate::names::{Domain, Resolver, Server};
 use crate::paths::Paths;
 use crate::plane::{Plane, Vpn};
 use crate::session::{Open, Papers, Shared};
@@ -56,8 +58,19 @@ pub struct Settings {
     pub peers: Vec<SocketAddr>,
     /// Interfaces that are passed over, by the beginnings of their names, beside those that always are.
     pub excluded: Vec<String>,
+    /// The names of the members.
+    pub names: NameSettings,
     /// The private network; without one the nodes only agree with each other.
     pub vpn: Option<Vpn>,
+}
+
+/// How the members are named.
+#[derive(Clone, Debug, Default)]
+pub struct NameSettings {
+    /// The domain that they are in.
+    pub domain: Domain,
+    /// Whether this node answers for them, and has its machine ask it.
+    pub is_server: bool,
 }
 
 /// Runs a node until `end` is done, then says farewell. `ready` is called once the node listens.
@@ -118,6 +131,7 @@ pub(crate) struct Runner {
     networks: Vec<if_addrs::Interface>,
     _discovery: Discovery,
     _api: Api,
+    names: Option<Server>,
 }
 
 impl Runner {
@@ -147,7 +161,7 @@ impl Runner {
         choice.excluded.extend(settings.excluded.iter().cloned());
         let (discovery, found) = Discovery::start(&network.label, identity.id(), port, &choice)?;
         let (handle, jobs) = Handle::new();
-        let api = Api::open(dir.path(), handle)?;
+        let api = Api::open(dir.path(), handle.clone())?;
         let start = Instant::now();
         let administrators = settings.token.admin().map(|admin| *admin.id()).into_iter().collect();
         let tunnel_key = dir.wireguard()?;
@@ -157,6 +171,7 @@ impl Runner {
             }
             None => None,
         };
+        let is_server = settings.names.is_server;
         let range = settings.vpn.as_ref().map(|vpn| vpn.range);
         let lease = dir.lease(&network.id, identity.id());
         let begin = Start {
@@ -197,6 +212,7 @@ impl Runner {
             networks: Vec::new(),
             _discovery: discovery,
             _api: api,
+            names: is_server.then(|| Server::start(handle, Resolver::default())),
         };
         let (name, version) = (runner.settings.name.clone(), runner.settings.version.clone());
         runner.node.introduce(runner.now(), &tunnel_key, &name, &version)?;
@@ -318,10 +334,10 @@ impl Runner {
 
     fn happened(&mut self, event: Event) {
         self.plane_changed();
+        self.jobs.changed();
         match event {
             Event::Changed(Bucket::Candidates, id) => self.moved(&id),
             Event::Changed(Bucket::Members | Bucket::Administration, _) => self.show_papers(),
-            Event::Changed(Bucket::Values, _) => self.jobs.changed(),
             Event::Changed(..) | Event::Addresses => {}
             Event::Address { address, why } => self.addressed(address, &why),
             Event::NoAddress { why } => tracing::warn!(why, "no IPv4 address"),
@@ -391,6 +407,10 @@ impl Runner {
             self.node.tick(self.now());
         }
         self.keep_house()?;
+        // While the interface is there.
+        if let Some(names) = self.names.take() {
+            names.end().await;
+        }
         if let Some(plane) = self.plane.take() {
             plane.close()?;
         }

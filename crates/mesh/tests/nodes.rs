@@ -1,7 +1,7 @@
 //! Whole nodes in one process, each with files, sockets and discovery of its own, talking over the loopback interface.
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-use kairn_mesh::{Change, Client, Settings, StateDir, Status, run};
+use kairn_mesh::{Change, Client, NameSettings, Settings, StateDir, Status, run};
 use kairn_mesh_protocol::Token;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
@@ -28,6 +28,7 @@ async fn start(dir: &Path, token: u8, peers: &[u16]) -> Running {
         port: 0,
         peers: peers.iter().map(|port| SocketAddr::from(([127, 0, 0, 1], *port))).collect(),
         excluded: Vec::new(),
+        names: NameSettings::default(),
         vpn: None,
     };
     let (end, ended) = oneshot::channel::<()>();

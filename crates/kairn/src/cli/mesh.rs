@@ -2,7 +2,8 @@
 
 use super::Reading;
 use clap::{Args, Subcommand, ValueEnum};
-use kairn_mesh::{DEFAULT_DIR, DEFAULT_MTU, DEFAULT_PORT, Range};
+use kairn_mesh::{DEFAULT_DIR, DEFAULT_MTU, DEFAULT_PORT, Domain, Range};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// `kairn mesh`.
@@ -22,9 +23,49 @@ pub enum Mesh {
     Peers(MeshReading),
     /// Shows this machine's addresses in the mesh
     Ip(MeshReading),
+    /// The names of the members, and records that this node sets
+    Dns(MeshDns),
     /// Values that the members' programs share: each node has its own under every key
     #[command(subcommand)]
     Kv(MeshKv),
+}
+
+/// `kairn mesh dns`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct MeshDns {
+    /// What to do; without it the names are listed
+    #[command(subcommand)]
+    pub verb: Option<MeshRecord>,
+    /// Where to ask, and how to answer
+    #[command(flatten)]
+    pub asking: MeshReading,
+}
+
+/// `kairn mesh dns VERB`.
+#[derive(Debug, Subcommand)]
+pub enum MeshRecord {
+    /// Sets a record: NAME in the mesh's domain stands for these addresses
+    Set {
+        /// One label, such as `www`
+        name: String,
+        /// What it stands for
+        #[arg(required = true)]
+        addresses: Vec<IpAddr>,
+        /// Directory of the node
+        #[arg(long, value_name = "DIR", default_value = DEFAULT_DIR)]
+        state_dir: PathBuf,
+    },
+    /// Deletes a record of this node
+    Delete {
+        /// Name
+        name: String,
+        /// Directory of the node
+        #[arg(long, value_name = "DIR", default_value = DEFAULT_DIR)]
+        state_dir: PathBuf,
+    },
+    /// Lists the names
+    List(MeshReading),
 }
 
 /// `kairn mesh kv`.
@@ -120,6 +161,12 @@ pub struct MeshUp {
     /// Makes no private network: the nodes only agree with each other
     #[arg(long, conflicts_with_all = ["interface", "range", "tier", "mtu"])]
     pub no_vpn: bool,
+    /// Answers for the names of the members, and has this machine ask here: systemd-resolved for the mesh's domain, else resolv.conf
+    #[arg(long)]
+    pub dns: bool,
+    /// Domain of the members' names
+    #[arg(long, value_name = "DOMAIN", default_value_t)]
+    pub dns_domain: Domain,
     /// Interfaces that carry nothing of the mesh, by the beginning of their names
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub exclude_interface: Vec<String>,

@@ -1,5 +1,6 @@
 //! `kairn mesh`: tokens, this machine's node, and what it says.
 
+mod dns;
 mod kv;
 mod table;
 
@@ -8,7 +9,7 @@ use crate::output::{self, Format};
 use crate::verbs::config;
 use kairn_datasource::Names;
 use kairn_host::files;
-use kairn_mesh::{Client, Settings, StateDir, Status, Tier, Vpn, random, run as run_node};
+use kairn_mesh::{Client, NameSettings, Settings, StateDir, Status, Tier, Vpn, random, run as run_node};
 use kairn_mesh_protocol::{Error as ProtocolError, Token, TokenFault};
 use kairn_report::{Kind, Report, in_one_line};
 use serde_json::json;
@@ -30,6 +31,7 @@ pub fn run(verb: Mesh) -> Result<ExitCode, Report> {
         Mesh::Status(verb) => status(&verb),
         Mesh::Peers(verb) => peers(&verb),
         Mesh::Ip(verb) => ip(&verb),
+        Mesh::Dns(verb) => dns::run(&verb),
         Mesh::Kv(verb) => kv::run(&verb),
     }
 }
@@ -56,6 +58,7 @@ fn up(verb: &MeshUp) -> Result<ExitCode, Report> {
         port: verb.port,
         peers,
         excluded: verb.exclude_interface.clone(),
+        names: NameSettings { domain: verb.dns_domain.clone(), is_server: verb.dns },
         vpn: (!verb.no_vpn).then(|| vpn(verb)),
     };
     let failed = |error: std::io::Error| Report::new(Kind::Environment, format!("cannot start the node: {error}"));

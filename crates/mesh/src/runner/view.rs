@@ -7,6 +7,8 @@ use crate::status::{PeerStatus, PeerWay, Status};
 use kairn_mesh_protocol::swim;
 use kairn_tunnel::PeerState;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 impl Runner {
@@ -61,6 +63,11 @@ impl Runner {
         }
     }
 
+    /// Where programs of this machine can ask for names.
+    pub(crate) fn names_server(&self) -> Option<IpAddr> {
+        self.names.as_ref().and_then(crate::names::Server::address)
+    }
+
     fn counters(&self) -> BTreeMap<String, u64> {
         let (node, swim) = (self.node.counters(), self.node.swim().counters());
         let named = [
@@ -75,6 +82,16 @@ impl Runner {
             ("refutations", swim.refutations),
             ("statements_forged", swim.forged),
         ];
-        named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        let names = self.names.as_ref().map(|names| {
+            let counters = names.counters();
+            let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            [
+                ("dns_queries", read(&counters.queries)),
+                ("dns_forwarded", read(&counters.forwarded)),
+                ("dns_malformed", read(&counters.malformed)),
+                ("dns_strangers", read(&counters.strangers)),
+            ]
+        });
+        named.into_iter().chain(names.into_iter().flatten()).map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
