@@ -85,6 +85,33 @@ pub struct NetworkKeys {
     pub rendezvous: Secret<[u8; 20]>,
 }
 
+impl NetworkKeys {
+    /// These keys in a token: name, prefix, label and rendezvous, 46 bytes.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        // The label is made of five bytes, here and in `from_bytes`.
+        let label = BASE32_NOPAD.decode(self.label.to_ascii_uppercase().as_bytes()).unwrap_or_default();
+        [self.id.0.as_slice(), &self.ula.0, &label, self.rendezvous.reveal()].concat()
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8; 46]) -> Self {
+        let mut rest = bytes.iter().copied();
+        Self {
+            id: NetworkId(take(&mut rest)),
+            ula: UlaPrefix(take(&mut rest)),
+            label: label(&take(&mut rest)),
+            rendezvous: Secret::new(take(&mut rest)),
+        }
+    }
+}
+
+fn label(bytes: &[u8; 5]) -> String {
+    BASE32_NOPAD.encode(bytes).to_ascii_lowercase()
+}
+
+fn take<const N: usize>(bytes: &mut impl Iterator<Item = u8>) -> [u8; N] {
+    std::array::from_fn(|_| bytes.next().unwrap_or_default())
+}
+
 /// The keys of one epoch: they change whenever the secret is rotated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EpochKeys {
@@ -119,7 +146,7 @@ impl Material {
         NetworkKeys {
             id: NetworkId(self.key("network id")),
             ula: UlaPrefix(self.key("ula prefix")),
-            label: BASE32_NOPAD.encode(&self.key::<5>("discovery label")).to_ascii_lowercase(),
+            label: label(&self.key("discovery label")),
             rendezvous: Secret::new(self.key("rendezvous")),
         }
     }

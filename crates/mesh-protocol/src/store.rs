@@ -4,12 +4,15 @@
 //! when that has passed since its receipt here, and forgotten after the same time again, so that it cannot come back from a
 //! neighbour that got it later.
 
+mod orders;
+
 use crate::entry::{Bucket, Content, Entry, EntryId, Ownership};
 use crate::error::Error;
 use crate::hlc::{Clock, Stamp};
 use crate::identity::{Identity, NodeId};
 use crate::keys::{EpochKeys, NetworkId};
 use crate::member::MemberRecord;
+use crate::order::Order;
 use crate::time::{Moment, Now};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,10 +20,10 @@ use thiserror::Error as ThisError;
 
 /// The most members that are kept.
 pub const MOST_MEMBERS: usize = 4_096;
-/// The most entries of one author.
-pub const MOST_ENTRIES: usize = 512;
-/// The most bytes of keys and values of one author.
-pub const MOST_BYTES: usize = 512 * 1024;
+/// The most entries, and the most bytes of their keys and values, of one author.
+const MOST: Use = Use { entries: 512, bytes: 512 * 1024 };
+/// The same of an administrator, who puts nodes out for ever and gives each member its share of a new secret.
+const MOST_ORDERED: Use = Use { entries: 8_192, bytes: 4 * 1024 * 1024 };
 
 /// Why an entry was not taken in.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
@@ -40,11 +43,14 @@ pub enum Refused {
     /// A member's record whose proof does not hold with a secret that still lets nodes in.
     #[error("the record of {author} does not prove that it holds the network's secret", author = .0.short())]
     Unproven(NodeId),
+    /// A member's record of a later secret than this node knows.
+    #[error("the record of {author} is of a later secret than this node has", author = .0.short())]
+    Later(NodeId),
     /// Only an administrator writes there.
     #[error("written by {author}, who is no administrator", author = .0.short())]
     NotAdministrator(NodeId),
     /// Its author has too many or too large entries, or there are too many members.
-    #[error("there is no room for another entry of {author}: {MOST_ENTRIES} entries and {} KiB are the most of one node, {MOST_MEMBERS} the most members", MOST_BYTES / 1024, author = .0.short())]
+    #[error("there is no room for another entry of {author}: {} entries and {} KiB are the most of one node, {MOST_MEMBERS} the most members", MOST.entries, MOST.bytes / 1024, author = .0.short())]
     Full(NodeId),
 }
 
@@ -122,12 +128,12 @@ pub struct Store {
 }
 
 impl Store {
-    /// An empty state of a network whose first keys these are.
-    pub fn new(network: NetworkId, keys: EpochKeys, administrators: impl IntoIterator<Item = NodeId>) -> Self {
+    /// An empty state of a network whose keys these are, the newest epoch's first.
+    pub fn new(network: NetworkId, epochs: Vec<EpochKeys>, administrators: impl IntoIterator<Item = NodeId>) -> Self {
         Self {
             network,
             clock: Clock::default(),
-            epochs: vec![keys],
+            epochs,
             administrators: administrators.into_iter().collect(),
             revoked: BTreeSet::new(),
             held: BTreeMap::new(),
@@ -144,21 +150,6 @@ impl Store {
     /// The keys that are known, the newest first.
     pub fn epochs(&self) -> &[EpochKeys] {
         &self.epochs
-    }
-
-    /// Takes up the keys of a later epoch; those before it only let known members come back.
-    pub fn rotate(&mut self, keys: EpochKeys) {
-        if self.epochs.first().is_none_or(|newest| newest.epoch < keys.epoch) {
-            self.epochs.insert(0, keys);
-        }
-    }
-
-    /// Puts a node out for ever and drops what it wrote.
-    pub fn revoke(&mut self, node: NodeId) {
-        self.revoked.insert(node);
-        let gone: Vec<EntryId> =
-            self.held.values().filter(|held| held.entry.content().author == node).map(|held| held.id).collect();
-        gone.iter().for_each(|id| self.forget(id));
     }
 
     /// The nodes that were put out.
@@ -192,28 +183,46 @@ impl Store {
     /// Why it was refused; the state is as before.
     pub fn take(&mut self, entry: Entry, (now, wall): Now) -> Result<Taken, Refused> {
         let content = entry.content();
-        // Before any signature is looked at: most of what comes by gossip came already.
-        if self.held.get(&Slot::of(content)).is_some_and(|held| !replaces(&entry, &held.entry)) {
-            return Ok(Taken::Known);
-        }
         let stamp = content.stamp;
-        if !self.clock.clone().see(stamp, wall) {
+        let is_old = self.held.get(&Slot::of(content)).is_some_and(|held| !replaces(&entry, &held.entry));
+        if !is_old && !self.clock.clone().see(stamp, wall) {
             return Err(Refused::Ahead(stamp.wall().ahead_of(wall)));
+        }
+        let taken = self.restore(entry, now)?;
+        if taken != Taken::Known {
+            self.clock.see(stamp, wall);
+        }
+        Ok(taken)
+    }
+
+    /// Takes in an entry that this node kept itself: whatever its clock says now, it did hold once.
+    ///
+    /// # Errors
+    /// As [`Self::take`], but for the clock.
+    pub fn restore(&mut self, entry: Entry, now: Moment) -> Result<Taken, Refused> {
+        // Before any signature is looked at: most of what comes by gossip came already.
+        let content = entry.content();
+        let held = self.held.get(&Slot::of(content));
+        if held.is_some_and(|held| !replaces(&entry, &held.entry)) || self.is_overtaken(content) {
+            return Ok(Taken::Known);
         }
         self.check(&entry)?;
         entry.verify(&self.network)?;
-        let taken = self.put(entry, now)?;
-        self.clock.see(stamp, wall);
-        Ok(Taken::New(taken))
+        Ok(Taken::New(self.put(entry, now)?))
     }
 
     fn check(&self, entry: &Entry) -> Result<(), Refused> {
-        let Content { bucket, author, value, .. } = entry.content();
+        let Content { bucket, key, author, value, .. } = entry.content();
         if self.revoked.contains(author) {
             return Err(Refused::Revoked(*author));
         }
         if bucket.ownership() == Ownership::Administrator {
-            return if self.administrators.contains(author) { Ok(()) } else { Err(Refused::NotAdministrator(*author)) };
+            return match value {
+                _ if !self.administrators.contains(author) => Err(Refused::NotAdministrator(*author)),
+                Some(value) => Ok(Order::decode(key, value).map(drop)?),
+                // Refused with its signature: see `Entry::verify`.
+                None => Ok(()),
+            };
         }
         let is_known = self.member_entry(author).is_some();
         if *bucket != Bucket::Members {
@@ -225,7 +234,10 @@ impl Store {
         match proven {
             Some(0) if is_known || self.authors() < MOST_MEMBERS => {}
             Some(0) => return Err(Refused::Full(*author)),
-            Some(_) if is_known => {}
+            Some(_) if is_known || self.is_listed(author) => {}
+            None if self.epochs.first().is_some_and(|newest| record.epoch > newest.epoch) => {
+                return Err(Refused::Later(*author));
+            }
             _ => return Err(Refused::Unproven(*author)),
         }
         Ok(record.check_possession(&self.network, author)?)
@@ -238,7 +250,8 @@ impl Store {
         let before = self.used.get(&author).copied().unwrap_or_default();
         let freed = replaced.map_or((0, 0), |(_, size)| (1, size));
         let after = Use { entries: before.entries + 1 - freed.0, bytes: before.bytes + size - freed.1 };
-        if after.entries > MOST_ENTRIES || after.bytes > MOST_BYTES {
+        let most = if slot.bucket == Bucket::Administration { MOST_ORDERED } else { MOST };
+        if after.entries > most.entries || after.bytes > most.bytes {
             return Err(Refused::Full(author));
         }
         if let Some((old, _)) = replaced {
@@ -249,7 +262,11 @@ impl Store {
         }
         self.count(author, 1, size);
         self.names.insert(id, slot.clone());
+        let is_order = slot.bucket == Bucket::Administration;
         self.held.insert(slot, Held { id, entry, received: now });
+        if is_order {
+            self.drop_overtaken();
+        }
         Ok(id)
     }
 

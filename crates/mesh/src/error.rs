@@ -38,6 +38,9 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// An administrator put this node out.
+    #[error("an administrator put this machine out of the network")]
+    PutOut,
     /// Nobody has said where a member is.
     #[error("nobody has said where node {node} is", node = .0.short())]
     Unknown(kairn_mesh_protocol::NodeId),
@@ -144,6 +147,13 @@ impl Diagnostic for Error {
             Self::Running(_) => {
                 vec!["a second node on this machine needs files of its own: --state-dir DIR".to_owned()]
             }
+            Self::PutOut => vec![
+                "to let it in again, remove the directory of the node, so that it draws a new identity, and give it the network's newest token".to_owned(),
+            ],
+            Self::Damaged { path, .. } if path.ends_with(crate::secrets::FILE) => vec![format!(
+                "move {} away and give this machine the network's newest token; it learns from the others who was put out",
+                path.display()
+            )],
             Self::Damaged { path, .. } => {
                 vec![format!("move {} away; a node whose identity is lost joins as a new one", path.display())]
             }

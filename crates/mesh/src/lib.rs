@@ -11,6 +11,7 @@ mod names;
 mod paths;
 mod plane;
 mod runner;
+mod secrets;
 mod session;
 mod socket;
 mod state;

@@ -57,6 +57,7 @@ fn up(verb: &MeshUp) -> Result<ExitCode, Report> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         port: verb.port,
         peers,
+        administrators: Vec::new(),
         excluded: verb.exclude_interface.clone(),
         names: NameSettings { domain: verb.dns_domain.clone(), is_server: verb.dns },
         vpn: (!verb.no_vpn).then(|| vpn(verb)),

@@ -18,7 +18,7 @@ fn node(seed: u8) -> Identity {
 }
 
 fn store() -> Store {
-    Store::new(token().network().id, token().epoch(), [node(99).id()])
+    Store::new(token().network().id, vec![token().epoch()], [node(99).id()])
 }
 
 /// What a node writes under a stamp of its choice.
