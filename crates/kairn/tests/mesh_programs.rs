@@ -7,7 +7,7 @@
 )]
 
 use serde_json::Value;
-use std::io::Write as _;
+use std::io::{BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -276,4 +276,74 @@ fn programs_share_values_by_the_command_line() {
     let kinds: Vec<&str> =
         events.iter().map(|event| event["event"].as_str().unwrap()).filter(|kind| *kind != "ready").collect();
     assert_eq!(kinds, ["put", "put", "deleted"], "{events:?}");
+}
+
+/// A verb that goes on.
+struct Going(Child);
+
+impl Going {
+    fn start(mut command: Command) -> Self {
+        Self(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// The first line that it prints.
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        std::io::BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    /// Ends it, and gives what it said on stderr.
+    fn end(mut self) -> String {
+        self.0.kill().unwrap();
+        let said = self.0.wait_with_output().unwrap();
+        String::from_utf8_lossy(&said.stderr).into_owned()
+    }
+}
+
+#[test]
+fn a_service_is_reached_by_its_name_for_as_long_as_it_is_exposed_and_by_members_only() {
+    let Some(pair) = Pair::new() else { return };
+    let (one, other) = (pair.start(1, "edge-1", &["--no-vpn"]), pair.start(2, "edge-2", &["--no-vpn"]));
+    one.knows_the_other(false);
+    other.knows_the_other(false);
+    // The first machine has a web server on its loopback interface, which the second cannot reach.
+    let page = "HTTP/1.0 200 OK\r\nContent-Length: 6\r\n\r\nhello\n";
+    let script = "use IO::Socket::INET; my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1:8080', Listen => 5, ReuseAddr => 1) or die $!; \
+                  $| = 1; print \"ready\\n\"; while (my $c = $s->accept) { my $l = <$c>; print $c $ARGV[0]; close $c }";
+    let mut server = Going::start(pair.on(1, &["perl", "-e", script, page]));
+    assert_eq!(server.line(), "ready");
+    let mut exposed = Going::start(one.mesh(&["expose", "web", "8080"]));
+    assert_eq!(exposed.line(), "web is 127.0.0.1:8080 on this machine");
+    until("the service", || other.done(&["services"]), |said| said.contains("web") && said.contains("edge-1"));
+    let mut taken = Going::start(other.mesh(&["connect", "web", "0"]));
+    let address = taken.line();
+    let port = address.strip_prefix("127.0.0.1:").unwrap().to_owned();
+    let ask = format!("exec 3<>/dev/tcp/127.0.0.1/{port}; echo GET >&3; cat <&3");
+    let get = || {
+        let said = pair.on(2, &["bash", "-c", &ask]).output().unwrap();
+        String::from_utf8_lossy(&said.stdout).into_owned()
+    };
+    for _ in 0..3 {
+        assert_eq!(get(), page);
+    }
+    // A stranger, with another token, sees neither the service nor the members.
+    let stranger = {
+        let token = pair.dir.path().join("another");
+        std::fs::write(&token, run(&format!("{KAIRN} mesh token"))).unwrap();
+        let dir = pair.dir.path().join("stranger");
+        let mut command = pair.on(2, &[KAIRN, "mesh", "up", "--no-vpn", "--peer", "192.0.2.1:7946"]);
+        let process = command.arg("--token-file").arg(token).arg("--state-dir").arg(&dir).spawn().unwrap();
+        Node { _pair: &pair, dir, process }
+    };
+    until("the stranger", || stranger.json(&["status"]), |status| status["id"].is_string());
+    assert_eq!(stranger.json(&["services"]), Value::Array(Vec::new()));
+    // The program that exposed it is gone, and so is the service.
+    exposed.end();
+    until("the end", || other.done(&["services"]), |said| said.contains("no member exposes a service"));
+    assert_eq!(get(), "");
+    let said = taken.end();
+    assert!(said.contains("refused: no member exposes `web`"), "{said}");
+    assert_eq!(stranger.json(&["status"])["peers"], Value::Array(Vec::new()));
+    server.end();
 }

@@ -2,6 +2,7 @@
 
 mod metrics;
 mod names;
+mod services;
 mod stream;
 mod values;
 
@@ -25,6 +26,7 @@ use std::path::{Path, PathBuf};
 use tokio::net::UnixListener;
 
 pub use names::Names;
+pub use services::ServiceEvent;
 
 /// An answer of any kind.
 type Answer = Response<BoxBody<Bytes, Infallible>>;
@@ -122,6 +124,12 @@ async fn route(asked: Asked, handle: &Handle) -> Result<Answer, Fault> {
             let key = key.join("/");
             values::one(asked, key, handle).await
         }
+        ["v1", "services"] => services::list(&asked, handle).await,
+        ["v1", "services", name] => {
+            let name = (*name).to_owned();
+            services::expose(&asked, name, handle).await
+        }
+        ["v1", "connections"] => services::connect(&asked, handle).await,
         ["v1", "names"] => names::list(&asked, handle).await,
         ["v1", "names", name] => {
             let name = (*name).to_owned();

@@ -4,6 +4,7 @@
 mod calls;
 mod names;
 mod reach;
+mod services;
 mod values;
 mod view;
 
@@ -16,6 +17,7 @@ use crate::names::{Domain, Resolver, Server};
 use crate::paths::Paths;
 use crate::plane::{Plane, Vpn};
 use crate::secrets::Secrets;
+use crate::services::Services;
 use crate::session::{Open, Papers, Shared};
 use crate::socket::{Datagram, Socket};
 use crate::state::{self, StateDir};
@@ -26,6 +28,7 @@ use kairn_host::{Clock as _, SystemClock};
 use kairn_mesh_protocol::entry::Bucket;
 use kairn_mesh_protocol::node::{Event, Node, Outgoing, Start};
 use kairn_mesh_protocol::{AdminKey, Moment, NetworkKeys, NodeId, Now, Token, Wall, swim};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, RwLock};
@@ -125,6 +128,9 @@ pub(crate) struct Runner {
     port: u16,
     endpoint: quinn::Endpoint,
     calls: Calls,
+    services: Arc<Services>,
+    /// What this node exposes: where each service is on this machine.
+    exposed: BTreeMap<String, SocketAddr>,
     datagrams: mpsc::Receiver<Datagram>,
     found: mpsc::Receiver<Found>,
     jobs: Jobs,
@@ -209,8 +215,13 @@ impl Runner {
             return Err(Error::PutOut);
         }
         let papers: Shared = Arc::new(RwLock::new(Papers::default()));
+        let mut caller = endpoint.clone();
+        caller.set_default_client_config(configs.service);
+        let services = Services::new(handle.clone(), node.id(), caller, Arc::clone(&papers));
         let mut runner = Self {
-            calls: Calls::new(endpoint.clone(), node.id(), Arc::clone(&papers)),
+            calls: Calls::new(endpoint.clone(), node.id(), Arc::clone(&papers), Arc::clone(&services)),
+            services,
+            exposed: BTreeMap::new(),
             dir,
             settings,
             network,
@@ -322,7 +333,7 @@ impl Runner {
         }
     }
 
-    fn opened(&mut self, open: &Open) {
+    pub(crate) fn opened(&mut self, open: &Open) {
         tracing::info!(peer = %open.peer.short(), address = %open.address, "session");
         self.heard(open.peer, open.address);
         let now = self.now();
@@ -402,6 +413,7 @@ impl Runner {
         }
         tracing::warn!(node = %node.short(), "put out of the network");
         self.calls.end(&node);
+        self.services.end(&node);
         self.paths.forget(&node);
         self.show_papers();
     }
@@ -454,6 +466,7 @@ impl Runner {
     /// Says that the node leaves, and waits until that is sent.
     async fn farewell(mut self) -> Result<(), Error> {
         self.jobs.end();
+        self.hide_all();
         self.node.leave(self.now());
         let end = Instant::now() + FAREWELL;
         while Instant::now() < end {

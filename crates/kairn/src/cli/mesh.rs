@@ -25,6 +25,32 @@ pub enum Mesh {
     Ip(MeshReading),
     /// The names of the members, and records that this node sets
     Dns(MeshDns),
+    /// Lets members connect to a TCP service of this machine, until it is interrupted
+    Expose {
+        /// Name of the service: letters, digits and hyphens
+        name: String,
+        /// Where it is: [HOST:]PORT; without HOST on this machine
+        #[arg(value_name = "ADDR")]
+        address: String,
+        /// Where to ask, and how to answer
+        #[command(flatten)]
+        asking: MeshReading,
+    },
+    /// Takes connections here and carries them to a service that a member exposes, until it is interrupted
+    Connect {
+        /// Name of the service
+        name: String,
+        /// Where to listen: [IP:]PORT; without IP on this machine only; port 0 is any
+        listen: String,
+        /// Node whose service is meant, where several expose one of this name
+        #[arg(long, value_name = "NODE")]
+        node: Option<String>,
+        /// Where to ask, and how to answer
+        #[command(flatten)]
+        asking: MeshReading,
+    },
+    /// Shows the services that members expose
+    Services(MeshReading),
     /// Values that the members' programs share: each node has its own under every key
     #[command(subcommand)]
     Kv(MeshKv),

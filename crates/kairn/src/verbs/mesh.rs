@@ -2,6 +2,7 @@
 
 mod dns;
 mod kv;
+mod services;
 mod table;
 
 use crate::cli::{Mesh, MeshReading, MeshTier, MeshUp};
@@ -32,6 +33,9 @@ pub fn run(verb: Mesh) -> Result<ExitCode, Report> {
         Mesh::Peers(verb) => peers(&verb),
         Mesh::Ip(verb) => ip(&verb),
         Mesh::Dns(verb) => dns::run(&verb),
+        Mesh::Expose { name, address, asking } => services::expose(&name, &address, &asking),
+        Mesh::Connect { name, listen, node, asking } => services::connect(&name, &listen, node.as_deref(), &asking),
+        Mesh::Services(asking) => services::list(&asking),
         Mesh::Kv(verb) => kv::run(&verb),
     }
 }

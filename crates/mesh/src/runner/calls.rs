@@ -2,7 +2,9 @@
 
 use super::Wall;
 use crate::error::Error;
+use crate::services::Services;
 use crate::session::{self, Open, Shared};
+use crate::tls;
 use kairn_mesh_protocol::{NodeId, message};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -43,6 +45,7 @@ pub struct Calls {
     endpoint: quinn::Endpoint,
     own: NodeId,
     papers: Shared,
+    services: Arc<Services>,
     open: Arc<Mutex<BTreeMap<NodeId, Open>>>,
     /// Addresses that are being called.
     calling: Arc<Mutex<BTreeSet<SocketAddr>>>,
@@ -53,11 +56,11 @@ pub struct Calls {
 
 impl Calls {
     /// No sessions yet.
-    pub fn new(endpoint: quinn::Endpoint, own: NodeId, papers: Shared) -> Self {
+    pub fn new(endpoint: quinn::Endpoint, own: NodeId, papers: Shared, services: Arc<Services>) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING);
         let limit = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
         let (open, calling) = (Arc::default(), Arc::default());
-        Self { endpoint, own, papers, open, calling, limit, sender, receiver }
+        Self { endpoint, own, papers, services, open, calling, limit, sender, receiver }
     }
 
     /// The next report.
@@ -99,6 +102,11 @@ impl Calls {
             // Whoever only calls and does not prove anything must not keep others out for long, nor cost much.
             let Ok(_permit) = task.limit.clone().try_acquire_owned() else { return incoming.ignore() };
             let done = match session::answer(incoming, task.own, &task.papers, Some(wall)).await {
+                // The permit is for those that prove themselves yet.
+                Ok(open) if tls::is_for_services(&open.connection) => {
+                    tokio::spawn(task.services.serve(open));
+                    return;
+                }
                 Ok(open) => {
                     task.keep(&open);
                     Done::Opened(open)
@@ -131,6 +139,7 @@ impl Calls {
             endpoint: self.endpoint.clone(),
             own: self.own,
             papers: Arc::clone(&self.papers),
+            services: Arc::clone(&self.services),
             open: Arc::clone(&self.open),
             calling: Arc::clone(&self.calling),
             limit: Arc::clone(&self.limit),
@@ -145,6 +154,7 @@ struct Task {
     endpoint: quinn::Endpoint,
     own: NodeId,
     papers: Shared,
+    services: Arc<Services>,
     open: Arc<Mutex<BTreeMap<NodeId, Open>>>,
     calling: Arc<Mutex<BTreeSet<SocketAddr>>>,
     limit: Arc<tokio::sync::Semaphore>,

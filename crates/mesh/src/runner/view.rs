@@ -82,6 +82,12 @@ impl Runner {
             ("refutations", swim.refutations),
             ("statements_forged", swim.forged),
         ];
+        let services = self.services.counters();
+        let carried = [
+            ("connections_served", services.served.load(Ordering::Relaxed)),
+            ("connections_called", services.called.load(Ordering::Relaxed)),
+            ("connections_refused", services.refused.load(Ordering::Relaxed)),
+        ];
         let names = self.names.as_ref().map(|names| {
             let counters = names.counters();
             let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -92,6 +98,11 @@ impl Runner {
                 ("dns_strangers", read(&counters.strangers)),
             ]
         });
-        named.into_iter().chain(names.into_iter().flatten()).map(|(name, value)| (name.to_owned(), value)).collect()
+        named
+            .into_iter()
+            .chain(carried)
+            .chain(names.into_iter().flatten())
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
     }
 }
