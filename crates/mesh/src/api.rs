@@ -2,6 +2,7 @@
 
 mod metrics;
 mod names;
+mod orders;
 mod services;
 mod stream;
 mod values;
@@ -118,6 +119,8 @@ async fn route(asked: Asked, handle: &Handle) -> Result<Answer, Fault> {
             asked.only(&[Method::GET])?;
             json(&handle.run(|runner| runner.status()).await?)
         }
+        ["v1", "rotation"] => orders::prepare(asked, handle).await,
+        ["v1", "orders"] => orders::take(asked, handle).await,
         ["v1", "watch"] => values::watch(&asked, handle),
         ["v1", "values"] => values::list(&asked, handle).await,
         ["v1", "values", key @ ..] => {

@@ -3,6 +3,7 @@
 use crate::api::{Names, ServiceEvent};
 use crate::error::Error;
 use crate::fault::Said;
+use crate::orders::{Prepared, Signed, Wish};
 use crate::services::Service;
 use crate::state::StateDir;
 use crate::status::Status;
@@ -13,6 +14,7 @@ use hyper::header::HOST;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -47,6 +49,22 @@ impl Client {
     /// No node answers.
     pub fn status(&self) -> Result<Status, Error> {
         self.ask(Method::GET, "/v1/status", Vec::new())
+    }
+
+    /// What an administrator has to sign for what they want.
+    ///
+    /// # Errors
+    /// No node answers, or it refuses.
+    pub fn prepare(&self, wish: &Wish) -> Result<Prepared, Error> {
+        self.ask(Method::POST, "/v1/rotation", self.json(wish)?)
+    }
+
+    /// Hands in what they signed.
+    ///
+    /// # Errors
+    /// No node answers, or it refuses.
+    pub fn order(&self, signed: &Signed) -> Result<(), Error> {
+        self.ask(Method::POST, "/v1/orders", self.json(signed)?).map(|serde_json::Map { .. }| ())
     }
 
     /// The values under keys that begin so, by key and author.
@@ -152,6 +170,10 @@ impl Client {
         let node = node.map_or_else(String::new, |node| format!("&node={}", plain(node)));
         let route = format!("/v1/connections?service={}&listen={}{node}", plain(name), plain(&listen.to_string()));
         self.follow(Method::POST, &route, each)
+    }
+
+    fn json(&self, value: &impl Serialize) -> Result<Vec<u8>, Error> {
+        serde_json::to_vec(value).map_err(|error| self.damaged(&error))
     }
 
     fn ask<T: DeserializeOwned>(&self, method: Method, route: &str, body: Vec<u8>) -> Result<T, Error> {

@@ -3,6 +3,7 @@
 
 mod calls;
 mod names;
+mod orders;
 mod reach;
 mod services;
 mod values;
@@ -317,6 +318,7 @@ impl Runner {
             Done::Failed(error) => match error {
                 Error::Own(address) => tracing::debug!(%address, "an address of this node itself"),
                 Error::Unproven { .. } => tracing::warn!(%error, "a stranger"),
+                Error::Unwelcome { .. } => tracing::warn!(%error, "no session"),
                 error => tracing::debug!(%error, "no session"),
             },
             Done::Question { from, bytes, answer } => {

@@ -11,6 +11,10 @@ use std::path::PathBuf;
 pub enum Mesh {
     /// Draws a new token: machines that have it find each other
     Token {
+        /// File with the administrator's private key: whoever has it can change the secret and put nodes out. It is made where it
+        /// is absent, and the token carries its public half
+        #[arg(long, value_name = "FILE")]
+        admin_key: Option<PathBuf>,
         /// Shows it as a QR code too, on a terminal or not
         #[arg(long)]
         qr: bool,
@@ -51,6 +55,17 @@ pub enum Mesh {
     },
     /// Shows the services that members expose
     Services(MeshReading),
+    /// Changes the network's secret on all members and prints the token for new machines; the one before lets nobody new in
+    Rotate(MeshOrder),
+    /// Puts nodes out of the network for ever, changes the secret, and prints the token for new machines
+    Revoke {
+        /// Node: its name, the beginning of that, or the name of its machine
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<String>,
+        /// How it is ordered
+        #[command(flatten)]
+        order: MeshOrder,
+    },
     /// Values that the members' programs share: each node has its own under every key
     #[command(subcommand)]
     Kv(MeshKv),
@@ -219,4 +234,15 @@ pub struct MeshReading {
     /// Format of the result
     #[command(flatten)]
     pub reading: Reading,
+}
+
+/// An order of the administrator.
+#[derive(Debug, Args)]
+pub struct MeshOrder {
+    /// File with the administrator's private key, as `kairn mesh token --admin-key` made it
+    #[arg(long, value_name = "FILE")]
+    pub admin_key: PathBuf,
+    /// Where to ask, and how to answer
+    #[command(flatten)]
+    pub asking: MeshReading,
 }

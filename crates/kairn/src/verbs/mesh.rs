@@ -2,6 +2,7 @@
 
 mod dns;
 mod kv;
+mod orders;
 mod services;
 mod table;
 
@@ -27,7 +28,9 @@ const NAME: Duration = Duration::from_secs(10);
 
 pub fn run(verb: Mesh) -> Result<ExitCode, Report> {
     match verb {
-        Mesh::Token { qr } => token(qr),
+        Mesh::Token { admin_key, qr } => token(admin_key.as_deref(), qr),
+        Mesh::Rotate(order) => orders::run(&[], &order),
+        Mesh::Revoke { nodes, order } => orders::run(&nodes, &order),
         Mesh::Up(verb) => up(&verb),
         Mesh::Status(verb) => status(&verb),
         Mesh::Peers(verb) => peers(&verb),
@@ -40,10 +43,11 @@ pub fn run(verb: Mesh) -> Result<ExitCode, Report> {
     }
 }
 
-fn token(qr: bool) -> Result<ExitCode, Report> {
+fn token(admin_key: Option<&Path>, qr: bool) -> Result<ExitCode, Report> {
+    let admin = admin_key.map(orders::administrator).transpose()?;
     let secret = random()
         .map_err(|error| Report::new(Kind::Environment, format!("the kernel gives no random bytes: {error}")))?;
-    let text = Token::new(secret, None).reveal();
+    let text = Token::new(secret, admin).reveal();
     output::line(&text)?;
     if qr || std::io::stdout().is_terminal() {
         output::line(&table::qr(&text)?)?;
