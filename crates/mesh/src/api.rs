@@ -2,6 +2,7 @@
 
 mod metrics;
 mod names;
+mod old;
 mod orders;
 mod services;
 mod stream;
@@ -133,6 +134,7 @@ async fn route(asked: Asked, handle: &Handle) -> Result<Answer, Fault> {
             services::expose(&asked, name, handle).await
         }
         ["v1", "connections"] => services::connect(&asked, handle).await,
+        ["api", path @ ..] => old::route(&asked, path, handle).await,
         ["v1", "names"] => names::list(&asked, handle).await,
         ["v1", "names", name] => {
             let name = (*name).to_owned();
@@ -185,7 +187,7 @@ impl Asked {
     }
 }
 
-fn json(value: &impl Serialize) -> Result<Answer, Fault> {
+fn json(value: &(impl Serialize + ?Sized)) -> Result<Answer, Fault> {
     match serde_json::to_string(value) {
         Ok(text) => Ok(respond(StatusCode::OK, "application/json", text)),
         Err(error) => Err(Fault::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),

@@ -367,3 +367,55 @@ async fn a_service_that_does_not_read_holds_its_caller_back_and_nobody_else() {
     one.stop().await;
     other.stop().await;
 }
+
+/// What a program made for Kairos reads at the local socket.
+async fn old(node: &Running, path: &str) -> serde_json::Value {
+    let mut stream = tokio::net::UnixStream::connect(node.dir.join("api.sock")).await.unwrap();
+    stream.write_all(format!("GET /api/{path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.0 200"), "{path}: {answer}");
+    serde_json::from_str(body).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn programs_made_for_kairos_read_the_state_in_the_form_that_they_know() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = start(&dir.path().join("one"), 7, &[]).await;
+    let other = start(&dir.path().join("other"), 7, &[one.port]).await;
+    let status = one.until("the other", |status| alive(status) == 1).await;
+    ask(&one, |node| node.put("kairos/uuid-role", b"master".to_vec(), None)).await.unwrap();
+    ask(&one, |node| node.put("machines/x", b"forged".to_vec(), None)).await.unwrap();
+    let to = SocketAddr::from(([127, 0, 0, 1], 9));
+    let mut exposed = Going::start(&one, move |node, each| node.expose("web", to, each));
+    exposed.next().await;
+
+    let machines = old(&one, "machines").await;
+    let ids: Vec<&str> =
+        machines.as_array().unwrap().iter().map(|machine| machine["PeerID"].as_str().unwrap()).collect();
+    let peer = &status.peers[0];
+    assert_eq!(ids, [status.id.as_str(), peer.id.as_str()]);
+    assert_eq!(machines[1]["Hostname"], "other");
+    assert_eq!((&machines[1]["Online"], &machines[1]["Connected"]), (&true.into(), &true.into()));
+    assert_eq!(old(&one, "nodes").await[1]["ID"], peer.id);
+    assert_eq!(old(&one, "services").await[0]["Name"], "web");
+    assert_eq!(old(&one, "files").await, serde_json::json!([]));
+    let summary = old(&one, "summary").await;
+    assert_eq!((&summary["Machines"], &summary["NodeID"]), (&2.into(), &status.id.clone().into()));
+    assert_eq!(old(&one, "dns").await[1]["Records"]["AAAA"], peer.ula.to_string());
+
+    // Values are texts that hold JSON, as they were.
+    assert_eq!(old(&one, "ledger/kairos/uuid-role").await, "\"master\"");
+    assert_eq!(old(&one, "ledger/kairos").await, serde_json::json!({ "uuid-role": "\"master\"" }));
+    assert_eq!(old(&one, "ledger/kairos/nothing").await, "");
+    let ledger = old(&one, "ledger").await;
+    let machine: serde_json::Value =
+        serde_json::from_str(ledger["machines"][peer.ula.to_string()].as_str().unwrap()).unwrap();
+    assert_eq!((&machine["PeerID"], machines.as_array().unwrap().len()), (&peer.id.clone().into(), 2));
+    assert_eq!(ledger["machines"].as_object().unwrap().len(), 2, "{ledger}");
+    assert!(ledger["healthcheck"][&peer.id].as_str().unwrap().ends_with("Z\""));
+    for node in [one, other] {
+        node.stop().await;
+    }
+}
