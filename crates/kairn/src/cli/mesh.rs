@@ -2,7 +2,7 @@
 
 use super::Reading;
 use clap::{Args, Subcommand, ValueEnum};
-use kairn_mesh::{DEFAULT_DIR, DEFAULT_MTU, DEFAULT_PORT, Domain, Range};
+use kairn_mesh::{DEFAULT_DIR, Domain, Range};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ pub enum Mesh {
         #[arg(long)]
         qr: bool,
     },
-    /// Runs this machine's node in the foreground
+    /// Runs this machine's node in the foreground, as p2p of the configuration and these options say
     Up(MeshUp),
     /// Shows the node that runs on this machine
     Status(MeshReading),
@@ -181,33 +181,33 @@ pub struct MeshUp {
     /// Directory with the node's identity and what it keeps; a second node on a machine needs another
     #[arg(long, value_name = "DIR", default_value = DEFAULT_DIR)]
     pub state_dir: PathBuf,
-    /// UDP port to listen on; where it is taken, one of the next 32
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_PORT)]
-    pub port: u16,
+    /// UDP port to listen on instead of 7946; where it is taken, one of the next 32
+    #[arg(long, value_name = "N")]
+    pub port: Option<u16>,
     /// Node that is known to be there
     #[arg(long = "peer", value_name = "HOST:PORT")]
     pub peers: Vec<String>,
-    /// Name of the WireGuard interface; where it is taken, the number at its end counts on
-    #[arg(long, value_name = "NAME", default_value = "edgevpn0")]
-    pub interface: String,
-    /// Range that nodes take IPv4 addresses from, the same on all
-    #[arg(long, value_name = "PREFIX", default_value_t)]
-    pub range: Range,
+    /// Name of the WireGuard interface instead of edgevpn0; where it is taken, the number at its end counts on
+    #[arg(long, value_name = "NAME")]
+    pub interface: Option<String>,
+    /// Range that nodes take IPv4 addresses from instead of 10.1.0.0/24, the same on all
+    #[arg(long, value_name = "PREFIX")]
+    pub range: Option<Range>,
     /// What carries the private network
     #[arg(long, value_enum, default_value_t)]
     pub tier: MeshTier,
-    /// Largest packet of the interface, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_MTU)]
-    pub mtu: u16,
+    /// Largest packet of the interface, in bytes, instead of 1420
+    #[arg(long, value_name = "BYTES")]
+    pub mtu: Option<u16>,
     /// Makes no private network: the nodes only agree with each other
     #[arg(long, conflicts_with_all = ["interface", "range", "tier", "mtu"])]
     pub no_vpn: bool,
     /// Answers for the names of the members, and has this machine ask here: systemd-resolved for the mesh's domain, else resolv.conf
     #[arg(long)]
     pub dns: bool,
-    /// Domain of the members' names
-    #[arg(long, value_name = "DOMAIN", default_value_t)]
-    pub dns_domain: Domain,
+    /// Domain of the members' names, the same on all
+    #[arg(long, value_name = "DOMAIN")]
+    pub dns_domain: Option<Domain>,
     /// Interfaces that carry nothing of the mesh, by the beginning of their names
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub exclude_interface: Vec<String>,

@@ -1,14 +1,18 @@
 //! `kairn mesh expose`, `connect` and `services`.
 
-use super::addresses;
 use crate::cli::MeshReading;
 use crate::output::{self, Format};
+use kairn_datasource::Names;
 use kairn_mesh::{Client, Service, ServiceEvent};
-use kairn_report::{Kind, Report};
+use kairn_report::{Kind, Report, in_one_line};
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
+use std::time::Duration;
+
+/// How long a name may take to be found.
+const NAME: Duration = Duration::from_secs(10);
 
 pub fn expose(name: &str, address: &str, asking: &MeshReading) -> Result<ExitCode, Report> {
     let to = here(address)?;
@@ -31,13 +35,24 @@ pub fn list(asking: &MeshReading) -> Result<ExitCode, Report> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// An address with a port; a port alone is one of this machine.
+/// An address with a port; a port alone is one of this machine. A name is looked up once.
 fn here(text: &str) -> Result<SocketAddr, Report> {
     if let Ok(port) = text.parse::<u16>() {
         return Ok(SocketAddr::from(([127, 0, 0, 1], port)));
     }
-    let found = addresses(&[text.to_owned()])?;
-    found.first().copied().ok_or_else(|| Report::new(Kind::User, format!("`{text}` has no address")))
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let wrong = || {
+        Report::new(Kind::User, format!("`{text}` is no address with a port"))
+            .hint("an address is such as 8080, 192.0.2.1:80, [2001:db8::1]:80 or web.example.org:80")
+    };
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let port = port.parse().map_err(|_| wrong())?;
+    let found = Names::new("/").addresses(host, NAME);
+    let found = found
+        .map_err(|error| Report::new(Kind::Environment, format!("`{host}` is not found: {}", in_one_line(&error))))?;
+    found.first().map(|ip| SocketAddr::new(*ip, port)).ok_or_else(wrong)
 }
 
 /// These verbs are for as long as the node runs; whoever supervises them should start them again.
