@@ -13,7 +13,8 @@ fn node(seed: u8, token: &Token) -> Node {
     let start = Start {
         identity: Identity::from_seed(&[seed; 32]),
         network: token.network(),
-        keys: token.epoch(),
+        epochs: vec![token.epoch()],
+            secret: None,
         administrators: Vec::new(),
         generation: 1,
         incarnation: Incarnation::FIRST,

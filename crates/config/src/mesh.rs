@@ -46,6 +46,8 @@ pub enum LogLevel {
 pub struct MeshSettings {
     /// The network's token, as it is written.
     pub token: Option<Placed<Secret<String>>>,
+    /// Public keys of administrators beside the token's, as they are written.
+    pub administrators: Vec<Placed<String>>,
     /// Nodes that are known to be there, each `HOST:PORT`.
     pub peers: Vec<Placed<String>>,
     /// The UDP port to listen on.
@@ -68,6 +70,7 @@ impl Default for MeshSettings {
     fn default() -> Self {
         Self {
             token: None,
+            administrators: Vec::new(),
             peers: Vec::new(),
             port: None,
             log: None,
@@ -95,6 +98,7 @@ impl MeshSettings {
     fn read(&mut self, reader: &mut Reader, p2p: &Merged) {
         let token = reader.text(p2p, "network_token");
         self.token = token.map(|Placed { value, span }| Placed { value: Secret::new(value), span });
+        self.administrators = reader.texts(p2p, "admin_keys");
         self.peers = reader.texts(p2p, "peers");
         self.peers.retain(|peer| reader.peer(peer));
         self.port = p2p.get("listen_port").and_then(|value| reader.number(value, 1..=65_535, "`listen_port`"));

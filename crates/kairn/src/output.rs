@@ -86,8 +86,16 @@ pub fn line(text: &str) -> Result<(), Report> {
 /// # Errors
 /// Stdout is full. A closed pipe is the reader's choice and no error.
 pub fn raw(text: &str) -> Result<(), Report> {
+    bytes(text.as_bytes())
+}
+
+/// Prints bytes as they are.
+///
+/// # Errors
+/// Stdout is full. A closed pipe is the reader's choice and no error.
+pub fn bytes(bytes: &[u8]) -> Result<(), Report> {
     let mut stdout = io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes());
+    let written = stdout.write_all(bytes);
     match written.and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Report::new(Kind::Environment, format!("cannot write the result: {error}")))

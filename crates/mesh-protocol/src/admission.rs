@@ -6,17 +6,17 @@
 //! and cannot be turned round. The client speaks first: who does not know the secret learns nothing that it could try secrets on
 //! but the proof of a client that came to it.
 
-use crate::error::Error;
 use crate::identity::NodeId;
 use crate::keys::{EpochKeys, hmac};
 use crate::time::Wall;
 use hmac::Mac as _;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 /// The label of the exporter.
 pub const EXPORTER: &[u8] = b"EXPORTER-kairn-mesh-1";
 /// The most bytes of a proof message.
-pub const LARGEST: usize = 2_048;
+pub const LARGEST: usize = 8_192;
 
 /// Which side of the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +41,8 @@ pub struct Session {
 /// What either side sends first, in postcard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
-    /// The epoch of the secret.
-    pub epoch: u32,
-    /// The proof.
-    pub mac: [u8; 32],
+    /// For each epoch whose secret the sender has, the newest first, its number and the proof.
+    pub macs: Vec<(u32, [u8; 32])>,
     /// The sender's wall clock, in milliseconds since the Unix epoch; nothing where it was never set.
     pub wall: Option<Wall>,
     /// The sender's own entry in the members' bucket, encoded: the other side may not know it yet. Nothing while the sender does
@@ -54,35 +52,65 @@ pub struct Proof {
 
 impl Proof {
     /// The proof of one side.
-    pub fn new(keys: &EpochKeys, session: &Session, side: Side, wall: Option<Wall>, record: Option<Vec<u8>>) -> Self {
-        Self { epoch: keys.epoch, mac: session.mac(keys, side).finalize().into_bytes().into(), wall, record }
+    pub fn new(
+        epochs: &[EpochKeys],
+        session: &Session,
+        side: Side,
+        wall: Option<Wall>,
+        record: Option<Vec<u8>>,
+    ) -> Self {
+        let mac = |keys: &EpochKeys| session.mac(keys, side).finalize().into_bytes().into();
+        Self { macs: epochs.iter().map(|keys| (keys.epoch, mac(keys))).collect(), wall, record }
     }
 
     /// Reads what the other side sent.
     ///
     /// # Errors
     /// It is too long or does not parse.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, crate::Error> {
         let (length, limit) = (bytes.len(), LARGEST);
         if length > limit {
-            return Err(Error::TooLarge { kind: "proof", length, limit });
+            return Err(crate::Error::TooLarge { kind: "proof", length, limit });
         }
-        postcard::from_bytes(bytes).map_err(|error| Error::Malformed("proof", error.to_string()))
+        postcard::from_bytes(bytes).map_err(|error| crate::Error::Malformed("proof", error.to_string()))
     }
 
     /// The message.
     ///
     /// # Errors
     /// Memory ran out.
-    pub fn encode(&self) -> Result<Vec<u8>, Error> {
-        postcard::to_stdvec(self).map_err(|error| Error::Malformed("proof", error.to_string()))
+    pub fn encode(&self) -> Result<Vec<u8>, crate::Error> {
+        postcard::to_stdvec(self).map_err(|error| crate::Error::Malformed("proof", error.to_string()))
     }
 
-    /// The epoch whose secret the other side has, among those that are known here.
-    pub fn check<'a>(&self, epochs: &'a [EpochKeys], session: &Session, side: Side) -> Option<&'a EpochKeys> {
-        let of_epoch = epochs.iter().find(|keys| keys.epoch == self.epoch);
-        of_epoch.filter(|keys| session.mac(keys, side).verify_slice(&self.mac).is_ok())
+    /// Whether the other side may come in.
+    ///
+    /// # Errors
+    /// Why it may not.
+    pub fn check(&self, epochs: &[EpochKeys], session: &Session, side: Side, is_known: bool) -> Result<(), Unadmitted> {
+        let proves = |keys: &EpochKeys| {
+            let mut macs = self.macs.iter().filter(|(epoch, _)| *epoch == keys.epoch);
+            macs.any(|(_, mac)| session.mac(keys, side).verify_slice(mac).is_ok())
+        };
+        match epochs.iter().position(proves) {
+            Some(0) => Ok(()),
+            // A member that was off while the secret changed.
+            Some(_) if is_known => Ok(()),
+            Some(_) => Err(Unadmitted::Retired),
+            None => Err(Unadmitted::Stranger),
+        }
     }
+}
+
+/// Why a node may not come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Unadmitted {
+    /// It has no secret of this network.
+    #[error("it does not hold this network's secret")]
+    Stranger,
+    /// It has one that was rotated away, and no member knows it.
+    #[error("its token was rotated away: give it the one that `kairn mesh rotate` printed")]
+    Retired,
 }
 
 impl Session {
@@ -102,16 +130,33 @@ mod tests {
     fn a_proof_holds_for_one_side_of_one_session_with_one_secret() {
         let keys = Token::new([1; 32], None).epoch();
         let session = Session { exporter: [7; 32], client: NodeId::new([1; 32]), server: NodeId::new([2; 32]) };
-        let proof = Proof::new(&keys, &session, Side::Client, Some(Wall(1)), Some(b"record".to_vec()));
+        let epochs = [keys.clone()];
+        let proof = Proof::new(&epochs, &session, Side::Client, Some(Wall(1)), Some(b"record".to_vec()));
         assert_eq!(Proof::decode(&proof.encode().unwrap()), Ok(proof.clone()));
-        let epochs = [EpochKeys::rotated(1, &[9; 32]), keys.clone()];
-        assert_eq!(proof.check(&epochs, &session, Side::Client), Some(&keys));
+        assert_eq!(proof.check(&epochs, &session, Side::Client, false), Ok(()));
         let turned = Session { client: session.server, server: session.client, ..session };
         let relayed = Session { exporter: [8; 32], ..session };
         for (session, side) in [(session, Side::Server), (turned, Side::Client), (relayed, Side::Client)] {
-            assert_eq!(proof.check(&epochs, &session, side), None);
+            assert_eq!(proof.check(&epochs, &session, side, true), Err(Unadmitted::Stranger));
         }
-        assert_eq!(proof.check(&[Token::new([2; 32], None).epoch()], &session, Side::Client), None);
-        assert_eq!(Proof { epoch: 1, ..proof }.check(&epochs, &session, Side::Client), None);
+        let other = [Token::new([2; 32], None).epoch()];
+        assert_eq!(proof.check(&other, &session, Side::Client, true), Err(Unadmitted::Stranger));
+    }
+
+    #[test]
+    fn a_secret_that_was_rotated_away_lets_in_whom_one_knows_and_nobody_else() {
+        let (old, new) = (Token::new([1; 32], None).epoch(), EpochKeys::rotated(1 << 16, &[9; 32]));
+        let session = Session { exporter: [7; 32], client: NodeId::new([1; 32]), server: NodeId::new([2; 32]) };
+        let late = Proof::new(std::slice::from_ref(&old), &session, Side::Client, None, None);
+        let rotated = Proof::new(&[new.clone(), old.clone()], &session, Side::Client, None, None);
+        let epochs = [new, old.clone()];
+        assert_eq!(late.check(&epochs, &session, Side::Client, true), Ok(()));
+        assert_eq!(late.check(&epochs, &session, Side::Client, false), Err(Unadmitted::Retired));
+        assert_eq!(rotated.check(&epochs, &session, Side::Client, false), Ok(()));
+        // A member that was off takes one for its like that has both secrets.
+        assert_eq!(rotated.check(&[old], &session, Side::Client, false), Ok(()));
+        let most: Vec<EpochKeys> = (0..17).map(|epoch| EpochKeys::rotated(epoch, &[1; 32])).collect();
+        let proof = Proof::new(&most, &session, Side::Client, None, Some(vec![0; 4_500]));
+        assert_eq!(Proof::decode(&proof.encode().unwrap()), Ok(proof));
     }
 }

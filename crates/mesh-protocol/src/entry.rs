@@ -29,8 +29,8 @@ pub enum Bucket {
     Services,
     /// DNS records of members. Key: the name.
     Dns,
-    /// Values that any member may replace. Key: anything.
-    Shared,
+    /// Values of programs. Key: a text without control characters.
+    Values,
     /// Secrets for single receivers. Key: purpose and receiver.
     Secrets,
     /// What a cluster agrees on; the coordination's rules check the values. Key: anything.
@@ -39,15 +39,13 @@ pub enum Bucket {
     Administration,
 }
 
-/// Who may write an entry, and which of several is valid.
+/// Who may write an entry. Nobody can replace what another wrote, so no bucket is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ownership {
     /// The key is the author's own name.
     Self_,
     /// Everybody has an entry of their own under each key; readers see them side by side.
     Each,
-    /// One entry for each key; the last writer's is valid.
-    Last,
     /// As `Each`, but only an administrator writes, and nothing expires.
     Administrator,
 }
@@ -57,8 +55,7 @@ impl Bucket {
     pub const fn ownership(self) -> Ownership {
         match self {
             Self::Members | Self::Candidates | Self::Claims => Ownership::Self_,
-            Self::Services | Self::Dns | Self::Secrets | Self::Cluster => Ownership::Each,
-            Self::Shared => Ownership::Last,
+            Self::Services | Self::Dns | Self::Values | Self::Secrets | Self::Cluster => Ownership::Each,
             Self::Administration => Ownership::Administrator,
         }
     }

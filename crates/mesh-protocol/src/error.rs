@@ -75,7 +75,9 @@ pub enum TokenFault {
     #[error("is mistyped or cut off: its checksum fails")]
     Checksum,
     /// A length that no token has.
-    #[error("has {characters} characters, and a token has 65, or 116 with an administrator's key")]
+    #[error(
+        "has {characters} characters, and a token has 65, or 116 with an administrator's key; of a rotated secret 145 or 196"
+    )]
     Length {
         /// What was given.
         characters: usize,

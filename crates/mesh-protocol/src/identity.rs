@@ -31,6 +31,11 @@ impl NodeId {
         self.to_string().chars().take(10).collect()
     }
 
+    /// The beginning of the name: where one has to be found quickly among few.
+    pub(crate) fn tag(&self) -> [u8; 8] {
+        self.0.first_chunk().copied().unwrap_or_default()
+    }
+
     /// Checks what this node is said to have signed.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! name of the use as `info`. Name, prefix, label and rendezvous belong to the network and come from its first token for ever;
 //! the other keys belong to an epoch and change with every rotation.
 
+use crate::error::Error;
 use crate::identity::NodeId;
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use hkdf::Hkdf;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::str::FromStr;
 
 /// The name of a network: the same for everybody who has its first token, and tells nothing of it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -29,6 +31,15 @@ impl NetworkId {
 impl fmt::Display for NetworkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl FromStr for NetworkId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let bytes = HEXLOWER.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or_else(|| Error::Malformed("network's name", "not 32 hexadecimal digits".to_owned()))
     }
 }
 
@@ -85,6 +96,33 @@ pub struct NetworkKeys {
     pub rendezvous: Secret<[u8; 20]>,
 }
 
+impl NetworkKeys {
+    /// These keys in a token: name, prefix, label and rendezvous, 46 bytes.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        // The label is made of five bytes, here and in `from_bytes`.
+        let label = BASE32_NOPAD.decode(self.label.to_ascii_uppercase().as_bytes()).unwrap_or_default();
+        [self.id.0.as_slice(), &self.ula.0, &label, self.rendezvous.reveal()].concat()
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8; 46]) -> Self {
+        let mut rest = bytes.iter().copied();
+        Self {
+            id: NetworkId(take(&mut rest)),
+            ula: UlaPrefix(take(&mut rest)),
+            label: label(&take(&mut rest)),
+            rendezvous: Secret::new(take(&mut rest)),
+        }
+    }
+}
+
+fn label(bytes: &[u8; 5]) -> String {
+    BASE32_NOPAD.encode(bytes).to_ascii_lowercase()
+}
+
+fn take<const N: usize>(bytes: &mut impl Iterator<Item = u8>) -> [u8; N] {
+    std::array::from_fn(|_| bytes.next().unwrap_or_default())
+}
+
 /// The keys of one epoch: they change whenever the secret is rotated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EpochKeys {
@@ -119,7 +157,7 @@ impl Material {
         NetworkKeys {
             id: NetworkId(self.key("network id")),
             ula: UlaPrefix(self.key("ula prefix")),
-            label: BASE32_NOPAD.encode(&self.key::<5>("discovery label")).to_ascii_lowercase(),
+            label: label(&self.key("discovery label")),
             rendezvous: Secret::new(self.key("rendezvous")),
         }
     }

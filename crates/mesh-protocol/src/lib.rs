@@ -16,6 +16,7 @@ mod legacy;
 pub mod member;
 pub mod message;
 pub mod node;
+pub mod order;
 pub mod reconcile;
 mod spread;
 pub mod store;

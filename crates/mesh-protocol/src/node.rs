@@ -6,6 +6,7 @@
 
 mod addressing;
 mod comparison;
+mod orders;
 
 use crate::address::{Lease, Range};
 use crate::datagram::{Dropped, LARGEST, Opener, Sealer};
@@ -19,8 +20,11 @@ use crate::store::{Refused, Store, Taken};
 use crate::swim::{self, Incarnation, Swim};
 use crate::time::{Moment, Now};
 use crate::tunnel_key::TunnelKey;
+pub use orders::Draw;
+
 use addressing::Addressing;
 use comparison::Comparison;
+use kairn_report::Secret;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -76,6 +80,10 @@ pub enum Event {
     },
     /// The witnessed addresses of members changed: [`Node::address_of`].
     Addresses,
+    /// The secret changed, and this node has the new one: [`Node::secret`], and the epochs of the store.
+    Rotated,
+    /// A node was put out, maybe this one; or is no member any more because it has no part in the new secret.
+    PutOut(NodeId),
     /// Something that a member sent was refused.
     Refused {
         /// Who sent it.
@@ -106,8 +114,10 @@ pub struct Start {
     pub identity: Identity,
     /// What belongs to its network for ever.
     pub network: NetworkKeys,
-    /// The keys of the newest epoch that it knows.
-    pub keys: EpochKeys,
+    /// The keys of the epochs that it knows, the newest first; at least those of its token.
+    pub epochs: Vec<EpochKeys>,
+    /// The secret of the newest epoch, where that is a rotated one.
+    pub secret: Option<Secret<[u8; 32]>>,
     /// Whose word on rotation and revocation counts.
     pub administrators: Vec<NodeId>,
     /// Higher than in every run before.
@@ -126,6 +136,7 @@ pub struct Start {
 pub struct Node {
     identity: Identity,
     store: Store,
+    secret: Option<Secret<[u8; 32]>>,
     swim: Swim,
     sealer: Sealer,
     opener: Opener,
@@ -144,10 +155,12 @@ pub struct Node {
 impl Node {
     /// A node that knows nobody yet.
     pub fn new(start: Start, now: Moment) -> Self {
-        let Start { identity, network, keys, administrators, generation, incarnation, seed, range, lease } = start;
+        let Start { identity, network, epochs, secret, administrators, generation, incarnation, seed, range, lease } =
+            start;
         let mut rng = fastrand::Rng::with_seed(seed);
         Self {
-            store: Store::new(network.id, keys, administrators),
+            store: Store::new(network.id, epochs, administrators),
+            secret,
             swim: Swim::new(identity.clone(), incarnation, rng.u64(..), now),
             sealer: Sealer::new(identity.clone(), generation, rng.u64(..).to_be_bytes()),
             opener: Opener::new(identity.clone()),
@@ -306,12 +319,12 @@ impl Node {
         match taken {
             Ok((entry, Taken::New(id))) => self.is_new(now, id, &entry, Some(from)),
             Ok((_, Taken::Known)) => {}
-            Err(Refused::Stranger(_)) => self.came_early(now, from),
+            Err(Refused::Stranger(_) | Refused::Later(_)) => self.came_early(now, from),
             Err(why) => self.refuse(from, &why.to_string()),
         }
     }
 
-    /// An entry overtook the record of its author: whoever sent it has the record.
+    /// An entry overtook the record of its author, or a record the new secret: whoever sent it has that too.
     fn came_early(&mut self, now: Now, from: NodeId) {
         self.counters.early += 1;
         if now.0 >= self.next_early {
@@ -326,13 +339,14 @@ impl Node {
             if content.value.is_some() {
                 self.opener.admit(content.author);
                 self.swim.admit(now.0, content.author);
+                self.drain();
+                self.members_changed();
             } else {
-                self.opener.remove(&content.author);
-                self.sealer.remove(&content.author);
-                self.swim.remove(now.0, &content.author);
+                self.forget(now, &content.author);
             }
-            self.drain();
-            self.members_changed();
+        }
+        if content.bucket == Bucket::Administration {
+            self.obey(now, content);
         }
         if content.bucket == Bucket::Claims {
             self.claim_changed(now, &id);
@@ -340,6 +354,14 @@ impl Node {
         self.counters.entries += 1;
         self.spreading.add(now.0, id, from);
         self.events.push(Event::Changed(content.bucket, id));
+    }
+
+    fn forget(&mut self, now: Now, node: &NodeId) {
+        self.opener.remove(node);
+        self.sealer.remove(node);
+        self.swim.remove(now.0, node);
+        self.drain();
+        self.members_changed();
     }
 
     fn refuse(&mut self, from: NodeId, why: &str) {
@@ -377,9 +399,9 @@ impl Node {
     }
 
     fn seal(&mut self, to: NodeId, datagram: &Datagram) {
-        let sealed = self.store.epochs().first().and_then(|keys| {
-            let text = message::encode("datagram", datagram).ok()?;
-            self.sealer.seal(keys, &to, &text)
+        let sealed = message::encode("datagram", datagram).ok().and_then(|text| {
+            let keys = self.keys_with(&to)?.clone();
+            self.sealer.seal(&keys, &to, &text)
         });
         match sealed {
             Some(bytes) => self.outgoing.push(Outgoing::Datagram { to, bytes }),

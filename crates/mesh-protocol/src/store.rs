@@ -4,12 +4,15 @@
 //! when that has passed since its receipt here, and forgotten after the same time again, so that it cannot come back from a
 //! neighbour that got it later.
 
+mod orders;
+
 use crate::entry::{Bucket, Content, Entry, EntryId, Ownership};
 use crate::error::Error;
 use crate::hlc::{Clock, Stamp};
 use crate::identity::{Identity, NodeId};
 use crate::keys::{EpochKeys, NetworkId};
 use crate::member::MemberRecord;
+use crate::order::Order;
 use crate::time::{Moment, Now};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,9 +21,11 @@ use thiserror::Error as ThisError;
 /// The most members that are kept.
 pub const MOST_MEMBERS: usize = 4_096;
 /// The most entries of one author.
-const MOST_ENTRIES: usize = 512;
+pub const MOST_ENTRIES: usize = 512;
 /// The most bytes of keys and values of one author.
-const MOST_BYTES: usize = 512 * 1024;
+pub const MOST_BYTES: usize = 512 * 1024;
+/// The same of an administrator, who puts nodes out for ever and gives each member its share of a new secret.
+const MOST_ORDERED: Use = Use { entries: 8_192, bytes: 4 * 1024 * 1024 };
 
 /// Why an entry was not taken in.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
@@ -40,11 +45,14 @@ pub enum Refused {
     /// A member's record whose proof does not hold with a secret that still lets nodes in.
     #[error("the record of {author} does not prove that it holds the network's secret", author = .0.short())]
     Unproven(NodeId),
+    /// A member's record of a later secret than this node knows.
+    #[error("the record of {author} is of a later secret than this node has", author = .0.short())]
+    Later(NodeId),
     /// Only an administrator writes there.
     #[error("written by {author}, who is no administrator", author = .0.short())]
     NotAdministrator(NodeId),
     /// Its author has too many or too large entries, or there are too many members.
-    #[error("there is no room for another entry of {author}", author = .0.short())]
+    #[error("there is no room for another entry of {author}: {MOST_ENTRIES} entries and {} KiB are the most of one node, {MOST_MEMBERS} the most members", MOST_BYTES / 1024, author = .0.short())]
     Full(NodeId),
 }
 
@@ -62,14 +70,22 @@ pub enum Taken {
 struct Slot {
     bucket: Bucket,
     key: String,
-    author: Option<NodeId>,
+    author: NodeId,
 }
 
 impl Slot {
     fn of(content: &Content) -> Self {
-        let author = (content.bucket.ownership() != Ownership::Last).then_some(content.author);
-        Self { bucket: content.bucket, key: content.key.clone(), author }
+        Self { bucket: content.bucket, key: content.key.clone(), author: content.author }
     }
+}
+
+/// A valid entry as programs see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Valid<'a> {
+    /// What it says.
+    pub content: &'a Content,
+    /// How long it still holds here; nothing where it holds for ever.
+    pub left: Option<Duration>,
 }
 
 struct Held {
@@ -114,12 +130,12 @@ pub struct Store {
 }
 
 impl Store {
-    /// An empty state of a network whose first keys these are.
-    pub fn new(network: NetworkId, keys: EpochKeys, administrators: impl IntoIterator<Item = NodeId>) -> Self {
+    /// An empty state of a network whose keys these are, the newest epoch's first.
+    pub fn new(network: NetworkId, epochs: Vec<EpochKeys>, administrators: impl IntoIterator<Item = NodeId>) -> Self {
         Self {
             network,
             clock: Clock::default(),
-            epochs: vec![keys],
+            epochs,
             administrators: administrators.into_iter().collect(),
             revoked: BTreeSet::new(),
             held: BTreeMap::new(),
@@ -136,21 +152,6 @@ impl Store {
     /// The keys that are known, the newest first.
     pub fn epochs(&self) -> &[EpochKeys] {
         &self.epochs
-    }
-
-    /// Takes up the keys of a later epoch; those before it only let known members come back.
-    pub fn rotate(&mut self, keys: EpochKeys) {
-        if self.epochs.first().is_none_or(|newest| newest.epoch < keys.epoch) {
-            self.epochs.insert(0, keys);
-        }
-    }
-
-    /// Puts a node out for ever and drops what it wrote.
-    pub fn revoke(&mut self, node: NodeId) {
-        self.revoked.insert(node);
-        let gone: Vec<EntryId> =
-            self.held.values().filter(|held| held.entry.content().author == node).map(|held| held.id).collect();
-        gone.iter().for_each(|id| self.forget(id));
     }
 
     /// The nodes that were put out.
@@ -184,28 +185,46 @@ impl Store {
     /// Why it was refused; the state is as before.
     pub fn take(&mut self, entry: Entry, (now, wall): Now) -> Result<Taken, Refused> {
         let content = entry.content();
-        // Before any signature is looked at: most of what comes by gossip came already.
-        if self.held.get(&Slot::of(content)).is_some_and(|held| !replaces(&entry, &held.entry)) {
-            return Ok(Taken::Known);
-        }
         let stamp = content.stamp;
-        if !self.clock.clone().see(stamp, wall) {
+        let is_old = self.held.get(&Slot::of(content)).is_some_and(|held| !replaces(&entry, &held.entry));
+        if !is_old && !self.clock.clone().see(stamp, wall) {
             return Err(Refused::Ahead(stamp.wall().ahead_of(wall)));
+        }
+        let taken = self.restore(entry, now)?;
+        if taken != Taken::Known {
+            self.clock.see(stamp, wall);
+        }
+        Ok(taken)
+    }
+
+    /// Takes in an entry that this node kept itself: whatever its clock says now, it did hold once.
+    ///
+    /// # Errors
+    /// As [`Self::take`], but for the clock.
+    pub fn restore(&mut self, entry: Entry, now: Moment) -> Result<Taken, Refused> {
+        // Before any signature is looked at: most of what comes by gossip came already.
+        let content = entry.content();
+        let held = self.held.get(&Slot::of(content));
+        if held.is_some_and(|held| !replaces(&entry, &held.entry)) || self.is_overtaken(content) {
+            return Ok(Taken::Known);
         }
         self.check(&entry)?;
         entry.verify(&self.network)?;
-        let taken = self.put(entry, now)?;
-        self.clock.see(stamp, wall);
-        Ok(Taken::New(taken))
+        Ok(Taken::New(self.put(entry, now)?))
     }
 
     fn check(&self, entry: &Entry) -> Result<(), Refused> {
-        let Content { bucket, author, value, .. } = entry.content();
+        let Content { bucket, key, author, value, .. } = entry.content();
         if self.revoked.contains(author) {
             return Err(Refused::Revoked(*author));
         }
         if bucket.ownership() == Ownership::Administrator {
-            return if self.administrators.contains(author) { Ok(()) } else { Err(Refused::NotAdministrator(*author)) };
+            return match value {
+                _ if !self.administrators.contains(author) => Err(Refused::NotAdministrator(*author)),
+                Some(value) => Ok(Order::decode(key, value).map(drop)?),
+                // Refused with its signature: see `Entry::verify`.
+                None => Ok(()),
+            };
         }
         let is_known = self.member_entry(author).is_some();
         if *bucket != Bucket::Members {
@@ -217,7 +236,10 @@ impl Store {
         match proven {
             Some(0) if is_known || self.authors() < MOST_MEMBERS => {}
             Some(0) => return Err(Refused::Full(*author)),
-            Some(_) if is_known => {}
+            Some(_) if is_known || self.is_listed(author) => {}
+            None if self.epochs.first().is_some_and(|newest| record.epoch > newest.epoch) => {
+                return Err(Refused::Later(*author));
+            }
             _ => return Err(Refused::Unproven(*author)),
         }
         Ok(record.check_possession(&self.network, author)?)
@@ -226,14 +248,19 @@ impl Store {
     fn put(&mut self, entry: Entry, now: Moment) -> Result<EntryId, Refused> {
         let (slot, id, author) = (Slot::of(entry.content()), entry.id(&self.network)?, entry.content().author);
         let size = size(&entry);
-        let replaced = self.held.get(&slot).map(|held| (held.id, held.entry.content().author, self::size(&held.entry)));
+        let replaced = self.held.get(&slot).map(|held| (held.id, self::size(&held.entry)));
         let before = self.used.get(&author).copied().unwrap_or_default();
-        let freed = replaced.filter(|(_, of, _)| *of == author).map_or((0, 0), |(_, _, size)| (1, size));
+        let freed = replaced.map_or((0, 0), |(_, size)| (1, size));
         let after = Use { entries: before.entries + 1 - freed.0, bytes: before.bytes + size - freed.1 };
-        if after.entries > MOST_ENTRIES || after.bytes > MOST_BYTES {
+        let most = if slot.bucket == Bucket::Administration {
+            MOST_ORDERED
+        } else {
+            Use { entries: MOST_ENTRIES, bytes: MOST_BYTES }
+        };
+        if after.entries > most.entries || after.bytes > most.bytes {
             return Err(Refused::Full(author));
         }
-        if let Some((old, ..)) = replaced {
+        if let Some((old, _)) = replaced {
             self.forget(&old);
         }
         if slot.bucket == Bucket::Members && entry.content().value.is_none() {
@@ -241,7 +268,11 @@ impl Store {
         }
         self.count(author, 1, size);
         self.names.insert(id, slot.clone());
+        let is_order = slot.bucket == Bucket::Administration;
         self.held.insert(slot, Held { id, entry, received: now });
+        if is_order {
+            self.drop_overtaken();
+        }
         Ok(id)
     }
 
@@ -280,7 +311,7 @@ impl Store {
     }
 
     fn member_entry(&self, node: &NodeId) -> Option<&Held> {
-        let slot = Slot { bucket: Bucket::Members, key: node.to_string(), author: Some(*node) };
+        let slot = Slot { bucket: Bucket::Members, key: node.to_string(), author: *node };
         self.held.get(&slot).filter(|held| held.entry.content().value.is_some())
     }
 
@@ -320,10 +351,16 @@ impl Store {
 
     /// The valid entries of a bucket that have a value.
     pub fn bucket(&self, bucket: Bucket, now: Moment) -> impl Iterator<Item = &Content> {
+        self.valid(bucket, now).map(|valid| valid.content)
+    }
+
+    /// The valid entries of a bucket that have a value, in the order of their keys, with how long they still hold.
+    pub fn valid(&self, bucket: Bucket, now: Moment) -> impl Iterator<Item = Valid<'_>> {
         let held = self.held.iter().filter(move |(slot, _)| slot.bucket == bucket).map(|(_, held)| held);
-        held.filter(move |held| !held.is_expired(now))
-            .map(|held| held.entry.content())
-            .filter(|content| content.value.is_some())
+        held.filter(move |held| !held.is_expired(now) && held.entry.content().value.is_some()).map(move |held| Valid {
+            content: held.entry.content(),
+            left: held.lifetime().map(|lifetime| lifetime.saturating_sub(now.since(held.received))),
+        })
     }
 
     /// An entry by the name of its version.

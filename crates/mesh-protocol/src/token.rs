@@ -1,8 +1,10 @@
 //! The network token: all that machines need to have in common.
 //!
 //! A new one is bech32m (BIP 350) with the human-readable part `kairn`, then one character of version (`q`, 0), then 32 random
-//! bytes, and where the network has an administrator the 32 bytes of their Ed25519 public key: 65 or 116 characters. It is read
-//! in small or capital letters (a QR code of capitals is smaller). White space is dropped before anything else, as people paste it.
+//! bytes, and where the network has an administrator the 32 bytes of their Ed25519 public key: 65 or 116 characters. One of a
+//! rotated secret (version `p`, 1) has between the secret and the administrator's key 4 bytes of epoch, big-endian, and 46 bytes of
+//! what belongs to the network for ever: 145 or 196 characters. It is read in small or capital letters (a QR code of capitals is
+//! smaller). White space is dropped before anything else, as people paste it.
 
 use crate::error::TokenFault;
 use crate::keys::{EpochKeys, Material, NetworkKeys};
@@ -11,6 +13,7 @@ use bech32::primitives::decode::CheckedHrpstring;
 use bech32::primitives::iter::{ByteIterExt, Fe32IterExt};
 use bech32::{Bech32m, Fe32, Hrp};
 use ed25519_dalek::VerifyingKey;
+use kairn_report::Secret;
 use std::fmt;
 use std::str::FromStr;
 
@@ -18,8 +21,8 @@ use std::str::FromStr;
 const PREFIX: &str = "kairn1";
 /// The alphabet of bech32's data part (BIP 173).
 const ALPHABET: &str = "qpzry9x8gf2tvdw0s3jn54khce6mua7l";
-/// Characters of a token without and with an administrator's key.
-const LENGTHS: [usize; 2] = [65, 116];
+/// Characters of a token without and with an administrator's key, first and rotated.
+const LENGTHS: [usize; 4] = [65, 116, 145, 196];
 
 /// The public key of whoever may rotate the secret and put nodes out.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,6 +59,7 @@ pub struct Token(Form);
 #[derive(Clone, PartialEq, Eq)]
 enum Form {
     New { secret: [u8; 32], admin: Option<AdminKey> },
+    Rotated { secret: [u8; 32], epoch: u32, network: NetworkKeys, admin: Option<AdminKey> },
     Old { decoded: Vec<u8>, text: String },
 }
 
@@ -65,15 +69,18 @@ impl Token {
         Self(Form::New { secret, admin })
     }
 
+    /// The token of a rotated secret, for machines that are new to the network.
+    pub const fn rotated(network: NetworkKeys, epoch: u32, secret: [u8; 32], admin: Option<AdminKey>) -> Self {
+        Self(Form::Rotated { secret, epoch, network, admin })
+    }
+
     /// Its text, for a person or a file that only they read.
     pub fn reveal(&self) -> String {
         match &self.0 {
             Form::Old { text, .. } => text.clone(),
-            Form::New { secret, admin } => {
-                let payload = secret.iter().chain(admin.iter().flat_map(|admin| admin.id().as_bytes())).copied();
-                let hrp = Hrp::parse_unchecked("kairn");
-                let data = payload.bytes_to_fes().with_checksum::<Bech32m>(&hrp);
-                data.with_witness_version(Fe32::Q).chars().collect()
+            Form::New { secret, admin } => text(Fe32::Q, &[secret, admin_bytes(admin)]),
+            Form::Rotated { secret, epoch, network, admin } => {
+                text(Fe32::P, &[secret, &epoch.to_be_bytes(), &network.to_bytes(), admin_bytes(admin)])
             }
         }
     }
@@ -81,27 +88,54 @@ impl Token {
     /// The administrator's key that it carries.
     pub const fn admin(&self) -> Option<&AdminKey> {
         match &self.0 {
-            Form::New { admin, .. } => admin.as_ref(),
+            Form::New { admin, .. } | Form::Rotated { admin, .. } => admin.as_ref(),
             Form::Old { .. } => None,
         }
     }
 
     /// What belongs to its network for ever.
     pub fn network(&self) -> NetworkKeys {
-        self.material().network()
-    }
-
-    /// The keys of the network's first epoch.
-    pub fn epoch(&self) -> EpochKeys {
-        self.material().epoch(0)
-    }
-
-    fn material(&self) -> Material {
         match &self.0 {
-            Form::New { secret, .. } => Material::new("kairn mesh 1", secret),
-            Form::Old { decoded, .. } => Material::new("kairn mesh 1 old token", decoded),
+            Form::New { secret, .. } => first(secret).network(),
+            Form::Old { decoded, .. } => old(decoded).network(),
+            Form::Rotated { network, .. } => network.clone(),
         }
     }
+
+    /// The keys of its epoch: the network's first, or that of the rotation that it came from.
+    pub fn epoch(&self) -> EpochKeys {
+        match &self.0 {
+            Form::New { secret, .. } => first(secret).epoch(0),
+            Form::Old { decoded, .. } => old(decoded).epoch(0),
+            Form::Rotated { secret, epoch, .. } => EpochKeys::rotated(*epoch, secret),
+        }
+    }
+
+    /// The secret of a rotation, which later orders build on.
+    pub const fn secret(&self) -> Option<Secret<[u8; 32]>> {
+        match &self.0 {
+            Form::Rotated { secret, .. } => Some(Secret::new(*secret)),
+            Form::New { .. } | Form::Old { .. } => None,
+        }
+    }
+}
+
+fn first(secret: &[u8; 32]) -> Material {
+    Material::new("kairn mesh 1", secret)
+}
+
+fn old(decoded: &[u8]) -> Material {
+    Material::new("kairn mesh 1 old token", decoded)
+}
+
+fn admin_bytes(admin: &Option<AdminKey>) -> &[u8] {
+    admin.as_ref().map_or(&[], |admin| admin.id().as_bytes())
+}
+
+fn text(version: Fe32, payload: &[&[u8]]) -> String {
+    let hrp = Hrp::parse_unchecked("kairn");
+    let data = payload.concat().into_iter().bytes_to_fes().with_checksum::<Bech32m>(&hrp);
+    data.with_witness_version(version).chars().collect()
 }
 
 impl fmt::Debug for Token {
@@ -139,21 +173,29 @@ fn read(text: &str) -> Result<Token, TokenFault> {
     let Ok(checked) = CheckedHrpstring::new::<Bech32m>(text) else { return Err(mistake(text)) };
     let mut characters = checked.fe32_iter();
     let version = characters.next().map_or(0, Fe32::to_u8);
-    if version != 0 {
-        return Err(TokenFault::Version(version));
-    }
     let bytes: Vec<u8> = characters.fes_to_bytes().collect();
-    let (secret, admin) = match bytes.split_first_chunk::<32>() {
-        Some((secret, [])) => (*secret, None),
-        Some((secret, rest)) if rest.len() == 32 => {
-            let key = rest.try_into().map_err(|_| TokenFault::AdminKey)?;
-            (*secret, Some(AdminKey::new(key)?))
+    let wrong_length = || TokenFault::Length { characters: text.len() };
+    let (secret, rest) = bytes.split_first_chunk::<32>().ok_or_else(wrong_length)?;
+    let token = match version {
+        0 => Token::new(*secret, admin(rest).ok_or_else(wrong_length)??),
+        1 => {
+            let (epoch, rest) = rest.split_first_chunk::<4>().ok_or_else(wrong_length)?;
+            let (network, rest) = rest.split_first_chunk::<46>().ok_or_else(wrong_length)?;
+            let admin = admin(rest).ok_or_else(wrong_length)??;
+            Token::rotated(NetworkKeys::from_bytes(network), u32::from_be_bytes(*epoch), *secret, admin)
         }
-        _ => return Err(TokenFault::Length { characters: text.len() }),
+        version => return Err(TokenFault::Version(version)),
     };
-    let token = Token::new(secret, admin);
     // The bits that fill the last character are zero in a token of ours; another text for the same secret is not accepted.
     if token.reveal() == text { Ok(token) } else { Err(TokenFault::Checksum) }
+}
+
+/// The administrator's key at the end of a token, if any; nothing where the rest has another length.
+fn admin(rest: &[u8]) -> Option<Result<Option<AdminKey>, TokenFault>> {
+    match rest {
+        [] => Some(Ok(None)),
+        key => Some(AdminKey::new(key.try_into().ok()?).map(Some)),
+    }
 }
 
 /// Where a token whose checksum fails is mistyped: a code word of this length has at most one neighbour that differs in one

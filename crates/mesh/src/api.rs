@@ -1,26 +1,31 @@
-//! The node's local socket (0600): HTTP for programs of this machine.
+//! The node's local socket (0600): HTTP for programs of this machine. What it answers stands in `docs/mesh-api.md`.
+
+mod metrics;
+mod orders;
+mod stream;
+mod values;
 
 use crate::error::Error;
+use crate::fault::Fault;
+use crate::handle::Handle;
 use crate::state::StateDir;
-use crate::status::Status;
-use http_body_util::Full;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
 use std::convert::Infallible;
-use std::fmt::Write as _;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use tokio::net::UnixListener;
-use tokio::sync::{mpsc, oneshot};
 
-/// How many requests wait for the node.
-const WAITING: usize = 64;
-
-/// A request for the node's state, with where to put it.
-pub type Asked = oneshot::Sender<Status>;
+/// An answer of any kind.
+type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 /// The open socket; its file goes away with it.
 #[derive(Debug)]
@@ -33,7 +38,7 @@ impl Api {
     ///
     /// # Errors
     /// The socket cannot be made.
-    pub fn open(dir: &Path) -> Result<(Self, mpsc::Receiver<Asked>), Error> {
+    pub fn open(dir: &Path, handle: Handle) -> Result<Self, Error> {
         let path = StateDir::socket(dir);
         let failed = |doing| {
             let path = path.clone();
@@ -47,9 +52,8 @@ impl Api {
         }
         let listener = UnixListener::bind(&path).map_err(failed("opening the local socket"))?;
         std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed("closing it to others"))?;
-        let (asked, requests) = mpsc::channel(WAITING);
-        tokio::spawn(serve(listener, asked));
-        Ok((Self { path }, requests))
+        tokio::spawn(serve(listener, handle));
+        Ok(Self { path })
     }
 }
 
@@ -61,7 +65,7 @@ impl Drop for Api {
     }
 }
 
-async fn serve(listener: UnixListener, asked: mpsc::Sender<Asked>) {
+async fn serve(listener: UnixListener, handle: Handle) {
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -70,9 +74,9 @@ async fn serve(listener: UnixListener, asked: mpsc::Sender<Asked>) {
                 return;
             }
         };
-        let asked = asked.clone();
+        let handle = handle.clone();
         tokio::spawn(async move {
-            let answering = service_fn(|request| answer(request, asked.clone()));
+            let answering = service_fn(|request| answer(request, handle.clone()));
             if let Err(error) =
                 hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answering).await
             {
@@ -82,56 +86,108 @@ async fn serve(listener: UnixListener, asked: mpsc::Sender<Asked>) {
     }
 }
 
-async fn answer(request: Request<Incoming>, asked: mpsc::Sender<Asked>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let route = (request.method().clone(), request.uri().path().to_owned());
-    let known = ["/v1/status", "/metrics"].contains(&route.1.as_str());
-    if route.0 != Method::GET || !known {
-        return Ok(respond(
-            if known { StatusCode::METHOD_NOT_ALLOWED } else { StatusCode::NOT_FOUND },
-            "text/plain",
-            String::new(),
-        ));
-    }
-    let (sender, status) = oneshot::channel();
-    let sent = asked.send(sender).await.is_ok();
-    let Some(status) = (if sent { status.await.ok() } else { None }) else {
-        return Ok(respond(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "the node ends\n".to_owned()));
+async fn answer(request: Request<Incoming>, handle: Handle) -> Result<Answer, Infallible> {
+    let (head, body) = request.into_parts();
+    let asked = match Asked::read(&head, body) {
+        Ok(asked) => asked,
+        Err(fault) => return Ok(refused(&fault)),
     };
-    Ok(if route.1 == "/metrics" {
-        respond(StatusCode::OK, "text/plain; version=0.0.4", metrics(&status))
-    } else {
-        match serde_json::to_string(&status) {
-            Ok(text) => respond(StatusCode::OK, "application/json", text),
-            Err(error) => respond(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", error.to_string()),
+    let method = asked.method.clone();
+    Ok(match route(asked, &handle).await {
+        Ok(answer) => answer,
+        Err(fault) => {
+            tracing::debug!(%method, path = head.uri.path(), why = fault.said.error, "a request was refused");
+            refused(&fault)
         }
     })
 }
 
-fn respond(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
-    response
+async fn route(asked: Asked, handle: &Handle) -> Result<Answer, Fault> {
+    let path: Vec<&str> = asked.path.iter().map(String::as_str).collect();
+    match path.as_slice() {
+        ["metrics"] => {
+            asked.only(&[Method::GET])?;
+            let status = handle.run(|runner| runner.status()).await?;
+            Ok(respond(StatusCode::OK, "text/plain; version=0.0.4", metrics::text(&status)))
+        }
+        ["v1", "status"] => {
+            asked.only(&[Method::GET])?;
+            json(&handle.run(|runner| runner.status()).await?)
+        }
+        ["v1", "rotation"] => orders::prepare(asked, handle).await,
+        ["v1", "orders"] => orders::take(asked, handle).await,
+        ["v1", "watch"] => values::watch(&asked, handle),
+        ["v1", "values"] => values::list(&asked, handle).await,
+        ["v1", "values", key @ ..] => {
+            let key = key.join("/");
+            values::one(asked, key, handle).await
+        }
+        _ => Err(Fault::missing("there is nothing at this path")),
+    }
 }
 
-/// The state in the text format of Prometheus.
-fn metrics(status: &Status) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: u64| {
-        // Writing to a string cannot fail.
-        if writeln!(text, "kairn_mesh_{name} {value}").is_err() {
-            tracing::debug!(name, "a metric was not written");
+/// A request, taken apart.
+struct Asked {
+    method: Method,
+    /// The parts between the slashes, decoded.
+    path: Vec<String>,
+    query: Vec<(String, String)>,
+    body: Incoming,
+}
+
+impl Asked {
+    fn read(head: &hyper::http::request::Parts, body: Incoming) -> Result<Self, Fault> {
+        let text = |part: &str| percent_decode_str(part).decode_utf8().map(|text| text.into_owned());
+        let parts: Result<Vec<String>, _> = head.uri.path().trim_start_matches('/').split('/').map(text).collect();
+        let path = parts.map_err(|_| Fault::wrong("the path is not UTF-8"))?;
+        let query = url::form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+        Ok(Self { method: head.method.clone(), path, query, body })
+    }
+
+    /// Lets these methods through.
+    fn only(&self, methods: &[Method]) -> Result<(), Fault> {
+        if methods.contains(&self.method) {
+            return Ok(());
         }
-    };
-    for state in ["alive", "suspect", "dead", "left"] {
-        let count = status.peers.iter().filter(|peer| peer.state == state).count();
-        line(&format!("peers{{state=\"{state}\"}}"), count as u64);
+        Err(Fault::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} is not for this path", self.method)))
     }
-    line("entries", status.entries as u64);
-    line("uptime_seconds", status.uptime);
-    line("health", status.health.into());
-    for (name, value) in &status.counters {
-        line(&format!("{name}_total"), *value);
+
+    /// A parameter of the query.
+    fn query(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
-    text
+
+    /// The body, of so many bytes at most.
+    async fn bytes(self, what: &str, limit: usize) -> Result<Vec<u8>, Fault> {
+        match Limited::new(self.body, limit).collect().await {
+            Ok(body) => Ok(body.to_bytes().to_vec()),
+            Err(error) if error.is::<LengthLimitError>() => {
+                Err(Fault::new(StatusCode::PAYLOAD_TOO_LARGE, format!("{what} is longer than {limit} bytes")))
+            }
+            Err(error) => Err(Fault::wrong(format!("{what} did not come whole: {error}"))),
+        }
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<Answer, Fault> {
+    match serde_json::to_string(value) {
+        Ok(text) => Ok(respond(StatusCode::OK, "application/json", text)),
+        Err(error) => Err(Fault::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+    }
+}
+
+fn refused(fault: &Fault) -> Answer {
+    let text = serde_json::to_string(&fault.said).unwrap_or_default();
+    respond(fault.status, "application/json", text)
+}
+
+fn respond(status: StatusCode, kind: &'static str, body: String) -> Answer {
+    with(status, kind, Full::new(Bytes::from(body)).boxed())
+}
+
+fn with(status: StatusCode, kind: &'static str, body: BoxBody<Bytes, Infallible>) -> Answer {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
 }

@@ -1,18 +1,32 @@
 //! Asking a node that runs on this machine, over its local socket.
 
 use crate::error::Error;
+use crate::fault::Said;
+use crate::orders::{Prepared, Signed, Wish};
 use crate::state::StateDir;
 use crate::status::Status;
-use serde::Deserialize;
-use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
+use crate::values::{Change, Value};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::HOST;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The most bytes of an answer.
-const LARGEST: u64 = 64 * 1024 * 1024;
+/// The most bytes of an answer, and of a line of one that goes on.
+const LARGEST: usize = 64 * 1024 * 1024;
+/// What stands for itself in a path (RFC 3986, 2.3).
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A node's local socket.
 #[derive(Debug)]
@@ -31,25 +45,167 @@ impl Client {
     /// # Errors
     /// No node answers.
     pub fn status(&self) -> Result<Status, Error> {
-        self.get("/v1/status")
+        self.ask(Method::GET, "/v1/status", Vec::new())
     }
 
-    fn get<T: for<'a> Deserialize<'a>>(&self, route: &str) -> Result<T, Error> {
-        let not_running = |source| Error::NotRunning { path: self.socket.clone(), source };
-        let mut stream = UnixStream::connect(&self.socket).map_err(not_running)?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(not_running)?;
-        // HTTP/1.0: the end of the stream is the end of the answer.
-        let request = format!("GET {route} HTTP/1.0\r\nHost: localhost\r\n\r\n");
-        stream.write_all(request.as_bytes()).map_err(not_running)?;
-        let mut answer = Vec::new();
-        stream.take(LARGEST).read_to_end(&mut answer).map_err(not_running)?;
-        let damaged = |why: String| Error::Damaged { path: self.socket.clone(), why };
-        let end = answer.windows(4).position(|window| window == b"\r\n\r\n");
-        let (head, body) = end.and_then(|end| Some((answer.get(..end)?, answer.get(end + 4..)?))).unwrap_or_default();
-        if !head.starts_with(b"HTTP/1.0 200") && !head.starts_with(b"HTTP/1.1 200") {
-            let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-            return Err(damaged(format!("the node answers `{}`", String::from_utf8_lossy(line))));
-        }
-        serde_json::from_slice(body).map_err(|error| damaged(error.to_string()))
+    /// What an administrator has to sign for what they want.
+    ///
+    /// # Errors
+    /// No node answers, or it refuses.
+    pub fn prepare(&self, wish: &Wish) -> Result<Prepared, Error> {
+        self.ask(Method::POST, "/v1/rotation", self.json(wish)?)
     }
+
+    /// Hands in what they signed.
+    ///
+    /// # Errors
+    /// No node answers, or it refuses.
+    pub fn order(&self, signed: &Signed) -> Result<(), Error> {
+        self.ask(Method::POST, "/v1/orders", self.json(signed)?).map(|serde_json::Map { .. }| ())
+    }
+
+    /// The values under keys that begin so, by key and author.
+    ///
+    /// # Errors
+    /// No node answers, or there are too many.
+    pub fn values(&self, prefix: &str) -> Result<Vec<Value>, Error> {
+        self.ask(Method::GET, &format!("/v1/values?prefix={}", plain(prefix)), Vec::new())
+    }
+
+    /// The values under a key, the newest first, of one author if it is named.
+    ///
+    /// # Errors
+    /// No node answers, or there is none.
+    pub fn value(&self, key: &str, author: Option<&str>) -> Result<Vec<Value>, Error> {
+        let author = author.map_or_else(String::new, |author| format!("?author={}", plain(author)));
+        self.ask(Method::GET, &format!("/v1/values/{}{author}", plain(key)), Vec::new())
+    }
+
+    /// Writes a value under this node's name, for some seconds or until it is deleted.
+    ///
+    /// # Errors
+    /// No node answers, or it refuses.
+    pub fn put(&self, key: &str, value: Vec<u8>, seconds: Option<u32>) -> Result<Value, Error> {
+        let ttl = seconds.map_or_else(String::new, |seconds| format!("?ttl={seconds}"));
+        self.ask(Method::PUT, &format!("/v1/values/{}{ttl}", plain(key)), value)
+    }
+
+    /// Takes back what this node wrote under a key.
+    ///
+    /// # Errors
+    /// No node answers, or it wrote nothing there.
+    pub fn delete(&self, key: &str) -> Result<(), Error> {
+        self.ask(Method::DELETE, &format!("/v1/values/{}", plain(key)), Vec::new()).map(|serde_json::Map { .. }| ())
+    }
+
+    /// Hands over what changes under keys that begin so, until `each` breaks off or the node ends.
+    ///
+    /// # Errors
+    /// No node answers, or it is gone in the middle.
+    pub fn watch(&self, prefix: &str, each: impl FnMut(Change) -> ControlFlow<()>) -> Result<(), Error> {
+        self.follow(Method::GET, &format!("/v1/watch?prefix={}", plain(prefix)), each)
+    }
+
+    fn json(&self, value: &impl Serialize) -> Result<Vec<u8>, Error> {
+        serde_json::to_vec(value).map_err(|error| self.damaged(&error))
+    }
+
+    fn ask<T: DeserializeOwned>(&self, method: Method, route: &str, body: Vec<u8>) -> Result<T, Error> {
+        self.block_on(async {
+            let asking = async {
+                let answer = self.request(method, route, body).await?;
+                self.whole(answer).await
+            };
+            let late = |_| self.silent(io::ErrorKind::TimedOut.into());
+            let bytes = timeout(PATIENCE, asking).await.map_err(late)??;
+            serde_json::from_slice(&bytes).map_err(|error| self.damaged(&error))
+        })
+    }
+
+    /// Reads an answer of lines as they come.
+    fn follow<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        route: &str,
+        mut each: impl FnMut(T) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        self.block_on(async {
+            let begun = timeout(PATIENCE, self.request(method, route, Vec::new())).await;
+            let mut body = begun.map_err(|_| self.silent(io::ErrorKind::TimedOut.into()))??.into_body();
+            let mut line = Vec::new();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|error| self.silent(io::Error::other(error)))?;
+                let Ok(data) = frame.into_data() else { continue };
+                for byte in data {
+                    if byte != b'\n' {
+                        line.push(byte);
+                        continue;
+                    }
+                    let read = match serde_json::from_slice(&line) {
+                        Ok(read) => read,
+                        Err(error) => {
+                            return Err(self.said(StatusCode::OK, &line).unwrap_or_else(|| self.damaged(&error)));
+                        }
+                    };
+                    line.clear();
+                    if each(read).is_break() {
+                        return Ok(());
+                    }
+                }
+                if line.len() > LARGEST {
+                    return Err(self.damaged(&"a line of the answer has no end"));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Sends a request; an answer that is a refusal is an error.
+    async fn request(&self, method: Method, route: &str, body: Vec<u8>) -> Result<Response<Incoming>, Error> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.silent(error))?;
+        let gone = |error: hyper::Error| self.silent(io::Error::other(error));
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(gone)?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "the connection to the node");
+            }
+        });
+        let request = Request::builder().method(method).uri(route).header(HOST, "localhost");
+        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| self.damaged(&error))?;
+        let answer = sender.send_request(request).await.map_err(gone)?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let bytes = self.whole(answer).await?;
+        Err(self.said(status, &bytes).unwrap_or_else(|| self.damaged(&format!("the node answers {status}"))))
+    }
+
+    async fn whole(&self, answer: Response<Incoming>) -> Result<Bytes, Error> {
+        let body = Limited::new(answer.into_body(), LARGEST).collect().await;
+        Ok(body.map_err(|error| self.silent(io::Error::other(error)))?.to_bytes())
+    }
+
+    fn block_on<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.map_err(|error| self.silent(error))?.block_on(work)
+    }
+
+    fn said(&self, status: StatusCode, bytes: &[u8]) -> Option<Error> {
+        let Said { error, hints } = serde_json::from_slice(bytes).ok()?;
+        Some(Error::Declined { status: status.as_u16(), why: error, hints })
+    }
+
+    fn silent(&self, source: io::Error) -> Error {
+        Error::NotRunning { path: self.socket.clone(), source }
+    }
+
+    fn damaged(&self, why: &impl ToString) -> Error {
+        Error::Answer { path: self.socket.clone(), why: why.to_string() }
+    }
+}
+
+fn plain(text: &str) -> String {
+    utf8_percent_encode(text, PLAIN).to_string()
 }

@@ -38,6 +38,17 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// A node of the network refuses this one.
+    #[error("{address} refuses this node: {why}")]
+    Unwelcome {
+        /// Who.
+        address: SocketAddr,
+        /// What it said.
+        why: String,
+    },
+    /// An administrator put this node out.
+    #[error("an administrator put this machine out of the network")]
+    PutOut,
     /// Nobody has said where a member is.
     #[error("nobody has said where node {node} is", node = .0.short())]
     Unknown(kairn_mesh_protocol::NodeId),
@@ -87,6 +98,24 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The node does not do what it was asked for at the local socket.
+    #[error("{why}")]
+    Declined {
+        /// The status of HTTP.
+        status: u16,
+        /// What it says.
+        why: String,
+        /// What it says to do.
+        hints: Vec<String>,
+    },
+    /// The node says what this program does not understand.
+    #[error("{path}: {why}", path = .path.display())]
+    Answer {
+        /// The socket.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// The local multicast discovery could not be started.
     #[error("discovery in the local network: {0}")]
     Discovery(String),
@@ -105,6 +134,9 @@ impl Diagnostic for Error {
             Self::Tunnel(error) => error.kind(),
             Self::Files(error) => error.kind(),
             Self::Tls(_) => Kind::Bug,
+            // Whoever decided it: a service manager that starts it again changes nothing.
+            Self::PutOut => Kind::User,
+            Self::Declined { status, .. } if (400..500).contains(status) => Kind::User,
             _ => Kind::Environment,
         }
     }
@@ -114,12 +146,21 @@ impl Diagnostic for Error {
             Self::Protocol(error) => error.hints(),
             Self::Tunnel(error) => error.hints(),
             Self::Files(error) => error.hints(),
+            Self::Declined { hints, .. } => hints.clone(),
+            Self::Answer { .. } => vec!["restart the node: it may be of another version than this program".to_owned()],
             Self::NotRunning { .. } => {
                 vec!["start it with `kairn mesh up`, or name its files with --state-dir".to_owned()]
             }
             Self::Running(_) => {
                 vec!["a second node on this machine needs files of its own: --state-dir DIR".to_owned()]
             }
+            Self::PutOut => vec![
+                "to let it in again, remove the directory of the node, so that it draws a new identity, and give it the network's newest token".to_owned(),
+            ],
+            Self::Damaged { path, .. } if path.ends_with(crate::secrets::FILE) => vec![format!(
+                "move {} away and give this machine the network's newest token; it learns from the others who was put out",
+                path.display()
+            )],
             Self::Damaged { path, .. } => {
                 vec![format!("move {} away; a node whose identity is lost joins as a new one", path.display())]
             }

@@ -4,16 +4,21 @@ mod api;
 mod client;
 mod discovery;
 mod error;
+mod fault;
+mod handle;
 mod herald;
 mod interfaces;
+mod orders;
 mod paths;
 mod plane;
 mod runner;
+mod secrets;
 mod session;
 mod socket;
 mod state;
 mod status;
 mod tls;
+mod values;
 
 pub use client::Client;
 pub use error::Error;
@@ -21,10 +26,12 @@ pub use herald::{Herald, Pulse};
 pub use interfaces::EXCLUDED;
 pub use kairn_mesh_protocol::address::Range;
 pub use kairn_tunnel::{DEFAULT_MTU, Wanted as Tier};
+pub use orders::{Prepared, Signed, Wish};
 pub use plane::Vpn;
 pub use runner::{Settings, run, run_for};
 pub use state::{DEFAULT_DIR, StateDir, random};
 pub use status::{PeerStatus, PeerWay, Status};
+pub use values::{Change, Gone, Value};
 
 /// The UDP port that a node listens on unless told otherwise.
 pub const DEFAULT_PORT: u16 = 7_946;

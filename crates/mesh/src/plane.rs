@@ -93,7 +93,7 @@ impl Plane {
             }
             let moved = self.told.get(&key).is_none_or(|told| told.endpoint != wish.endpoint);
             let endpoint = wish.endpoint.filter(|_| moved).map_or(Endpoint::Unknown, Endpoint::At);
-            let preshared = node.store().epochs().first().map(|keys| keys.pair(&node.id(), &wish.node));
+            let preshared = node.pair_keys(&wish.node).map(|keys| keys.pair(&node.id(), &wish.node));
             let peer = Peer {
                 public_key: key,
                 preshared_key: preshared,
@@ -158,9 +158,9 @@ fn wishes(ula: UlaPrefix, node: &Node, paths: &Paths, is_near: impl Fn(&IpAddr) 
     let now = Instant::now();
     let members = node.store().members().filter(|(id, _)| *id != node.id());
     let present = members.filter(|(id, _)| node.swim().state(id) != Some(swim::State::Left));
-    let epoch = node.store().epochs().first().map_or(0, |keys| keys.epoch);
     present
         .map(|(id, record)| {
+            let epoch = node.pair_keys(&id).map_or(0, |keys| keys.epoch);
             let endpoint = paths.tunnel(&id, now);
             let mut allowed = vec![IpNet::from(IpAddr::V6(ula.address(&id)))];
             allowed.extend(node.address_of(&id).map(|address| IpNet::from(IpAddr::V4(address))));

@@ -2,16 +2,20 @@
 //! done is carried out.
 
 mod calls;
+mod orders;
 mod reach;
+mod values;
 mod view;
 
-use crate::api::{Api, Asked};
+use crate::api::Api;
 use crate::discovery::{Discovery, Found};
 use crate::error::Error;
+use crate::handle::{Handle, Jobs};
 use crate::herald::{Herald, Once};
 use crate::interfaces::Choice;
 use crate::paths::Paths;
 use crate::plane::{Plane, Vpn};
+use crate::secrets::Secrets;
 use crate::session::{Open, Papers, Shared};
 use crate::socket::{Datagram, Socket};
 use crate::state::{self, StateDir};
@@ -21,13 +25,14 @@ use calls::{Calls, Done};
 use kairn_host::{Clock as _, SystemClock};
 use kairn_mesh_protocol::entry::Bucket;
 use kairn_mesh_protocol::node::{Event, Node, Outgoing, Start};
-use kairn_mesh_protocol::{Moment, NetworkKeys, NodeId, Now, Token, Wall, swim};
+use kairn_mesh_protocol::{AdminKey, Moment, NetworkKeys, NodeId, Now, Token, Wall, swim};
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
+pub(crate) use values::Wanted;
 
 /// How often what must outlive the process is written down, and the machine's addresses are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
@@ -52,6 +57,8 @@ pub struct Settings {
     pub port: u16,
     /// Nodes that are known to be there, such as `192.0.2.1:7946`.
     pub peers: Vec<SocketAddr>,
+    /// Keys of administrators beside the token's.
+    pub administrators: Vec<AdminKey>,
     /// Interfaces that are passed over, by the beginnings of their names, beside those that always are.
     pub excluded: Vec<String>,
     /// The private network; without one the nodes only agree with each other.
@@ -88,13 +95,17 @@ pub async fn run_for(
     let mut end = std::pin::pin!(end);
     loop {
         runner.flush();
+        if runner.is_out {
+            runner.farewell().await?;
+            return Err(Error::PutOut);
+        }
         let deadline = runner.start + runner.node.next_deadline().since(Moment::default());
         tokio::select! {
             () = &mut end => break,
             Some(datagram) = runner.datagrams.recv() => runner.datagram(&datagram),
             Some(found) = runner.found.recv() => runner.found(&found),
             Some(done) = runner.calls.next() => runner.done(done),
-            Some(asked) = runner.requests.recv() => runner.asked(asked),
+            Some(job) = runner.jobs.next() => job(&mut runner),
             incoming = runner.endpoint.accept() => runner.incoming(incoming),
             () = sleep_until(deadline.into()) => runner.node.tick(runner.now()),
             () = sleep_until(runner.plane_due.unwrap_or(runner.housekeeping).into()), if runner.plane_due.is_some() => runner.follow(),
@@ -110,7 +121,7 @@ pub async fn run_for(
     runner.farewell().await
 }
 
-struct Runner {
+pub(crate) struct Runner {
     dir: StateDir,
     settings: Settings,
     network: NetworkKeys,
@@ -126,7 +137,7 @@ struct Runner {
     calls: Calls,
     datagrams: mpsc::Receiver<Datagram>,
     found: mpsc::Receiver<Found>,
-    requests: mpsc::Receiver<Asked>,
+    jobs: Jobs,
     housekeeping: Instant,
     addresses: Vec<SocketAddr>,
     remembered: Vec<SocketAddr>,
@@ -135,6 +146,10 @@ struct Runner {
     /// When the data plane is made to follow what changed.
     plane_due: Option<Instant>,
     networks: Vec<if_addrs::Interface>,
+    /// An administrator ordered something that is not written down yet.
+    ordered: bool,
+    /// An administrator put this node out.
+    is_out: bool,
     _discovery: Discovery,
     _api: Api,
 }
@@ -143,7 +158,8 @@ impl Runner {
     fn start(dir: StateDir, settings: Settings) -> Result<Self, Error> {
         let identity = dir.identity()?;
         let (generation, incarnation) = dir.begin_run()?;
-        let (network, keys) = (settings.token.network(), settings.token.epoch());
+        let network = settings.token.network();
+        let secrets = dir.secrets(&network.id, &settings.token)?;
         let failed = |doing| {
             let path = dir.path().to_owned();
             move |source| Error::State { path, doing, source }
@@ -165,9 +181,11 @@ impl Runner {
         let mut choice = Choice::new(network.ula);
         choice.excluded.extend(settings.excluded.iter().cloned());
         let (discovery, found) = Discovery::start(&network.label, identity.id(), port, &choice)?;
-        let (api, requests) = Api::open(dir.path())?;
+        let (handle, jobs) = Handle::new();
+        let api = Api::open(dir.path(), handle)?;
         let start = Instant::now();
-        let administrators = settings.token.admin().map(|admin| *admin.id()).into_iter().collect();
+        let administrators = settings.token.admin().into_iter().chain(&settings.administrators);
+        let administrators = administrators.map(|admin| *admin.id()).collect();
         let tunnel_key = dir.wireguard()?;
         let plane = match &settings.vpn {
             Some(vpn) => {
@@ -180,7 +198,8 @@ impl Runner {
         let begin = Start {
             identity,
             network: network.clone(),
-            keys,
+            epochs: secrets.epochs,
+            secret: secrets.newest,
             administrators,
             generation,
             incarnation,
@@ -188,7 +207,15 @@ impl Runner {
             range,
             lease,
         };
-        let node = Node::new(begin, Moment::default());
+        let mut node = Node::new(begin, Moment::default());
+        for order in &secrets.orders {
+            if let Err(error) = node.restore((Moment::default(), wall()), order) {
+                tracing::warn!(%error, "an order that was kept is not taken");
+            }
+        }
+        if node.store().revoked().contains(&node.id()) {
+            return Err(Error::PutOut);
+        }
         let papers: Shared = Arc::new(RwLock::new(Papers::default()));
         let mut runner = Self {
             calls: Calls::new(endpoint.clone(), node.id(), Arc::clone(&papers)),
@@ -205,7 +232,7 @@ impl Runner {
             endpoint,
             datagrams,
             found,
-            requests,
+            jobs,
             housekeeping: start + HOUSEKEEPING,
             addresses: Vec::new(),
             remembered: Vec::new(),
@@ -213,6 +240,8 @@ impl Runner {
             plane,
             plane_due: None,
             networks: Vec::new(),
+            ordered: false,
+            is_out: false,
             _discovery: discovery,
             _api: api,
         };
@@ -244,11 +273,11 @@ impl Runner {
 
     /// Shows sessions what they need of the node's state.
     fn show_papers(&self) {
-        let record = self.node.record().and_then(|record| record.encode().ok());
-        let (epochs, revoked) =
-            (self.node.store().epochs().to_vec(), self.node.store().revoked().iter().copied().collect());
+        let (record, store) = (self.node.record().and_then(|record| record.encode().ok()), self.node.store());
+        let (epochs, revoked) = (store.epochs().to_vec(), store.revoked().clone());
+        let members = store.member_ids().collect();
         match self.papers.write() {
-            Ok(mut papers) => *papers = Papers { epochs, record, revoked },
+            Ok(mut papers) => *papers = Papers { epochs, record, revoked, members },
             Err(error) => tracing::error!(%error, "sessions see an old state of this node"),
         }
     }
@@ -291,6 +320,7 @@ impl Runner {
             Done::Failed(error) => match error {
                 Error::Own(address) => tracing::debug!(%address, "an address of this node itself"),
                 Error::Unproven { .. } => tracing::warn!(%error, "a stranger"),
+                Error::Unwelcome { .. } => tracing::warn!(%error, "no session"),
                 error => tracing::debug!(%error, "no session"),
             },
             Done::Question { from, bytes, answer } => {
@@ -339,13 +369,35 @@ impl Runner {
         for event in self.node.take_events() {
             self.happened(event);
         }
+        if std::mem::take(&mut self.ordered) {
+            self.keep_secrets();
+        }
+    }
+
+    /// Keeps what an administrator ordered: without it a restart would let in whom they put out.
+    fn keep_secrets(&self) {
+        let orders = self.node.orders(self.now().0);
+        let (epochs, newest) = (self.node.store().epochs().to_vec(), self.node.secret().cloned());
+        if let Err(error) = self.dir.keep_secrets(&self.network.id, &Secrets { epochs, newest, orders }) {
+            tracing::error!(error = kairn_report::in_one_line(&error), "orders are forgotten at a restart");
+        }
     }
 
     fn happened(&mut self, event: Event) {
         self.plane_changed();
         match event {
             Event::Changed(Bucket::Candidates, id) => self.moved(&id),
-            Event::Changed(Bucket::Members | Bucket::Administration, _) => self.show_papers(),
+            Event::Changed(Bucket::Members, _) => self.show_papers(),
+            Event::Changed(Bucket::Administration, _) => {
+                self.ordered = true;
+                self.show_papers();
+            }
+            Event::Rotated => {
+                let epoch = self.node.store().epochs().first().map_or(0, |keys| keys.epoch);
+                tracing::info!(rotation = epoch >> 16, "the secret changed");
+            }
+            Event::PutOut(node) => self.put_out(node),
+            Event::Changed(Bucket::Values, _) => self.jobs.changed(),
             Event::Changed(..) | Event::Addresses => {}
             Event::Address { address, why } => self.addressed(address, &why),
             Event::NoAddress { why } => tracing::warn!(why, "no IPv4 address"),
@@ -356,6 +408,17 @@ impl Runner {
             }
             Event::Membership(event) => tracing::info!(?event, "membership"),
         }
+    }
+
+    fn put_out(&mut self, node: NodeId) {
+        if node == self.node.id() {
+            self.is_out = true;
+            return;
+        }
+        tracing::warn!(node = %node.short(), "put out of the network");
+        self.calls.end(&node);
+        self.paths.forget(&node);
+        self.show_papers();
     }
 
     fn addressed(&self, address: Option<Ipv4Addr>, why: &str) {
@@ -403,14 +466,9 @@ impl Runner {
         Ok(())
     }
 
-    fn asked(&self, asked: Asked) {
-        if asked.send(self.status()).is_err() {
-            tracing::debug!("a program at the local socket did not wait for its answer");
-        }
-    }
-
     /// Says that the node leaves, and waits until that is sent.
     async fn farewell(mut self) -> Result<(), Error> {
+        self.jobs.end();
         self.node.leave(self.now());
         let end = Instant::now() + FAREWELL;
         while Instant::now() < end {

@@ -5,6 +5,7 @@ use crate::tls;
 use kairn_mesh_protocol::admission::{EXPORTER, LARGEST, Proof, Session, Side};
 use kairn_mesh_protocol::{EpochKeys, NodeId, Wall, message};
 use quinn::{Connection, VarInt};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -15,7 +16,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(15);
 /// The code that a connection is closed with whose other side is of another network.
-const UNPROVEN: VarInt = VarInt::from_u32(1);
+pub const UNPROVEN: VarInt = VarInt::from_u32(1);
 
 /// What a node shows of itself in a handshake; it changes while the node runs.
 #[derive(Clone, Debug, Default)]
@@ -25,7 +26,9 @@ pub struct Papers {
     /// Its own entry in the members' bucket, encoded.
     pub record: Option<Vec<u8>>,
     /// Nodes that were put out.
-    pub revoked: Vec<NodeId>,
+    pub revoked: BTreeSet<NodeId>,
+    /// The members: one that was off while the secret changed may come back.
+    pub members: BTreeSet<NodeId>,
 }
 
 /// The papers, as tasks share them.
@@ -71,7 +74,8 @@ pub async fn call(
         let proof = proof(papers, &session, Side::Client, wall, address)?;
         send.write_all(&proof).await.map_err(|error| Error::call(address, &error))?;
         send.finish().map_err(|error| Error::call(address, &error))?;
-        let answer = receive.read_to_end(LARGEST).await.map_err(|error| Error::call(address, &error))?;
+        let answer = receive.read_to_end(LARGEST).await;
+        let answer = answer.map_err(|error| refusal(&connection).unwrap_or_else(|| Error::call(address, &error)))?;
         finish(&connection, address, papers, &session, Side::Server, &answer)
     };
     timeout(HANDSHAKE, connecting).await.map_err(|_| Error::call(address, &"no answer within 10 s"))?
@@ -103,6 +107,18 @@ pub async fn answer(
     timeout(HANDSHAKE, connecting).await.map_err(|_| Error::call(address, &"no proof within 10 s"))?
 }
 
+/// What the other side said when it refused this node.
+fn refusal(connection: &Connection) -> Option<Error> {
+    match connection.close_reason()? {
+        quinn::ConnectionError::ApplicationClosed(close) if close.error_code == UNPROVEN => {
+            let why: String =
+                String::from_utf8_lossy(&close.reason).chars().filter(|c| !c.is_control()).take(200).collect();
+            Some(Error::Unwelcome { address: crate::socket::unmapped(connection.remote_address()), why })
+        }
+        _ => None,
+    }
+}
+
 fn exporter(connection: &Connection, address: SocketAddr) -> Result<[u8; 32], Error> {
     let mut exporter = [0; 32];
     connection
@@ -119,8 +135,7 @@ fn proof(
     address: SocketAddr,
 ) -> Result<Vec<u8>, Error> {
     let papers = papers.read().map_err(|_| Error::call(address, &"the node stopped"))?;
-    let keys = papers.epochs.first().ok_or_else(|| Error::call(address, &"no keys"))?;
-    Ok(Proof::new(keys, session, side, wall, papers.record.clone()).encode()?)
+    Ok(Proof::new(&papers.epochs, session, side, wall, papers.record.clone()).encode()?)
 }
 
 /// Checks the other side's proof.
@@ -142,9 +157,8 @@ fn finish(
     if papers.revoked.contains(&peer) {
         return Err(refuse("it was put out of the network"));
     }
-    if proof.check(&papers.epochs, session, side).is_none() {
-        return Err(refuse("it does not hold this network's secret"));
-    }
+    let is_known = papers.members.contains(&peer);
+    proof.check(&papers.epochs, session, side, is_known).map_err(|why| refuse(&why.to_string()))?;
     let (record, wall) = (proof.record, proof.wall);
     Ok(Open { peer, address: crate::socket::unmapped(address), record, wall, connection: connection.clone() })
 }

@@ -148,13 +148,13 @@ impl StateDir {
         self.read("runs.json").map(Option::unwrap_or_default)
     }
 
-    fn read<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Result<Option<T>, Error> {
+    pub(crate) fn read<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Result<Option<T>, Error> {
         let path = self.path.join(name);
         let Some(text) = files::read_text_if_any(&path)? else { return Ok(None) };
         serde_json::from_str(&text).map(Some).map_err(|error| Error::Damaged { path, why: error.to_string() })
     }
 
-    fn write(&self, name: &str, value: &impl Serialize) -> Result<(), Error> {
+    pub(crate) fn write(&self, name: &str, value: &impl Serialize) -> Result<(), Error> {
         let path = self.path.join(name);
         let text =
             serde_json::to_vec(value).map_err(|error| Error::Damaged { path: path.clone(), why: error.to_string() })?;

@@ -1,9 +1,10 @@
 //! Whole nodes in one process, each with files, sockets and discovery of its own, talking over the loopback interface.
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-use kairn_mesh::{Client, Settings, StateDir, Status, run};
+use kairn_mesh::{Change, Client, Settings, StateDir, Status, run};
 use kairn_mesh_protocol::Token;
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -25,6 +26,7 @@ async fn start(dir: &Path, token: u8, peers: &[u16]) -> Running {
         name: dir.file_name().unwrap().to_str().unwrap().to_owned(),
         version: "0.1.0".to_owned(),
         port: 0,
+        administrators: Vec::new(),
         peers: peers.iter().map(|port| SocketAddr::from(([127, 0, 0, 1], *port))).collect(),
         excluded: Vec::new(),
         vpn: None,
@@ -125,4 +127,72 @@ async fn two_nodes_find_each_other_without_being_told() {
     for node in [one, other] {
         node.stop().await;
     }
+}
+
+/// Asks a node of this process.
+async fn ask<T: Send + 'static>(node: &Running, question: impl FnOnce(&Client) -> T + Send + 'static) -> T {
+    let client = Client::new(&node.dir);
+    tokio::task::spawn_blocking(move || question(&client)).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_go_to_all_belong_to_their_author_and_are_watched() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = start(&dir.path().join("one"), 4, &[]).await;
+    let other = start(&dir.path().join("other"), 4, &[one.port]).await;
+    one.until("the other", |status| alive(status) == 1).await;
+
+    // What happens at the one is watched at the other, until that node ends.
+    let (told, mut changes) = tokio::sync::mpsc::unbounded_channel();
+    let client = Client::new(&other.dir);
+    let watch = tokio::task::spawn_blocking(move || {
+        client.watch("app/", |change| match told.send(change) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        })
+    });
+    let mut next = async || tokio::time::timeout(PATIENCE, changes.recv()).await.unwrap().unwrap();
+    assert_eq!(next().await, Change::Ready);
+    let written = ask(&one, |node| node.put("app/ä b", b"blue".to_vec(), None)).await.unwrap();
+    assert_eq!((written.text.as_deref(), written.left, written.name.as_str()), (Some("blue"), None, "one"));
+    let Change::Put(seen) = next().await else { panic!() };
+    assert_eq!((seen.author, seen.text.as_deref()), (written.author.clone(), Some("blue")));
+    ask(&one, |node| node.put("elsewhere", vec![0xff], None)).await.unwrap();
+    ask(&one, |node| node.put("app/short", b"x".to_vec(), Some(1))).await.unwrap();
+    assert!(matches!(next().await, Change::Put(value) if value.key == "app/short" && value.left.is_some()));
+    assert!(matches!(next().await, Change::Expired(gone) if gone.key == "app/short"));
+
+    // The other's value under the same key stands beside it, newest first, and neither deletes the other's.
+    ask(&other, |node| node.put("app/ä b", b"green".to_vec(), None)).await.unwrap();
+    assert!(matches!(next().await, Change::Put(value) if value.text.as_deref() == Some("green")));
+    let both = ask(&other, |node| node.value("app/ä b", None)).await.unwrap();
+    assert_eq!(both.iter().map(|value| value.name.as_str()).collect::<Vec<_>>(), ["other", "one"]);
+    let ones = ask(&other, |node| node.value("app/ä b", Some("one"))).await.unwrap();
+    assert_eq!(ones.iter().map(|value| value.text.as_deref()).collect::<Vec<_>>(), [Some("blue")]);
+    assert_eq!(ask(&other, |node| node.values("")).await.unwrap().len(), 3);
+    ask(&one, |node| node.delete("app/ä b")).await.unwrap();
+    assert!(matches!(next().await, Change::Deleted(gone) if gone.author == written.author));
+
+    // What cannot be is said precisely.
+    for (answer, wanted) in [
+        (ask(&one, |node| node.delete("app/ä b")).await.unwrap_err(), "this node wrote nothing under"),
+        (
+            ask(&one, |node| node.value("nothing", None)).await.map(drop).unwrap_err(),
+            "there is no value under `nothing`",
+        ),
+        (
+            ask(&one, |node| node.value("k", Some("nobody"))).await.map(drop).unwrap_err(),
+            "no member is called `nobody`",
+        ),
+        (ask(&one, |node| node.put("a\nb", vec![1], None)).await.map(drop).unwrap_err(), "no control characters"),
+        (
+            ask(&one, |node| node.put("k", vec![0; 40_000], None)).await.map(drop).unwrap_err(),
+            "longer than 32768 bytes",
+        ),
+    ] {
+        assert!(answer.to_string().contains(wanted), "{answer}");
+    }
+    other.stop().await;
+    watch.await.unwrap().unwrap();
+    one.stop().await;
 }

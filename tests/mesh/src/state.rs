@@ -44,7 +44,7 @@ fn all_members(world: &World<Whole>, count: usize) -> bool {
 
 fn write(world: &mut World<Whole>, place: Place, key: &str, value: Vec<u8>) -> Option<EntryId> {
     let put = |whole: &mut Whole, now: crate::world::Now| {
-        whole.node_mut().write((now.moment, now.wall), (Bucket::Shared, key.to_owned()), Some(value), 0).ok()
+        whole.node_mut().write((now.moment, now.wall), (Bucket::Values, key.to_owned()), Some(value), 0).ok()
     };
     world.with(place, put).flatten()
 }

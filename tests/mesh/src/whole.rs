@@ -52,7 +52,8 @@ impl Whole {
         let start = Start {
             identity: identity(place),
             network: token.network(),
-            keys: token.epoch(),
+            epochs: vec![token.epoch()],
+            secret: None,
             administrators: Vec::new(),
             generation: 1,
             incarnation: Incarnation::FIRST,

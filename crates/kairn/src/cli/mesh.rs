@@ -10,6 +10,10 @@ use std::path::PathBuf;
 pub enum Mesh {
     /// Draws a new token: machines that have it find each other
     Token {
+        /// File with the administrator's private key: whoever has it can change the secret and put nodes out. It is made where it
+        /// is absent, and the token carries its public half
+        #[arg(long, value_name = "FILE")]
+        admin_key: Option<PathBuf>,
         /// Shows it as a QR code too, on a terminal or not
         #[arg(long)]
         qr: bool,
@@ -22,6 +26,80 @@ pub enum Mesh {
     Peers(MeshReading),
     /// Shows this machine's addresses in the mesh
     Ip(MeshReading),
+    /// Changes the network's secret on all members and prints the token for new machines; the one before lets nobody new in
+    Rotate(MeshOrder),
+    /// Puts nodes out of the network for ever, changes the secret, and prints the token for new machines
+    Revoke {
+        /// Node: its name, the beginning of that, or the name of its machine
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<String>,
+        /// How it is ordered
+        #[command(flatten)]
+        order: MeshOrder,
+    },
+    /// Values that the members' programs share: each node has its own under every key
+    #[command(subcommand)]
+    Kv(MeshKv),
+}
+
+/// `kairn mesh kv`.
+#[derive(Debug, Subcommand)]
+pub enum MeshKv {
+    /// Prints the value under a key; where several nodes wrote one, the newest
+    Get {
+        /// Key
+        key: String,
+        /// Node whose value is meant: its name, the beginning of that, or its machine's name
+        #[arg(long, value_name = "NODE")]
+        author: Option<String>,
+        /// Where to ask, and how to answer
+        #[command(flatten)]
+        asking: MeshReading,
+    },
+    /// Writes this node's value under a key
+    Put {
+        /// Key, of at most 256 bytes
+        key: String,
+        /// Value, of at most 32 KiB; `-` reads it from stdin
+        value: String,
+        /// For how long it holds, such as 90s, 5m or 1h30m; without it until it is deleted
+        #[arg(long, value_name = "TIME", value_parser = seconds)]
+        ttl: Option<u32>,
+        /// Where to ask, and how to answer
+        #[command(flatten)]
+        asking: MeshReading,
+    },
+    /// Deletes this node's value under a key
+    Delete {
+        /// Key
+        key: String,
+        /// Directory of the node
+        #[arg(long, value_name = "DIR", default_value = DEFAULT_DIR)]
+        state_dir: PathBuf,
+    },
+    /// Lists values with who wrote them, when, and for how long they still hold
+    List {
+        /// Only keys that begin so
+        #[arg(default_value = "")]
+        prefix: String,
+        /// Where to ask, and how to answer
+        #[command(flatten)]
+        asking: MeshReading,
+    },
+    /// Prints the values and then what changes, until it is interrupted or the node ends
+    Watch {
+        /// Only keys that begin so
+        #[arg(default_value = "")]
+        prefix: String,
+        /// Where to ask, and how to answer
+        #[command(flatten)]
+        asking: MeshReading,
+    },
+}
+
+fn seconds(text: &str) -> Result<u32, String> {
+    let seconds = kairn_config::duration(text).and_then(|time| u32::try_from(time.as_secs()).ok());
+    seconds.filter(|seconds| *seconds > 0).ok_or_else(|| "a time is such as 90s, 5m or 1h30m".to_owned())
 }
 
 /// `kairn mesh up`.
@@ -83,4 +161,15 @@ pub struct MeshReading {
     /// Format of the result
     #[command(flatten)]
     pub reading: Reading,
+}
+
+/// An order of the administrator.
+#[derive(Debug, Args)]
+pub struct MeshOrder {
+    /// File with the administrator's private key, as `kairn mesh token --admin-key` made it
+    #[arg(long, value_name = "FILE")]
+    pub admin_key: PathBuf,
+    /// Where to ask, and how to answer
+    #[command(flatten)]
+    pub asking: MeshReading,
 }

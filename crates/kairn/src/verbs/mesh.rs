@@ -1,6 +1,8 @@
 //! `kairn mesh`: tokens, this machine's node, and what it says.
 
 mod herald;
+mod kv;
+mod orders;
 mod seeds;
 pub mod service;
 mod settings;
@@ -22,18 +24,22 @@ use tokio::signal::unix::{SignalKind, signal};
 
 pub fn run(verb: Mesh) -> Result<ExitCode, Report> {
     match verb {
-        Mesh::Token { qr } => token(qr),
+        Mesh::Token { admin_key, qr } => token(admin_key.as_deref(), qr),
+        Mesh::Rotate(order) => orders::run(&[], &order),
+        Mesh::Revoke { nodes, order } => orders::run(&nodes, &order),
         Mesh::Up(verb) => up(&verb),
         Mesh::Status(verb) => status(&verb),
         Mesh::Peers(verb) => peers(&verb),
         Mesh::Ip(verb) => ip(&verb),
+        Mesh::Kv(verb) => kv::run(&verb),
     }
 }
 
-fn token(qr: bool) -> Result<ExitCode, Report> {
+fn token(admin_key: Option<&Path>, qr: bool) -> Result<ExitCode, Report> {
+    let admin = admin_key.map(orders::administrator).transpose()?;
     let secret = random()
         .map_err(|error| Report::new(Kind::Environment, format!("the kernel gives no random bytes: {error}")))?;
-    let text = Token::new(secret, None).reveal();
+    let text = Token::new(secret, admin).reveal();
     output::line(&text)?;
     if qr || std::io::stdout().is_terminal() {
         output::line(&table::qr(&text)?)?;

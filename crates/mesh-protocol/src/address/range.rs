@@ -19,6 +19,11 @@ impl Prefix {
         if length > 32 { None } else { Some(Self { network: address.to_bits() & mask(length), length }) }
     }
 
+    /// The network's first address.
+    pub const fn network(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.network)
+    }
+
     /// The number of bits that name the network.
     pub const fn length(self) -> u8 {
         self.length

@@ -135,11 +135,16 @@ impl Node {
         Ok(())
     }
 
-    /// Entries in lists that fit a message, the last to be sent first: members' records come before what the members wrote.
+    /// Entries in lists that fit a message, the last to be sent first: orders come first, since records are checked by the secrets
+    /// that they bring, and members' records before what the members wrote.
     fn lists(&self, now: Now, names: &[EntryId]) -> Result<Vec<Encoded>, Error> {
         let mut entries: Vec<(EntryId, &Entry)> =
             names.iter().filter_map(|id| Some((*id, self.store.entry(id, now.0)?))).collect();
-        entries.sort_by_key(|(_, entry)| entry.content().bucket != Bucket::Members);
+        entries.sort_by_key(|(_, entry)| match entry.content().bucket {
+            Bucket::Administration => 0,
+            Bucket::Members => 1,
+            _ => 2,
+        });
         let (mut lists, _) = message::pack(entries, LARGEST)?;
         lists.reverse();
         Ok(lists)

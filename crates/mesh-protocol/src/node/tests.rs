@@ -1,7 +1,10 @@
 //! Nodes that talk to each other over a network that is made of queues.
 
+mod rotation;
+
 use super::*;
 use crate::address::{Prefix, Range};
+use crate::admission::{Proof, Session, Side};
 use crate::time::Wall;
 use crate::{Token, TunnelKey, message};
 use std::collections::BTreeMap;
@@ -32,15 +35,15 @@ impl Network {
     fn add(&mut self, seed: u8, token: &Token) -> NodeId {
         let identity = Identity::from_seed(&[seed; 32]);
         let id = identity.id();
-        let (network, keys) = (token.network(), token.epoch());
-        let (administrators, incarnation) = (Vec::new(), Incarnation::FIRST);
+        let administrators = token.admin().map(|admin| *admin.id()).into_iter().collect();
         let start = Start {
             identity,
-            network,
-            keys,
+            network: token.network(),
+            epochs: vec![token.epoch()],
+            secret: token.secret(),
             administrators,
             generation: 1,
-            incarnation,
+            incarnation: Incarnation::FIRST,
             seed: seed.into(),
             range: Some(Range::default()),
             lease: None,
@@ -51,13 +54,24 @@ impl Network {
         id
     }
 
-    /// Opens a session between two nodes, as the engine does once both have proven themselves.
-    fn meet(&mut self, one: NodeId, other: NodeId) {
+    /// Opens a session between two nodes, as the engine does once both have proven themselves; says whether they did.
+    fn meet(&mut self, one: NodeId, other: NodeId) -> bool {
         let now = self.clocks();
+        let session = Session { exporter: [7; 32], client: one, server: other };
+        let admits = |asked: NodeId, asking: NodeId, side: Side| {
+            let (asked, theirs) = (self.nodes[&asked].store(), self.nodes[&asking].store().epochs());
+            let is_known = asked.member(&asking).is_some();
+            let proof = Proof::new(theirs, &session, side, None, None);
+            !asked.revoked().contains(&asking) && proof.check(asked.epochs(), &session, side, is_known).is_ok()
+        };
+        if !admits(other, one, Side::Client) || !admits(one, other, Side::Server) {
+            return false;
+        }
         for (to, from) in [(one, other), (other, one)] {
             let record = self.nodes[&from].record().unwrap().encode().unwrap();
             self.nodes.get_mut(&to).unwrap().joined(now, from, Some(&record));
         }
+        true
     }
 
     fn run(&mut self, time: Duration) {
@@ -115,7 +129,7 @@ fn nodes_that_met_in_a_chain_all_know_each_other_within_seconds() {
     let mut network = Network::new();
     let ids: Vec<NodeId> = (1..=20).map(|seed| network.add(seed, &token())).collect();
     for pair in ids.windows(2) {
-        network.meet(pair[0], pair[1]);
+        assert!(network.meet(pair[0], pair[1]));
     }
     network.run(Duration::from_secs(4));
     for node in network.nodes.values() {
@@ -131,15 +145,15 @@ fn an_entry_reaches_everybody_although_one_datagram_in_ten_is_lost() {
     let mut network = Network::new();
     let ids: Vec<NodeId> = (1..=40).map(|seed| network.add(seed, &token())).collect();
     for pair in ids.windows(2) {
-        network.meet(pair[0], pair[1]);
+        assert!(network.meet(pair[0], pair[1]));
     }
     network.run(Duration::from_secs(6));
     network.loss = Some(10);
     let now = network.clocks();
     let writer = network.nodes.get_mut(&ids[0]).unwrap();
-    writer.write(now, (Bucket::Shared, "colour".to_owned()), Some(b"blue".to_vec()), 0).unwrap();
+    writer.write(now, (Bucket::Values, "colour".to_owned()), Some(b"blue".to_vec()), 0).unwrap();
     network.run(Duration::from_secs(3));
-    assert_eq!(network.knowing(Bucket::Shared, "colour"), 40);
+    assert_eq!(network.knowing(Bucket::Values, "colour"), 40);
 }
 
 #[test]
@@ -150,16 +164,16 @@ fn a_value_that_no_datagram_holds_comes_by_comparison() {
     network.run(Duration::from_secs(1));
     let now = network.clocks();
     let value = vec![7; crate::entry::LARGEST_VALUE];
-    network.nodes.get_mut(&a).unwrap().write(now, (Bucket::Shared, "big".to_owned()), Some(value), 0).unwrap();
+    network.nodes.get_mut(&a).unwrap().write(now, (Bucket::Values, "big".to_owned()), Some(value), 0).unwrap();
     network.run(Duration::from_secs(1));
-    assert_eq!(network.knowing(Bucket::Shared, "big"), 2);
+    assert_eq!(network.knowing(Bucket::Values, "big"), 2);
 }
 
 #[test]
 fn a_crashed_node_is_found_dead_and_the_others_stay_alive() {
     let mut network = Network::new();
     let ids: Vec<NodeId> = (1..=10).map(|seed| network.add(seed, &token())).collect();
-    ids.windows(2).for_each(|pair| network.meet(pair[0], pair[1]));
+    ids.windows(2).for_each(|pair| assert!(network.meet(pair[0], pair[1])));
     network.run(Duration::from_secs(5));
     network.nodes.remove(&ids[4]);
     network.run(Duration::from_secs(12));
@@ -203,7 +217,7 @@ fn addresses(network: &Network) -> Vec<Option<Ipv4Addr>> {
 fn nodes_take_the_lowest_addresses_each_its_own_and_all_know_them() {
     let mut network = Network::new();
     let ids: Vec<NodeId> = (1..=30).map(|seed| network.add(seed, &token())).collect();
-    ids.windows(2).for_each(|pair| network.meet(pair[0], pair[1]));
+    ids.windows(2).for_each(|pair| assert!(network.meet(pair[0], pair[1])));
     network.run(Duration::from_secs(8));
     let mut taken: Vec<Ipv4Addr> = addresses(&network).into_iter().flatten().collect();
     taken.sort();
@@ -244,7 +258,7 @@ fn a_node_alone_has_an_address_within_three_seconds_and_keeps_it_when_others_com
 fn a_node_comes_back_with_the_address_of_its_lease() {
     let mut network = Network::new();
     let ids: Vec<NodeId> = (1..=5).map(|seed| network.add(seed, &token())).collect();
-    ids.windows(2).for_each(|pair| network.meet(pair[0], pair[1]));
+    ids.windows(2).for_each(|pair| assert!(network.meet(pair[0], pair[1])));
     network.run(Duration::from_secs(6));
     let (address, lease) = (network.nodes[&ids[2]].address(), network.nodes[&ids[2]].lease().unwrap());
     let network_id = *network.nodes[&ids[2]].store().network();
@@ -252,14 +266,14 @@ fn a_node_comes_back_with_the_address_of_its_lease() {
     network.nodes.remove(&ids[2]);
     network.run(Duration::from_secs(20));
     let identity = Identity::from_seed(&[3; 32]);
-    let (keys, incarnation) = (token().epoch(), Incarnation::FIRST);
     let start = Start {
         identity,
         network: token().network(),
-        keys,
+        epochs: vec![token().epoch()],
+        secret: None,
         administrators: Vec::new(),
         generation: 2,
-        incarnation,
+        incarnation: Incarnation::FIRST,
         seed: 77,
         range: Some(Range::default()),
         lease: Some(kept),

@@ -18,7 +18,7 @@ fn node(seed: u8) -> Identity {
 }
 
 fn store() -> Store {
-    Store::new(token().network().id, token().epoch(), [node(99).id()])
+    Store::new(token().network().id, vec![token().epoch()], [node(99).id()])
 }
 
 /// What a node writes under a stamp of its choice.
@@ -66,10 +66,10 @@ fn what_others_may_not_write_is_refused_and_changes_nothing() {
     for (entry, why) in [
         (passing, "does not expire"),
         (entry(&b, Bucket::Claims, &a.id().to_string(), 1, Some(b"10.1.0.1")), "wrote under another's name"),
-        (entry(&stranger, Bucket::Shared, "k", 1, Some(b"v")), "is no member"),
+        (entry(&stranger, Bucket::Values, "k", 1, Some(b"v")), "is no member"),
         (entry(&b, Bucket::Administration, "revoke", 1, Some(b"v")), "is no administrator"),
         (entry(&node(99), Bucket::Administration, "revoke", 1, None), "does not expire"),
-        (entry(&a, Bucket::Shared, "k", 26 * 60, Some(b"v")), "26 minutes ahead"),
+        (entry(&a, Bucket::Values, "k", 26 * 60, Some(b"v")), "26 minutes ahead"),
         (record(&stranger, &foreign.epoch(), 1), "does not prove"),
         (of_others, "does not carry a signature"),
         (elsewhere, "does not carry a signature"),
@@ -78,7 +78,19 @@ fn what_others_may_not_write_is_refused_and_changes_nothing() {
         assert!(said.to_string().contains(why), "{said} / {why}");
     }
     assert_eq!(store.names(NOW).collect::<Vec<_>>(), before);
-    assert!(store.take(entry(&a, Bucket::Shared, "k", 20 * 60, Some(b"v")), (NOW, WALL)).is_ok());
+    assert!(store.take(entry(&a, Bucket::Values, "k", 20 * 60, Some(b"v")), (NOW, WALL)).is_ok());
+}
+
+#[test]
+fn nobody_replaces_what_another_wrote_under_the_same_key() {
+    let (a, b) = (node(1), node(2));
+    let mut store = with(&[&a, &b]);
+    for (who, second) in [(&a, 1), (&b, 2)] {
+        store.take(entry(who, Bucket::Values, "k", second, Some(b"v")), (NOW, WALL)).unwrap();
+    }
+    store.take(entry(&b, Bucket::Values, "k", 3, None), (NOW, WALL)).unwrap();
+    let left: Vec<NodeId> = store.bucket(Bucket::Values, NOW).map(|content| content.author).collect();
+    assert_eq!(left, [a.id()]);
 }
 
 #[test]
@@ -95,7 +107,7 @@ fn an_author_cannot_fill_the_memory_of_others() {
     // What replaces something of the same size still goes in.
     assert!(store.take(entry(&a, Bucket::Services, "0", 999, Some(&[1; 2_000])), (NOW, WALL)).is_ok());
     let huge =
-        Content { value: Some(vec![0; 10_000_000]), ..entry(&a, Bucket::Shared, "k", 1, None).content().clone() };
+        Content { value: Some(vec![0; 10_000_000]), ..entry(&a, Bucket::Values, "k", 1, None).content().clone() };
     assert!(matches!(Entry::sign(&token().network().id, &a, huge.clone()), Err(Error::TooLarge { limit: 32_768, .. })));
     let forged = Entry { content: huge, signature: Signature::new(vec![0; 64]) };
     assert!(matches!(Entry::decode(&forged.encode().unwrap()), Err(Error::TooLarge { kind: "entry", .. })));
@@ -107,7 +119,10 @@ fn an_entry_expires_here_and_does_not_come_back_from_a_neighbour() {
     let mut store = with(&[&a]);
     let entry = store.write(&a, (Bucket::Services, "web".to_owned()), Some(b"x".to_vec()), 60, (NOW, WALL)).unwrap();
     let at = |seconds| NOW + Duration::from_secs(seconds);
-    assert_eq!(store.bucket(Bucket::Services, at(59)).count(), 1);
+    assert_eq!(
+        store.valid(Bucket::Services, at(59)).map(|valid| valid.left).collect::<Vec<_>>(),
+        [Some(Duration::from_secs(1))]
+    );
     assert_eq!(store.bucket(Bucket::Services, at(60)).count(), 0);
     assert_eq!(store.names(at(60)).count(), 1);
     assert_eq!(store.take(entry.clone(), (at(61), WALL)), Ok(Taken::Known));
@@ -122,7 +137,7 @@ fn an_entry_expires_here_and_does_not_come_back_from_a_neighbour() {
 fn a_revoked_node_is_out_with_all_that_it_wrote_and_stays_out() {
     let (a, b) = (node(1), node(2));
     let mut store = with(&[&a, &b]);
-    store.take(entry(&b, Bucket::Shared, "k", 1, Some(b"v")), (NOW, WALL)).unwrap();
+    store.take(entry(&b, Bucket::Values, "k", 1, Some(b"v")), (NOW, WALL)).unwrap();
     store.revoke(b.id());
     assert_eq!(store.len(), 1);
     let again = store.take(record(&b, &token().epoch(), 5), (NOW, WALL));
@@ -192,8 +207,8 @@ fn equal_states_compare_in_a_few_hundred_bytes_and_different_ones_become_equal()
     assert_eq!(other.members().count(), 59);
     let bytes = reconcile(&mut one, &mut other);
     assert!(bytes < 400, "{bytes}");
-    one.take(entry(&node(1), Bucket::Shared, "one", 1, Some(b"1")), (NOW, WALL)).unwrap();
-    other.take(entry(&node(2), Bucket::Shared, "other", 1, Some(b"2")), (NOW, WALL)).unwrap();
+    one.take(entry(&node(1), Bucket::Values, "one", 1, Some(b"1")), (NOW, WALL)).unwrap();
+    other.take(entry(&node(2), Bucket::Values, "other", 1, Some(b"2")), (NOW, WALL)).unwrap();
     reconcile(&mut one, &mut other);
     assert_eq!(one.names(NOW).collect::<BTreeSet<_>>(), other.names(NOW).collect::<BTreeSet<_>>());
     assert_eq!(one.len(), 61);
@@ -208,8 +223,8 @@ proptest! {
     ) {
         let nodes: Vec<Identity> = (1..4).map(node).collect();
         let members: Vec<&Identity> = nodes.iter().collect();
-        let entries: Vec<Entry> = writes.iter().map(|(who, key, second, value, shared)| {
-            let bucket = if *shared { Bucket::Shared } else { Bucket::Services };
+        let entries: Vec<Entry> = writes.iter().map(|(who, key, second, value, values)| {
+            let bucket = if *values { Bucket::Values } else { Bucket::Services };
             let value = value.map(|value| vec![value]);
             entry(&node(*who), bucket, &key.to_string(), *second, value.as_deref())
         }).collect();

@@ -17,7 +17,13 @@ fn old_token() -> &'static str {
 
 #[test]
 fn a_token_has_the_length_that_the_protocol_page_says_and_is_read_back_in_either_case() {
-    for (token, length) in [(Token::new([1; 32], None), 65), (Token::new([2; 32], Some(admin())), 116)] {
+    let network = Token::new([1; 32], None).network();
+    for (token, length) in [
+        (Token::new([1; 32], None), 65),
+        (Token::new([2; 32], Some(admin())), 116),
+        (Token::rotated(network.clone(), 1 << 16 | 7, [3; 32], None), 145),
+        (Token::rotated(network.clone(), 1 << 16 | 7, [3; 32], Some(admin())), 196),
+    ] {
         let text = token.reveal();
         assert_eq!(text.len(), length);
         assert_eq!(text.parse(), Ok(token.clone()));
@@ -25,6 +31,16 @@ fn a_token_has_the_length_that_the_protocol_page_says_and_is_read_back_in_either
         let (start, end) = text.split_at(20);
         assert_eq!(format!(" {start}\n  {end}\n").parse(), Ok(token));
     }
+}
+
+#[test]
+fn the_token_of_a_rotated_secret_is_of_the_same_network_in_another_epoch() {
+    let first = Token::new([1; 32], Some(admin()));
+    let rotated: Token = Token::rotated(first.network(), 1 << 16, [3; 32], Some(admin())).reveal().parse().unwrap();
+    assert_eq!(rotated.network(), first.network());
+    assert_eq!(rotated.epoch(), EpochKeys::rotated(1 << 16, &[3; 32]));
+    assert_eq!(rotated.secret(), Some(Secret::new([3; 32])));
+    assert_eq!((rotated.admin(), first.secret()), (first.admin(), None));
 }
 
 #[test]
@@ -65,8 +81,8 @@ fn faults_name_the_place_and_never_the_token() {
 fn a_token_of_a_later_version_is_told_from_a_mistyped_one() {
     let hrp = Hrp::parse("kairn").unwrap();
     let data = [1_u8; 32].iter().copied().bytes_to_fes().with_checksum::<Bech32m>(&hrp);
-    let text: String = data.with_witness_version(Fe32::P).chars().collect();
-    assert_eq!(text.parse::<Token>(), Err(TokenFault::Version(1)));
+    let text: String = data.with_witness_version(Fe32::Z).chars().collect();
+    assert_eq!(text.parse::<Token>(), Err(TokenFault::Version(2)));
 }
 
 /// Expected values: `tests/vectors.py`, which shares no code with this.

@@ -118,6 +118,14 @@ impl Calls {
         });
     }
 
+    /// Ends the session with a node that is no member any more.
+    pub fn end(&self, node: &NodeId) {
+        let gone = self.open.lock().ok().and_then(|mut open| open.remove(node));
+        if let Some(gone) = gone {
+            gone.connection.close(session::UNPROVEN, b"put out of the network");
+        }
+    }
+
     fn task(&self) -> Task {
         Task {
             endpoint: self.endpoint.clone(),

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 impl Runner {
-    pub(super) fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         let (swim, store, now) = (self.node.swim(), self.node.store(), self.now().0);
         let tunnels = self.plane.as_ref().map_or_else(BTreeMap::new, Plane::states);
         Status {

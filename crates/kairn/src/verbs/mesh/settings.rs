@@ -7,7 +7,7 @@ use crate::verbs::config;
 use kairn_config::{LogLevel, MeshSettings, Placed};
 use kairn_host::files;
 use kairn_mesh::{DEFAULT_MTU, DEFAULT_PORT, Range, Settings, Tier, Vpn};
-use kairn_mesh_protocol::{Error as ProtocolError, Token, TokenFault};
+use kairn_mesh_protocol::{AdminKey, Error as ProtocolError, NodeId, Token, TokenFault};
 use kairn_report::{Kind, Report};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -42,6 +42,7 @@ pub fn of(verb: &MeshUp, name: String) -> Result<(Settings, Vec<Name>), Report> 
         version: env!("CARGO_PKG_VERSION").to_owned(),
         port: verb.port.or(said.port).unwrap_or(DEFAULT_PORT),
         peers,
+        administrators: administrators(&said)?,
         excluded,
         vpn: vpn(verb, &said)?,
     };
@@ -67,6 +68,16 @@ fn token(verb: &MeshUp, said: &MeshSettings) -> Result<Token, Report> {
         }
     };
     text.parse::<Token>().map_err(|fault: TokenFault| Report::from(ProtocolError::Token(fault)).context(from))
+}
+
+/// Keys that were listed; one that is wrong would leave a network without the administrator that it should have.
+fn administrators(said: &MeshSettings) -> Result<Vec<AdminKey>, Report> {
+    let read = |Placed { value, span }: &Placed<String>| {
+        let wrong = |fault: String| Report::new(Kind::Config, fault).context(format!("{span}: `p2p.admin_keys`"));
+        let id: NodeId = value.parse().map_err(|fault| wrong(format!("{fault}")))?;
+        AdminKey::new(*id.as_bytes()).map_err(|fault| wrong(fault.to_string()))
+    };
+    said.administrators.iter().map(read).collect()
 }
 
 /// The private network; the command line asks for one with any of its options, whatever the configuration says.
@@ -169,6 +180,14 @@ mod tests {
         assert!(text.contains("/oem/a:2:22: `p2p.network_token`") && !text.contains(wrong), "{text}");
         let none = token(&verb(""), &said("{}")).err().unwrap();
         assert!(none.to_string().contains("there is no network token"), "{none}");
+    }
+
+    #[test]
+    fn keys_of_administrators_are_read_and_a_wrong_one_is_an_error_with_its_place() {
+        let key = kairn_mesh_protocol::Identity::from_seed(&[7; 32]).id().to_string();
+        assert_eq!(administrators(&said(&format!("{{admin_keys: [{key}]}}"))).unwrap().len(), 1);
+        let report = administrators(&said("{admin_keys: [nonsense]}")).unwrap_err();
+        assert!(report.to_string().contains("/oem/a:2:20: `p2p.admin_keys`"), "{report}");
     }
 
     #[test]

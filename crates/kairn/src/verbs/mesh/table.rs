@@ -87,7 +87,7 @@ impl fmt::Display for Peers<'_> {
 }
 
 /// Seconds in the two largest units that matter.
-fn duration(seconds: u64) -> String {
+pub fn duration(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
         60..3_600 => format!("{} min", seconds / 60),

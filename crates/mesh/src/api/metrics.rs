@@ -1,0 +1,26 @@
+//! The state in the text format of Prometheus.
+
+use crate::status::Status;
+use std::fmt::Write as _;
+
+/// The metrics of a node.
+pub fn text(status: &Status) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: u64| {
+        // Writing to a string cannot fail.
+        if writeln!(text, "kairn_mesh_{name} {value}").is_err() {
+            tracing::debug!(name, "a metric was not written");
+        }
+    };
+    for state in ["alive", "suspect", "dead", "left"] {
+        let count = status.peers.iter().filter(|peer| peer.state == state).count();
+        line(&format!("peers{{state=\"{state}\"}}"), count as u64);
+    }
+    line("entries", status.entries as u64);
+    line("uptime_seconds", status.uptime);
+    line("health", status.health.into());
+    for (name, value) in &status.counters {
+        line(&format!("{name}_total"), *value);
+    }
+    text
+}
