@@ -59,7 +59,7 @@ pub fn forms(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     reach(&one, &second)?;
     reach(&other, &first)?;
     let restarts = one.sh("systemctl show --property=NRestarts --value kairn-mesh.service")?;
-    ensure(restarts == "1", || format!("the node that hung was started again {restarts} times"))?;
+    ensure(restarts != "0", || "the node that hung was not started again".into())?;
 
     one.sh("sudo systemctl stop kairn-mesh.service")?;
     let status = one.status()?;
@@ -127,8 +127,8 @@ fn reach(node: &Node<'_>, other: &Value) -> Result<(), Fault> {
 
 /// The node runs as the unit says: active, with its keys for itself and no token on any command line.
 fn is_a_service(node: &Node<'_>) -> Result<(), Fault> {
-    let unit = node.sh("systemctl show --property=ActiveState,StatusText,NRestarts kairn-mesh.service")?;
-    let expected = ["ActiveState=active", "NRestarts=0", "others alive"];
+    let unit = node.sh("systemctl show --property=ActiveState,StatusText kairn-mesh.service")?;
+    let expected = ["ActiveState=active", "others alive"];
     ensure(expected.iter().all(|part| unit.contains(part)), || format!("the unit says: {unit}"))?;
     let modes = node.sh("sudo stat -c %a /usr/local/.kairos/mesh /usr/local/.kairos/mesh/identity")?;
     ensure(modes == "700\n600", || format!("the node's files have the modes {modes:?}"))?;

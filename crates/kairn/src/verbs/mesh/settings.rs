@@ -4,11 +4,11 @@ use super::seeds::Name;
 use crate::cli::{MeshTier, MeshUp};
 use crate::output;
 use crate::verbs::config;
-use kairn_config::{LogLevel, MeshSettings, Placed};
+use kairn_config::{Code, Diagnostic, LogLevel, MeshSettings, Placed, Severity};
 use kairn_host::files;
 use kairn_mesh::{DEFAULT_MTU, DEFAULT_PORT, Range, Settings, Tier, Vpn};
 use kairn_mesh_protocol::{AdminKey, Error as ProtocolError, NodeId, Token, TokenFault};
-use kairn_report::{Kind, Report};
+use kairn_report::{Kind, Report, Span};
 use std::net::SocketAddr;
 use std::path::Path;
 use tracing_subscriber::filter::LevelFilter;
@@ -72,12 +72,25 @@ fn token(verb: &MeshUp, said: &MeshSettings) -> Result<Token, Report> {
 
 /// Keys that were listed; one that is wrong would leave a network without the administrator that it should have.
 fn administrators(said: &MeshSettings) -> Result<Vec<AdminKey>, Report> {
-    let read = |Placed { value, span }: &Placed<String>| {
-        let wrong = |fault: String| Report::new(Kind::Config, fault).context(format!("{span}: `p2p.admin_keys`"));
-        let id: NodeId = value.parse().map_err(|fault| wrong(format!("{fault}")))?;
-        AdminKey::new(*id.as_bytes()).map_err(|fault| wrong(fault.to_string()))
-    };
-    said.administrators.iter().map(read).collect()
+    let wrong =
+        |span: &Span, fault: String| Report::new(Kind::Config, fault).context(format!("{span}: `p2p.admin_keys`"));
+    said.administrators.iter().map(|key| administrator(&key.value).map_err(|fault| wrong(&key.span, fault))).collect()
+}
+
+fn administrator(text: &str) -> Result<AdminKey, String> {
+    let id: NodeId = text.parse().map_err(|fault| format!("{fault}"))?;
+    AdminKey::new(*id.as_bytes()).map_err(|fault| fault.to_string())
+}
+
+/// What is wrong with a token and keys, which only a node itself can tell.
+pub fn faults(said: &MeshSettings) -> Vec<Diagnostic> {
+    let bad = |span: &Span, what: String| Diagnostic::new(Severity::Error, Code::BadValue, span.clone(), what);
+    let token = said.token.iter().filter_map(|token| {
+        let fault = token.value.reveal().parse::<Token>().err()?;
+        Some(bad(&token.span, format!("`network_token` {fault}")))
+    });
+    let keys = said.administrators.iter().filter_map(|key| Some(bad(&key.span, administrator(&key.value).err()?)));
+    token.chain(keys).collect()
 }
 
 /// The private network; the command line asks for one with any of its options, whatever the configuration says.
@@ -188,6 +201,9 @@ mod tests {
         assert_eq!(administrators(&said(&format!("{{admin_keys: [{key}]}}"))).unwrap().len(), 1);
         let report = administrators(&said("{admin_keys: [nonsense]}")).unwrap_err();
         assert!(report.to_string().contains("/oem/a:2:20: `p2p.admin_keys`"), "{report}");
+        let text = format!("{{admin_keys: [{key}, nonsense], network_token: kairn1qqqq}}");
+        let places: Vec<_> = faults(&said(&text)).iter().map(|fault| fault.span.place.column).collect();
+        assert_eq!(places, [97, 74]);
     }
 
     #[test]
