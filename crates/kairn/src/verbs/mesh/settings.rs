@@ -203,7 +203,7 @@ mod tests {
         assert!(report.to_string().contains("/oem/a:2:20: `p2p.admin_keys`"), "{report}");
         let text = format!("{{admin_keys: [{key}, nonsense], network_token: kairn1qqqq}}");
         let places: Vec<_> = faults(&said(&text)).iter().map(|fault| fault.span.place.column).collect();
-        assert_eq!(places, [97, 74]);
+        assert_eq!(places, [100, 74]);
     }
 
     #[test]
