@@ -46,10 +46,10 @@ pub enum LogLevel {
 pub struct MeshSettings {
     /// The network's token, as it is written.
     pub token: Option<Placed<Secret<String>>>,
-    /// Public keys of administrators beside the token's, as they are written.
-    pub administrators: Vec<Placed<String>>,
     /// Nodes that are known to be there, each `HOST:PORT`.
     pub peers: Vec<Placed<String>>,
+    /// Public keys of those who may put machines out and change the secret, beside the one in the token.
+    pub admin_keys: Vec<Placed<String>>,
     /// The UDP port to listen on.
     pub port: Option<u16>,
     /// How much is logged.
@@ -70,8 +70,8 @@ impl Default for MeshSettings {
     fn default() -> Self {
         Self {
             token: None,
-            administrators: Vec::new(),
             peers: Vec::new(),
+            admin_keys: Vec::new(),
             port: None,
             log: None,
             excluded: Vec::new(),
@@ -98,9 +98,9 @@ impl MeshSettings {
     fn read(&mut self, reader: &mut Reader, p2p: &Merged) {
         let token = reader.text(p2p, "network_token");
         self.token = token.map(|Placed { value, span }| Placed { value: Secret::new(value), span });
-        self.administrators = reader.texts(p2p, "admin_keys");
         self.peers = reader.texts(p2p, "peers");
         self.peers.retain(|peer| reader.peer(peer));
+        self.admin_keys = reader.texts(p2p, "admin_keys");
         self.port = p2p.get("listen_port").and_then(|value| reader.number(value, 1..=65_535, "`listen_port`"));
         self.log = reader.text(p2p, "loglevel").and_then(|text| reader.log(&text));
         self.excluded = reader.texts(p2p, "exclude_interfaces").into_iter().map(|name| name.value).collect();

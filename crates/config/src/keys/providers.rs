@@ -40,10 +40,10 @@ pub(crate) static P2P: Block = block(
     "`p2p`",
     &[
         done("network_token", Text, "Is the secret that machines of one network share.").example("secret"),
-        done("admin_keys", TEXTS, "Lists public keys of administrators beside the token's, who may put machines out.")
-            .example("[gezdgnbvgy3tqojqgezdgnbvgy3tqojqgezdgnbvgy3tqojqge2q]"),
         done("peers", TEXTS, "Lists machines of the network that are known to be there, each `HOST:PORT`.")
             .example("['192.0.2.1:7946', gate.example.org:7946]"),
+        done("admin_keys", TEXTS, "Lists public keys that may put machines out of the network and change its secret.")
+            .example("[fx774t3qcwfvgf73vmoidcoqbmbtqklczd2tts5lvmnk7uebtbpa]"),
         done("listen_port", Shape::Int(1, 65_535), "Is the UDP port of the network; WireGuard takes the one after it.")
             .example("7946"),
         done("exclude_interfaces", TEXTS, "Leaves out network interfaces, by the beginnings of their names.")

@@ -23,7 +23,7 @@ fn every_key_is_read_with_its_place() {
     assert_eq!(said, Vec::<String>::new());
     let token = settings.token.unwrap();
     assert_eq!((token.value.reveal().as_str(), token.span.to_string().as_str()), ("abc", "t:3:18"));
-    let keys: Vec<_> = settings.administrators.iter().map(|key| (key.value.as_str(), key.span.to_string())).collect();
+    let keys: Vec<_> = settings.admin_keys.iter().map(|key| (key.value.as_str(), key.span.to_string())).collect();
     assert_eq!(keys, [("def", "t:4:16".to_owned())]);
     let peers: Vec<&str> = settings.peers.iter().map(|peer| peer.value.as_str()).collect();
     assert_eq!(peers, ["192.0.2.1:7946", "[2001:db8::1]:1", "gate.example.org:7946"]);

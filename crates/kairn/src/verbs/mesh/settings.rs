@@ -70,16 +70,19 @@ fn token(verb: &MeshUp, said: &MeshSettings) -> Result<Token, Report> {
     text.parse::<Token>().map_err(|fault: TokenFault| Report::from(ProtocolError::Token(fault)).context(from))
 }
 
-/// Keys that were listed; one that is wrong would leave a network without the administrator that it should have.
+/// A key that is none ends it: this machine would not heed the orders that the others do.
 fn administrators(said: &MeshSettings) -> Result<Vec<AdminKey>, Report> {
-    let wrong =
-        |span: &Span, fault: String| Report::new(Kind::Config, fault).context(format!("{span}: `p2p.admin_keys`"));
-    said.administrators.iter().map(|key| administrator(&key.value).map_err(|fault| wrong(&key.span, fault))).collect()
+    let wrong = |span: &Span, fault: String| {
+        Report::new(Kind::Config, fault)
+            .hint("it has 52 letters and digits, as `kairn mesh token --admin-key FILE` prints them")
+            .context(format!("{span}: `p2p.admin_keys`"))
+    };
+    said.admin_keys.iter().map(|key| administrator(&key.value).map_err(|fault| wrong(&key.span, fault))).collect()
 }
 
 fn administrator(text: &str) -> Result<AdminKey, String> {
-    let id: NodeId = text.parse().map_err(|fault| format!("{fault}"))?;
-    AdminKey::new(*id.as_bytes()).map_err(|fault| fault.to_string())
+    let key = text.parse::<NodeId>().ok().and_then(|id| AdminKey::new(*id.as_bytes()).ok());
+    key.ok_or_else(|| format!("`{text}` is no administrator's key"))
 }
 
 /// What is wrong with a token and keys, which only a node itself can tell.
@@ -89,7 +92,7 @@ pub fn faults(said: &MeshSettings) -> Vec<Diagnostic> {
         let fault = token.value.reveal().parse::<Token>().err()?;
         Some(bad(&token.span, format!("`network_token` {fault}")))
     });
-    let keys = said.administrators.iter().filter_map(|key| Some(bad(&key.span, administrator(&key.value).err()?)));
+    let keys = said.admin_keys.iter().filter_map(|key| Some(bad(&key.span, administrator(&key.value).err()?)));
     token.chain(keys).collect()
 }
 
