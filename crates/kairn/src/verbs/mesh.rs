@@ -18,6 +18,7 @@ use kairn_mesh::{Client, Gravity, StateDir, diagnose, random, run_for};
 use kairn_mesh_protocol::Token;
 use kairn_report::{Kind, Report};
 use serde_json::json;
+pub use settings::faults;
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
