@@ -25,7 +25,7 @@ impl Runner {
         let mapped = self.routing.finder.mapped(Door::Tunnel).to_vec();
         let tunnel = self.plane.as_ref().map_or(0, |plane| plane.tunnel().port());
         let candidates = Candidates { addresses, tunnel, mapped };
-        if candidates == self.candidates {
+        if candidates == self.candidates || !self.node.may_sign() {
             return;
         }
         tracing::info!(addresses = ?candidates.addresses, mapped = ?candidates.mapped, "reachable");
@@ -67,7 +67,7 @@ impl Runner {
             self.paths.found(found.id, addresses.iter().copied());
         }
         if !is_live {
-            addresses.into_iter().for_each(|address| self.calls.call(address, super::wall()));
+            addresses.into_iter().for_each(|address| self.calls.call(address, self.told()));
         }
     }
 
