@@ -22,6 +22,7 @@ mod spread;
 pub mod store;
 pub mod swim;
 mod time;
+pub mod timekeeper;
 mod token;
 mod tunnel_key;
 

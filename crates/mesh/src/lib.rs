@@ -2,6 +2,7 @@
 
 mod api;
 mod client;
+mod clock;
 mod discovery;
 mod error;
 mod fault;

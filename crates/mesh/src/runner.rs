@@ -10,6 +10,7 @@ mod values;
 mod view;
 
 use crate::api::Api;
+use crate::clock;
 use crate::discovery::{Discovery, Found};
 use crate::error::Error;
 use crate::handle::{Handle, Jobs};
@@ -26,9 +27,9 @@ use crate::state::{self, StateDir};
 use crate::status::Status;
 use crate::tls;
 use calls::{Calls, Done};
-use kairn_host::{Clock as _, SystemClock};
 use kairn_mesh_protocol::entry::Bucket;
 use kairn_mesh_protocol::node::{Event, Node, Outgoing, Start};
+use kairn_mesh_protocol::timekeeper::{Change, Clock};
 use kairn_mesh_protocol::{AdminKey, Moment, NetworkKeys, NodeId, Now, Token, Wall, swim};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -165,6 +166,8 @@ pub(crate) struct Runner {
     /// When the data plane is made to follow what changed.
     plane_due: Option<Instant>,
     networks: Vec<if_addrs::Interface>,
+    /// A time that is over for certain, since the Unix epoch.
+    past: Duration,
     /// An administrator ordered something that is not written down yet.
     ordered: bool,
     /// An administrator put this node out.
@@ -177,6 +180,15 @@ pub(crate) struct Runner {
 impl Runner {
     fn start(dir: StateDir, settings: Settings) -> Result<Self, Error> {
         let identity = dir.identity()?;
+        let past = dir.past()?;
+        let clock = clock::look(past);
+        match clock {
+            Clock::Sure => {}
+            Clock::Doubtful => tracing::info!("nothing keeps this machine's clock: the node goes by that of its peers"),
+            Clock::Unset => tracing::warn!(
+                "this machine's clock is not set: the node signs nothing before a peer says what time it is"
+            ),
+        }
         let (generation, incarnation) = dir.begin_run()?;
         let network = settings.token.network();
         let secrets = dir.secrets(&network.id, &settings.token)?;
@@ -225,12 +237,13 @@ impl Runner {
             generation,
             incarnation,
             seed,
+            clock,
             range,
             lease,
         };
         let mut node = Node::new(begin, Moment::default());
         for order in &secrets.orders {
-            if let Err(error) = node.restore((Moment::default(), wall()), order) {
+            if let Err(error) = node.restore((Moment::default(), clock::machine()), order) {
                 tracing::warn!(%error, "an order that was kept is not taken");
             }
         }
@@ -266,6 +279,7 @@ impl Runner {
             plane,
             plane_due: None,
             networks: Vec::new(),
+            past,
             ordered: false,
             is_out: false,
             _discovery: discovery,
@@ -284,18 +298,23 @@ impl Runner {
     /// Calls the nodes that it was told of, and those that it knew when it last ran.
     fn call_known(&self) {
         let known = self.settings.peers.iter().chain(&self.remembered);
-        known.for_each(|address| self.calls.call(*address, wall()));
+        known.for_each(|address| self.calls.call(*address, self.told()));
     }
 
     /// Calls a node that may be there unless there are others to talk to.
     fn told_of(&self, address: SocketAddr) {
         if self.node.swim().live().is_empty() {
-            self.calls.call(address, wall());
+            self.calls.call(address, self.told());
         }
     }
 
     fn now(&self) -> Now {
-        (Moment::after(self.start.elapsed()), wall())
+        self.node.now(Moment::after(self.start.elapsed()), clock::machine())
+    }
+
+    /// The time that is told to others.
+    fn told(&self) -> Option<Wall> {
+        self.node.told(self.now())
     }
 
     /// Shows sessions what they need of the node's state.
@@ -337,7 +356,7 @@ impl Runner {
 
     fn incoming(&mut self, incoming: Option<quinn::Incoming>) {
         if let Some(incoming) = incoming {
-            self.calls.answer(incoming, wall());
+            self.calls.answer(incoming, self.told());
         }
     }
 
@@ -373,7 +392,7 @@ impl Runner {
             let minutes = apart.as_secs() / 60;
             tracing::warn!(peer = %open.peer.short(), minutes, "its clock and ours are far apart; what the later one writes is refused");
         }
-        self.node.joined(now, open.peer, open.record.as_deref());
+        self.node.joined(now, open.peer, open.record.as_deref(), open.wall);
     }
 
     /// Carries out what the node wants done.
@@ -389,7 +408,7 @@ impl Runner {
                     }
                 }
                 Outgoing::Question { to, number, bytes } => {
-                    self.calls.ask(to, &self.paths.to(&to, now), number, bytes, wall());
+                    self.calls.ask(to, &self.paths.to(&to, now), number, bytes, self.told());
                 }
             }
         }
@@ -412,7 +431,7 @@ impl Runner {
 
     fn happened(&mut self, event: Event) {
         self.plane_changed();
-        self.jobs.changed();
+        self.jobs.changed(matches!(event, Event::Changed(Bucket::Values, _)));
         match event {
             Event::Changed(Bucket::Candidates, id) => self.moved(&id),
             Event::Changed(Bucket::Members, _) => self.show_papers(),
@@ -425,6 +444,7 @@ impl Runner {
                 tracing::info!(rotation = epoch >> 16, "the secret changed");
             }
             Event::PutOut(node) => self.put_out(node),
+            Event::Clock(change) => self.clock_changed(change),
             Event::Changed(..) | Event::Addresses => {}
             Event::Address { address, why } => self.addressed(address, &why),
             Event::NoAddress { why } => tracing::warn!(why, "no IPv4 address"),
@@ -435,6 +455,24 @@ impl Runner {
             }
             Event::Membership(event) => tracing::info!(?event, "membership"),
         }
+    }
+
+    /// The node can write now, or writes under another time than before.
+    fn clock_changed(&mut self, change: Change) {
+        match change {
+            Change::Borrowed { ahead, peers } => {
+                tracing::warn!(
+                    seconds = ahead / 1_000,
+                    peers,
+                    "goes by the clocks of its peers, so far ahead of its own"
+                );
+            }
+            Change::Alone => tracing::warn!("nobody says what time it is: goes by its own clock, which is wrong"),
+            Change::Own => tracing::info!("goes by its own clock, which was set"),
+        }
+        self.show_papers();
+        self.addresses.clear();
+        self.advertise();
     }
 
     fn put_out(&mut self, node: NodeId) {
@@ -475,6 +513,7 @@ impl Runner {
 
     fn keep_house(&mut self) -> Result<(), Error> {
         self.housekeeping = Instant::now() + HOUSEKEEPING;
+        self.node.looked_at_clock(self.now(), clock::look(self.past));
         self.advertise();
         if self.node.swim().live().is_empty() {
             self.call_known();
@@ -518,8 +557,4 @@ impl Runner {
         self.endpoint.wait_idle().await;
         Ok(())
     }
-}
-
-fn wall() -> Wall {
-    Wall::since_epoch(SystemClock.since_epoch())
 }

@@ -31,6 +31,8 @@ pub struct Status {
     pub addresses: Vec<SocketAddr>,
     /// The epoch of the network's secret.
     pub epoch: u32,
+    /// Milliseconds that its time is ahead of the machine's clock, where it goes by that of its peers.
+    pub clock_ahead: i64,
     /// For how many seconds it has been running.
     pub uptime: u64,
     /// How many entries of the shared state it holds.

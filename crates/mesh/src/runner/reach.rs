@@ -16,7 +16,7 @@ impl Runner {
             Ok(addresses) => addresses,
             Err(error) => return tracing::warn!(%error, "cannot list the machine's addresses"),
         };
-        if addresses == self.addresses {
+        if addresses == self.addresses || !self.node.may_sign() {
             return;
         }
         tracing::info!(?addresses, "reachable");
@@ -58,7 +58,7 @@ impl Runner {
             self.paths.found(found.id, addresses.iter().copied());
         }
         if !is_live {
-            addresses.into_iter().for_each(|address| self.calls.call(address, super::wall()));
+            addresses.into_iter().for_each(|address| self.calls.call(address, self.told()));
         }
     }
 

@@ -29,6 +29,7 @@ impl Runner {
             port: self.port,
             addresses: self.addresses.clone(),
             epoch: store.epochs().first().map_or(0, |keys| keys.epoch),
+            clock_ahead: self.node.clock_ahead(),
             uptime: self.start.elapsed().as_secs(),
             entries: store.len(),
             health: swim.health(),
