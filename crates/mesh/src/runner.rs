@@ -455,7 +455,7 @@ impl Runner {
 
     fn happened(&mut self, event: Event) {
         self.plane_changed();
-        self.jobs.changed();
+        self.jobs.changed(matches!(event, Event::Changed(Bucket::Values, _)));
         match event {
             Event::Changed(Bucket::Candidates, id) => self.moved(&id),
             Event::Changed(Bucket::Members, _) => {
