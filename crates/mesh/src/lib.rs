@@ -13,6 +13,7 @@ mod names;
 mod orders;
 mod paths;
 mod plane;
+mod routing;
 mod runner;
 mod secrets;
 mod services;

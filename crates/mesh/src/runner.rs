@@ -5,6 +5,7 @@ mod calls;
 mod names;
 mod orders;
 mod reach;
+mod routes;
 mod services;
 mod values;
 mod view;
@@ -17,8 +18,9 @@ use crate::handle::{Handle, Jobs};
 use crate::herald::{Herald, Once};
 use crate::interfaces::Choice;
 use crate::names::{Domain, Resolver, Server};
-use crate::paths::Paths;
+use crate::paths::{Candidates, Paths};
 use crate::plane::{Plane, Vpn};
+use crate::routing::{self, Routing};
 use crate::secrets::Secrets;
 use crate::services::Services;
 use crate::session::{Open, Papers, Shared};
@@ -29,6 +31,7 @@ use crate::tls;
 use calls::{Calls, Done};
 use kairn_mesh_protocol::entry::Bucket;
 use kairn_mesh_protocol::node::{Event, Node, Outgoing, Start};
+use kairn_mesh_protocol::path::Finder;
 use kairn_mesh_protocol::timekeeper::{Change, Clock};
 use kairn_mesh_protocol::{AdminKey, Moment, NetworkKeys, NodeId, Now, Token, Wall, swim};
 use std::collections::BTreeMap;
@@ -117,11 +120,14 @@ pub async fn run_for(
             return Err(Error::PutOut);
         }
         let deadline = runner.start + runner.node.next_deadline().since(Moment::default());
+        let routing = runner.routing.deadline(runner.start, runner.now().0);
         tokio::select! {
             () = &mut end => break,
             Some(datagram) = runner.datagrams.recv() => runner.datagram(&datagram),
             Some(found) = runner.found.recv() => runner.found(&found),
             Some(done) = runner.calls.next() => runner.done(done),
+            came = runner.routing.next() => runner.came(came),
+            () = sleep_until(routing.into()) => runner.route(),
             Some(job) = runner.jobs.next() => job(&mut runner),
             incoming = runner.endpoint.accept() => runner.incoming(incoming),
             () = sleep_until(deadline.into()) => runner.node.tick(runner.now()),
@@ -159,10 +165,12 @@ pub(crate) struct Runner {
     found: mpsc::Receiver<Found>,
     jobs: Jobs,
     housekeeping: Instant,
-    addresses: Vec<SocketAddr>,
+    /// What this node says of where it is.
+    candidates: Candidates,
     remembered: Vec<SocketAddr>,
     incarnation: swim::Incarnation,
     plane: Option<Plane>,
+    routing: Routing,
     /// When the data plane is made to follow what changed.
     plane_due: Option<Instant>,
     networks: Vec<if_addrs::Interface>,
@@ -197,7 +205,7 @@ impl Runner {
             move |source| Error::State { path, doing, source }
         };
         let seed = u64::from_be_bytes(state::random().map_err(failed("drawing a seed"))?);
-        let (socket, datagrams) =
+        let (socket, datagrams, probes) =
             Socket::bind(settings.port).map_err(|source| Error::Port { port: settings.port, source })?;
         let port = quinn::AsyncUdpSocket::local_addr(&*socket).map_err(failed("asking for the port"))?.port();
         let configs = tls::configs(&identity)?;
@@ -219,15 +227,25 @@ impl Runner {
         let administrators = settings.token.admin().into_iter().chain(&settings.administrators);
         let administrators = administrators.map(|admin| *admin.id()).collect();
         let tunnel_key = dir.wireguard()?;
+        let (outlets, inlets) = routing::connection();
         let plane = match &settings.vpn {
-            Some(vpn) => {
-                Some(Plane::open(vpn, *tunnel_key.private(), port.wrapping_add(1), network.ula, &identity.id())?)
-            }
+            Some(vpn) => Some(Plane::open(
+                vpn,
+                *tunnel_key.private(),
+                port.wrapping_add(1),
+                network.ula,
+                &identity.id(),
+                outlets,
+            )?),
             None => None,
         };
         let is_server = settings.names.is_server;
         let range = settings.vpn.as_ref().map(|vpn| vpn.range);
         let lease = dir.lease(&network.id, identity.id());
+        // IPv6, UDP and WireGuard around what the interface takes.
+        let packet = settings.vpn.as_ref().map(|vpn| vpn.mtu.saturating_add(80));
+        let finder = Finder::new(identity.clone(), generation, seed ^ u64::MAX, packet, Moment::default());
+        let routing = Routing::new(finder, probes, inlets);
         let begin = Start {
             identity,
             network: network.clone(),
@@ -273,10 +291,11 @@ impl Runner {
             found,
             jobs,
             housekeeping: start + HOUSEKEEPING,
-            addresses: Vec::new(),
+            candidates: Candidates::default(),
             remembered: Vec::new(),
             incarnation,
             plane,
+            routing,
             plane_due: None,
             networks: Vec::new(),
             past,
@@ -336,6 +355,7 @@ impl Runner {
 
     fn heard(&mut self, from: NodeId, address: SocketAddr) {
         if self.paths.heard(from, address, Instant::now()) {
+            self.route_heard(&from);
             self.plane_changed();
         }
     }
@@ -350,7 +370,7 @@ impl Runner {
     fn follow(&mut self) {
         self.plane_due = None;
         if let Some(plane) = &mut self.plane {
-            plane.follow(&self.node, &self.paths, |ip| reach::is_near(&self.networks, ip));
+            plane.follow(&self.node, &self.paths, &self.routing.finder, |ip| reach::is_near(&self.networks, ip));
         }
     }
 
@@ -418,6 +438,7 @@ impl Runner {
         if std::mem::take(&mut self.ordered) {
             self.keep_secrets();
         }
+        self.flush_routing();
     }
 
     /// Keeps what an administrator ordered: without it a restart would let in whom they put out.
@@ -434,7 +455,10 @@ impl Runner {
         self.jobs.changed(matches!(event, Event::Changed(Bucket::Values, _)));
         match event {
             Event::Changed(Bucket::Candidates, id) => self.moved(&id),
-            Event::Changed(Bucket::Members, _) => self.show_papers(),
+            Event::Changed(Bucket::Members, _) => {
+                self.show_papers();
+                self.follow_members();
+            }
             Event::Changed(Bucket::Administration, _) => {
                 self.ordered = true;
                 self.show_papers();
@@ -442,6 +466,7 @@ impl Runner {
             Event::Rotated => {
                 let epoch = self.node.store().epochs().first().map_or(0, |keys| keys.epoch);
                 tracing::info!(rotation = epoch >> 16, "the secret changed");
+                self.follow_members();
             }
             Event::PutOut(node) => self.put_out(node),
             Event::Clock(change) => self.clock_changed(change),
@@ -453,7 +478,10 @@ impl Runner {
                 let why: String = why.chars().take(LONGEST_REASON).collect();
                 tracing::warn!(from = %from.short(), why, "refused");
             }
-            Event::Membership(event) => tracing::info!(?event, "membership"),
+            Event::Membership(event) => {
+                tracing::info!(?event, "membership");
+                self.choose_relays();
+            }
         }
     }
 
@@ -471,7 +499,7 @@ impl Runner {
             Change::Own => tracing::info!("goes by its own clock, which was set"),
         }
         self.show_papers();
-        self.addresses.clear();
+        self.candidates = Candidates::default();
         self.advertise();
     }
 
@@ -485,6 +513,7 @@ impl Runner {
         self.services.end(&node);
         self.paths.forget(&node);
         self.show_papers();
+        self.follow_members();
     }
 
     fn addressed(&self, address: Option<Ipv4Addr>, why: &str) {

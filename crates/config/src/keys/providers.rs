@@ -141,7 +141,12 @@ pub(crate) static CLUSTER: Block = block(
 /// `providers`.
 pub(crate) static PROVIDERS: Block = block(
     "`providers`",
-    &[done("paths", TEXTS, "Lists directories of provider plugins.").example("[/usr/local/providers]")],
+    &[done(
+        "paths",
+        TEXTS,
+        "Lists directories of provider plugins, absolute; the last wins where two have one of the same name.",
+    )
+    .example("[/usr/local/providers]")],
 );
 
 /// `kcrypt`.
