@@ -16,6 +16,8 @@ const LONGEST_INTERFACE: usize = 15;
 const PREFIX: std::ops::RangeInclusive<u8> = 8..=30;
 /// Bytes of a packet of the private network: what IPv6 asks for (RFC 8200, section 5), and jumbo frames.
 const MTU: std::ops::RangeInclusive<i64> = 1280..=9000;
+/// Machines that a ballot can be held among.
+const NODES: std::ops::RangeInclusive<i64> = 1..=512;
 
 /// A value and where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +62,10 @@ pub struct MeshSettings {
     pub dns: bool,
     /// The domain of these names.
     pub dns_domain: Option<Placed<String>>,
+    /// How many machines have to agree at least in a ballot.
+    pub minimum_nodes: Option<u16>,
+    /// How many machines there will be.
+    pub expected_nodes: Option<u16>,
     /// There is a private network.
     pub vpn: bool,
     /// The name of its interface.
@@ -81,6 +87,8 @@ impl Default for MeshSettings {
             excluded: Vec::new(),
             dns: false,
             dns_domain: None,
+            minimum_nodes: None,
+            expected_nodes: None,
             vpn: true,
             interface: None,
             range: None,
@@ -113,6 +121,9 @@ impl MeshSettings {
         self.dns =
             p2p.get("dns").is_some_and(|value| value.value != MergedValue::Null) && flag(p2p, "dns", &mut reader.said);
         self.dns_domain = reader.text(p2p, "dns_domain");
+        self.minimum_nodes = p2p.get("minimum_nodes").and_then(|value| reader.number(value, NODES, "`minimum_nodes`"));
+        self.expected_nodes =
+            p2p.get("expected_nodes").and_then(|value| reader.number(value, NODES, "`expected_nodes`"));
         if let Some(value) = p2p.get("disable_dht").filter(|value| value.value != MergedValue::Null)
             && !flag(p2p, "disable_dht", &mut reader.said)
         {

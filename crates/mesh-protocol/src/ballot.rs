@@ -26,7 +26,7 @@ pub use campaign::{Campaign, Patience};
 pub use lease::{Grant, Hold, Lease, LeaseVoter, Term};
 pub use message::{Body, Cast, Heard, Letter, Refusal, Round};
 pub use record::Record;
-pub use roll::{BallotName, Frame, Roll, Rules, Scope};
+pub use roll::{BallotName, DEFAULT_MINIMUM, Frame, MOST_EXPECTED, Roll, Rules, Scope};
 pub use verdict::{Decision, Declaration, Outcome, Verdict};
 
 use crate::identity::NodeId;

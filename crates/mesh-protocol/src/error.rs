@@ -31,6 +31,12 @@ pub enum Error {
         /// The limit in bytes.
         limit: usize,
     },
+    /// A node takes part in as many ballots as it may.
+    #[error("this node already takes part in {most} ballots, which is the most")]
+    Ballots {
+        /// The most.
+        most: usize,
+    },
     /// A number of nodes that no ballot can be held with.
     #[error("{key} is {value}; it is between 1 and {most}")]
     Nodes {
@@ -96,7 +102,7 @@ pub enum TokenFault {
 impl Diagnostic for Error {
     fn kind(&self) -> Kind {
         match self {
-            Self::Token(_) => Kind::User,
+            Self::Token(_) | Self::Ballots { .. } => Kind::User,
             Self::Nodes { .. } => Kind::Config,
             Self::Signature { .. } | Self::Malformed(..) | Self::TooLarge { .. } => Kind::Environment,
         }

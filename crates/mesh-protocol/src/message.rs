@@ -1,9 +1,11 @@
 //! What members say to each other: in sealed datagrams, and as questions and answers in sessions. All of it is postcard.
 
 use crate::address::Witness;
+use crate::ballot::BallotName;
 use crate::datagram;
 use crate::entry::{Entry, EntryId};
 use crate::error::Error;
+use crate::identity::NodeId;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// The most bytes of a question or an answer.
@@ -28,6 +30,15 @@ pub enum Datagram {
     Large(Vec<EntryId>),
     /// The sender saw the receiver's claim to the address of this index.
     Witness(u32, Witness),
+    /// A letter of a ballot, signed by the sender: see `ballot`.
+    Ballot(Vec<u8>),
+    /// What the sender knows of ballots.
+    Outcomes {
+        /// Their names, and who has won: nobody yet, one, or two where it is frozen.
+        outcomes: Vec<(BallotName, Vec<NodeId>)>,
+        /// It answers another, and is not answered itself.
+        is_answer: bool,
+    },
 }
 
 /// What one asks in a session.
@@ -39,6 +50,8 @@ pub enum Question {
     Fetch(Vec<EntryId>),
     /// Entries that the other side lacks, encoded.
     Push(Encoded),
+    /// A letter of a ballot that no datagram holds.
+    Ballot(Vec<u8>),
 }
 
 /// What is answered.
@@ -52,6 +65,8 @@ pub enum Answer {
     Taken(u32),
     /// The question cannot be answered.
     Refused(String),
+    /// To `Ballot`: the letter came.
+    Heard,
 }
 
 /// Reads one of these messages.
@@ -104,6 +119,11 @@ pub fn pack<'a>(
         room -= size;
     }
     Ok((lists, left))
+}
+
+/// Whether a datagram holds a message of so many bytes.
+pub const fn fits_datagram(message: &[u8]) -> bool {
+    message.len() + AROUND <= datagram::LARGEST
 }
 
 /// How many names of versions fit into a datagram.

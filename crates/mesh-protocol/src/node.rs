@@ -5,11 +5,13 @@
 //! engine's knowledge.
 
 mod addressing;
+mod ballots;
 mod clock;
 mod comparison;
 mod orders;
 
 use crate::address::{Lease, Range};
+use crate::ballot::BallotName;
 use crate::datagram::{Dropped, LARGEST, Opener, Sealer};
 use crate::entry::{Bucket, Entry, EntryId};
 use crate::identity::{Identity, NodeId};
@@ -22,9 +24,11 @@ use crate::swim::{self, Incarnation, Swim};
 use crate::time::{Moment, Now, Wall};
 use crate::timekeeper::{Change, Clock, Timekeeper};
 use crate::tunnel_key::TunnelKey;
+pub use ballots::{BallotView, Keep, MOST_BALLOTS, Memory};
 pub use orders::Draw;
 
 use addressing::Addressing;
+use ballots::Ballots;
 use comparison::Comparison;
 use kairn_report::Secret;
 use std::collections::BTreeMap;
@@ -88,6 +92,13 @@ pub enum Event {
     PutOut(NodeId),
     /// The node goes by another clock than before: what only it can write is to be written anew.
     Clock(Change),
+    /// Something of a ballot was stored, or this node stands in it from now on: [`Node::ballots`].
+    Ballot {
+        /// The ballot's name.
+        name: BallotName,
+        /// It has just been decided, or frozen.
+        is_over: bool,
+    },
     /// Something that a member sent was refused.
     Refused {
         /// Who sent it.
@@ -159,6 +170,7 @@ pub struct Node {
     spreading: Spreading,
     comparison: Option<Comparison>,
     addressing: Option<Addressing>,
+    ballots: Option<Ballots>,
     next_comparison: Moment,
     next_early: Moment,
     number: u64,
@@ -197,6 +209,7 @@ impl Node {
             spreading: Spreading::default(),
             comparison: None,
             addressing: range.map(|range| Addressing::new(network.id, range, lease, now)),
+            ballots: None,
             next_comparison: now + COMPARE,
             next_early: now,
             number: 0,
@@ -276,6 +289,7 @@ impl Node {
         if self.comparison.is_none() && peer != self.id() {
             self.compare(now, peer);
         }
+        self.tell_outcomes(peer);
     }
 
     /// Takes a datagram in. Says who sent it, where it is of a member.
@@ -292,6 +306,8 @@ impl Node {
             Ok(Datagram::Offer(names)) => self.offered(from, names),
             Ok(Datagram::Want(names)) => self.push(now, from, &names),
             Ok(Datagram::Witness(index, witness)) => self.witness_came(now, from, index, witness),
+            Ok(Datagram::Ballot(letter)) => self.letter_came(from, letter),
+            Ok(Datagram::Outcomes { outcomes, is_answer }) => self.outcomes_came(from, outcomes, is_answer),
             Ok(Datagram::Large(names)) => {
                 if names.iter().any(|id| !self.store.has(id)) {
                     self.compare(now, from);
@@ -309,6 +325,7 @@ impl Node {
         self.swim.tick(now.0);
         self.drain();
         self.tend_address(now);
+        self.tend_ballots(now);
         for (to, sending) in self.spreading.due(now.0, self.swim.live(), &mut self.rng) {
             match sending {
                 Sending::Push(names) => self.push(now, to, &names),
@@ -331,7 +348,8 @@ impl Node {
         let address = self.addressing.as_ref().filter(|_| self.may_sign()).map(Addressing::due);
         let deadlines =
             [Some(self.swim.next_deadline()), self.spreading.next_deadline(), Some(self.next_comparison), address];
-        let deadlines = deadlines.into_iter().chain([self.time.deadline()]);
+        let deadlines =
+            deadlines.into_iter().chain([self.time.deadline(), self.ballots.as_ref().and_then(Ballots::deadline)]);
         deadlines.flatten().min().unwrap_or(self.next_comparison)
     }
 

@@ -1,5 +1,6 @@
 //! The node's local socket (0600): HTTP for programs of this machine. What it answers stands in `docs/mesh-api.md`.
 
+mod ballots;
 mod metrics;
 mod names;
 mod old;
@@ -127,6 +128,11 @@ async fn route(asked: Asked, handle: &Handle) -> Result<Answer, Fault> {
         ["v1", "values", key @ ..] => {
             let key = key.join("/");
             values::one(asked, key, handle).await
+        }
+        ["v1", "ballots"] => ballots::list(&asked, handle).await,
+        ["v1", "ballots", name] => {
+            let name = (*name).to_owned();
+            ballots::one(&asked, name, handle).await
         }
         ["v1", "services"] => services::list(&asked, handle).await,
         ["v1", "services", name] => {

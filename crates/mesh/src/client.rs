@@ -1,6 +1,7 @@
 //! Asking a node that runs on this machine, over its local socket.
 
 use crate::api::{Names, ServiceEvent};
+use crate::ballots::BallotStatus;
 use crate::error::Error;
 use crate::fault::Said;
 use crate::orders::{Prepared, Signed, Wish};
@@ -107,6 +108,22 @@ impl Client {
     /// No node answers, or it is gone in the middle.
     pub fn watch(&self, prefix: &str, each: impl FnMut(Change) -> ControlFlow<()>) -> Result<(), Error> {
         self.follow(Method::GET, &format!("/v1/watch?prefix={}", plain(prefix)), each)
+    }
+
+    /// Has the node stand in a ballot, and says how it stands.
+    ///
+    /// # Errors
+    /// No node answers, or it takes part in too many.
+    pub fn stand(&self, ballot: &str) -> Result<BallotStatus, Error> {
+        self.ask(Method::POST, &format!("/v1/ballots/{}", plain(ballot)), Vec::new())
+    }
+
+    /// How a ballot stands.
+    ///
+    /// # Errors
+    /// No node answers, or it has not heard of the ballot.
+    pub fn ballot(&self, ballot: &str) -> Result<BallotStatus, Error> {
+        self.ask(Method::GET, &format!("/v1/ballots/{}", plain(ballot)), Vec::new())
     }
 
     /// The names of the mesh.

@@ -1,5 +1,6 @@
 //! What keeps a node from its peers, or from the best way to them, read off what it says of itself.
 
+use crate::ballots::{BallotState, BallotStatus};
 use crate::status::{PeerStatus, PeerWay, Status};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -37,7 +38,7 @@ impl fmt::Display for Gravity {
 pub struct Finding {
     /// How bad it is.
     pub gravity: Gravity,
-    /// What it is about: `node`, `clock`, `firewall`, `multicast`, `nat`, `mtu`, `tunnel` or `address`.
+    /// What it is about: `ballot`, `node`, `clock`, `firewall`, `multicast`, `nat`, `mtu`, `tunnel` or `address`.
     pub about: String,
     /// The peer that it is about: its machine's name, or the beginning of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,9 +69,24 @@ impl Finding {
 /// What can be said of a node and its peers, the gravest first.
 pub fn diagnose(status: &Status) -> Vec<Finding> {
     let mut found = node(status);
+    found.extend(status.ballots.iter().filter_map(of_ballot));
     found.extend(status.peers.iter().flat_map(|peer| of_peer(status, peer)));
     found.sort_by_key(|finding| std::cmp::Reverse(finding.gravity));
     found
+}
+
+/// A ballot that comes to nothing as things are: two winners, or no part in it for this node.
+fn of_ballot(ballot: &BallotStatus) -> Option<Finding> {
+    let why = ballot.why.join("; ");
+    let finding =
+        |what: &str| Finding::new(Gravity::Problem, "ballot", format!("the ballot `{}` {what}: {why}", ballot.name));
+    match ballot.state {
+        BallotState::Open | BallotState::Decided => None,
+        BallotState::Frozen => Some(finding("has two winners").hint("take one of the two clusters down: nothing is merged")),
+        BallotState::Refused => Some(finding("is held without this node").hint(
+            "set p2p.minimum_nodes and p2p.expected_nodes alike on all machines before the first starts; a node that forgot its votes only learns the outcome",
+        )),
+    }
 }
 
 fn node(status: &Status) -> Vec<Finding> {
@@ -255,6 +271,7 @@ mod tests {
             entries: 3,
             health: 0,
             peers,
+            ballots: Vec::new(),
             counters: BTreeMap::new(),
         }
     }
@@ -279,6 +296,22 @@ mod tests {
             heard: Some(1),
             roles: Vec::new(),
             version: "0.1.0".to_owned(),
+        }
+    }
+
+    fn ballot(state: BallotState) -> BallotStatus {
+        BallotStatus {
+            name: "first".to_owned(),
+            state,
+            winner: None,
+            is_own: false,
+            stands: true,
+            quorum: 2,
+            expected: 3,
+            answers: 0,
+            voters: 3,
+            missing: Vec::new(),
+            why: vec!["as it is".to_owned()],
         }
     }
 
@@ -309,12 +342,16 @@ mod tests {
             (Status { peers: Vec::new(), counters: counter("found"), ..well() }, Problem, "node"),
             (Status { health: 3, ..well() }, Note, "node"),
             (Status { counters: counter("overrun"), ..well() }, Note, "node"),
+            (Status { ballots: vec![ballot(BallotState::Frozen)], ..well() }, Problem, "ballot"),
+            (Status { ballots: vec![ballot(BallotState::Refused)], ..well() }, Problem, "ballot"),
         ] {
             assert_eq!(said(&changed), [(gravity, about.to_owned(), None)], "{changed:?}");
             assert!(diagnose(&changed).iter().all(|finding| finding.hint.is_some()));
         }
         let slow = Status { tier: Some("userspace".to_owned()), tier_reasons: vec!["no module".to_owned()], ..well() };
         assert_eq!(said(&slow), [(Note, "tunnel".to_owned(), None)]);
+        let held = vec![ballot(BallotState::Open), ballot(BallotState::Decided)];
+        assert_eq!(diagnose(&Status { ballots: held, ..well() }), []);
         // Who has just started has not found anybody yet, and that is no trouble.
         assert_eq!(diagnose(&Status { peers: Vec::new(), uptime: 3, ipv4: None, ..well() }), []);
     }

@@ -1,6 +1,7 @@
 //! The engine of the mesh: sockets, sessions, discovery, and the loop that runs a node of `mesh-protocol` on them.
 
 mod api;
+mod ballots;
 mod client;
 mod clock;
 mod discovery;
@@ -26,12 +27,14 @@ mod tls;
 mod values;
 
 pub use api::{Names, ServiceEvent};
+pub use ballots::{BallotNode, BallotState, BallotStatus};
 pub use client::Client;
 pub use doctor::{Finding, Gravity, diagnose};
 pub use error::Error;
 pub use herald::{Herald, Pulse};
 pub use interfaces::EXCLUDED;
 pub use kairn_mesh_protocol::address::Range;
+pub use kairn_mesh_protocol::ballot::Rules;
 pub use kairn_tunnel::{DEFAULT_MTU, Wanted as Tier};
 pub use names::{DOMAIN, Domain, DomainFault, Kind as NameKind, NameRow};
 pub use orders::{Prepared, Signed, Wish};

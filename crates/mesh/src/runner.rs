@@ -1,6 +1,7 @@
 //! The loop that runs a node: everything that happens comes in at one place, is handed to the node, and what the node wants
 //! done is carried out.
 
+mod ballots;
 mod calls;
 mod names;
 mod orders;
@@ -29,6 +30,7 @@ use crate::state::{self, StateDir};
 use crate::status::Status;
 use crate::tls;
 use calls::{Calls, Done};
+use kairn_mesh_protocol::ballot::Rules;
 use kairn_mesh_protocol::entry::Bucket;
 use kairn_mesh_protocol::node::{Event, Node, Outgoing, Start};
 use kairn_mesh_protocol::path::Finder;
@@ -72,6 +74,8 @@ pub struct Settings {
     pub excluded: Vec<String>,
     /// The names of the members.
     pub names: NameSettings,
+    /// How many nodes decide in a ballot.
+    pub rules: Rules,
     /// The private network; without one the nodes only agree with each other.
     pub vpn: Option<Vpn>,
 }
@@ -262,6 +266,7 @@ impl Runner {
             lease,
         };
         let mut node = Node::new(begin, Moment::default());
+        node.hold_ballots(settings.rules, dir.ballots(node.id())?, Moment::default());
         for order in &secrets.orders {
             if let Err(error) = node.restore((Moment::default(), clock::machine()), order) {
                 tracing::warn!(%error, "an order that was kept is not taken");
@@ -420,6 +425,7 @@ impl Runner {
 
     /// Carries out what the node wants done.
     fn flush(&mut self) {
+        self.vote();
         let now = Instant::now();
         for outgoing in self.node.take_outgoing() {
             match outgoing {
@@ -473,7 +479,8 @@ impl Runner {
             }
             Event::PutOut(node) => self.put_out(node),
             Event::Clock(change) => self.clock_changed(change),
-            Event::Changed(..) | Event::Addresses => {}
+            Event::Ballot { name, is_over: true } => self.ballot_over(&name),
+            Event::Changed(..) | Event::Addresses | Event::Ballot { .. } => {}
             Event::Address { address, why } => self.addressed(address, &why),
             Event::NoAddress { why } => tracing::warn!(why, "no IPv4 address"),
             Event::Refused { from, why } => {

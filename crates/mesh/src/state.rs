@@ -63,7 +63,8 @@ impl StateDir {
     /// # Errors
     /// The file cannot be read or written, or holds no key.
     pub fn identity(&self) -> Result<Identity, Error> {
-        self.secret("identity").map(|seed| Identity::from_seed(&seed))
+        let before = |seed: &[u8; 32]| self.begin_ballots(Identity::from_seed(seed).id());
+        self.secret("identity", before).map(|seed| Identity::from_seed(&seed))
     }
 
     /// The key of the WireGuard interface.
@@ -71,7 +72,7 @@ impl StateDir {
     /// # Errors
     /// As [`Self::identity`].
     pub fn wireguard(&self) -> Result<TunnelKey, Error> {
-        self.secret("wireguard").map(TunnelKey::new)
+        self.secret("wireguard", |_| Ok(())).map(TunnelKey::new)
     }
 
     /// A time that is over for certain, since the Unix epoch: about when the node last began a run.
@@ -171,8 +172,9 @@ impl StateDir {
         Ok(files::write_whole(&path, &text, 0o600)?)
     }
 
-    /// 32 random bytes, drawn once, kept as 64 hexadecimal digits that only the owner reads.
-    fn secret(&self, name: &str) -> Result<[u8; 32], Error> {
+    /// 32 random bytes, drawn once, kept as 64 hexadecimal digits that only the owner reads. What they need beside them is made by
+    /// `before` before they are kept.
+    fn secret(&self, name: &str, before: impl FnOnce(&[u8; 32]) -> Result<(), Error>) -> Result<[u8; 32], Error> {
         let path = self.path.join(name);
         if let Some(text) = files::read_text_if_any(&path)? {
             let damaged = || Error::Damaged { path, why: "it does not hold a key of 64 hexadecimal digits".to_owned() };
@@ -180,6 +182,7 @@ impl StateDir {
         }
         let secret: [u8; 32] =
             random().map_err(|source| Error::State { path: path.clone(), doing: "drawing a key", source })?;
+        before(&secret)?;
         files::write_whole(&path, format!("{}\n", hex::encode(secret)).as_bytes(), 0o600)?;
         Ok(secret)
     }

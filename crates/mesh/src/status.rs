@@ -1,5 +1,6 @@
 //! What a node says of itself and of the others: the same for people and for programs.
 
+use crate::ballots::BallotStatus;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -46,6 +47,8 @@ pub struct Status {
     pub health: u32,
     /// The other members.
     pub peers: Vec<PeerStatus>,
+    /// The ballots that it has heard of, by name.
+    pub ballots: Vec<BallotStatus>,
     /// What was counted since its start, by name.
     pub counters: BTreeMap<String, u64>,
 }

@@ -1,7 +1,7 @@
 //! Whole nodes in one process, each with files, sockets and discovery of its own, talking over the loopback interface.
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-use kairn_mesh::{Change, Client, NameSettings, ServiceEvent, Settings, StateDir, Status, run};
+use kairn_mesh::{BallotState, Change, Client, NameSettings, Rules, ServiceEvent, Settings, StateDir, Status, run};
 use kairn_mesh_protocol::Token;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
@@ -32,6 +32,7 @@ async fn start(dir: &Path, token: u8, peers: &[u16]) -> Running {
         peers: peers.iter().map(|port| SocketAddr::from(([127, 0, 0, 1], *port))).collect(),
         excluded: Vec::new(),
         names: NameSettings::default(),
+        rules: Rules::new(2, Some(3)).unwrap(),
         vpn: None,
     };
     let (end, ended) = oneshot::channel::<()>();
@@ -418,4 +419,62 @@ async fn programs_made_for_kairos_read_the_state_in_the_form_that_they_know() {
     for node in [one, other] {
         node.stop().await;
     }
+}
+
+/// Waits until a node knows who has won a ballot, and says who that is.
+async fn winner(node: &Running, name: &str) -> String {
+    let known = |status: &Status| status.ballots.iter().any(|ballot| ballot.name == name && ballot.winner.is_some());
+    let status = node.until("a winner", known).await;
+    let ballot = status.ballots.into_iter().find(|ballot| ballot.name == name).unwrap();
+    let winner = ballot.winner.unwrap();
+    assert_eq!((ballot.state, ballot.is_own), (BallotState::Decided, winner.id == status.id));
+    winner.id
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_nodes_that_stand_choose_one_and_a_restart_forgets_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = start(&dir.path().join("first"), 8, &[]).await;
+    let second = start(&dir.path().join("second"), 8, &[first.port]).await;
+    let third = start(&dir.path().join("third"), 8, &[second.port]).await;
+    let mut ids = Vec::new();
+    for node in [&first, &second, &third] {
+        ids.push(node.until("two others", |status| alive(status) == 2).await.id);
+    }
+    let unknown = ask(&first, |node| node.ballot("cluster/edge")).await.unwrap_err();
+    assert!(unknown.to_string().contains("has heard of no ballot"), "{unknown}");
+    let wrong = ask(&first, |node| node.stand(&"x".repeat(65))).await.unwrap_err();
+    assert!(wrong.to_string().contains("name of a ballot"), "{wrong}");
+    for node in [&first, &second, &third] {
+        let status = ask(node, |node| node.stand("cluster/edge")).await.unwrap();
+        assert_eq!((status.quorum, status.expected), (2, 3));
+    }
+    let chosen = winner(&first, "cluster/edge").await;
+    assert!(ids.contains(&chosen));
+    for node in [&second, &third] {
+        assert_eq!(winner(node, "cluster/edge").await, chosen);
+    }
+    // To stand again changes nothing.
+    let again = ask(&second, |node| node.stand("cluster/edge")).await.unwrap();
+    assert_eq!((again.stands, again.winner.unwrap().id), (false, chosen.clone()));
+
+    // One alone, that nobody can tell.
+    for node in [first, second, third] {
+        node.stop().await;
+    }
+    let back = start(&dir.path().join("second"), 8, &[]).await;
+    let status = back.status().await;
+    assert_eq!(alive(&status), 0);
+    assert_eq!(status.ballots[0].winner.as_ref().unwrap().id, chosen);
+
+    // Once its record is lost it votes no more; a ballot that it never took part in is another thing.
+    back.stop().await;
+    std::fs::remove_file(dir.path().join("second/ballots").join("636c75737465722f65646765")).unwrap();
+    let back = start(&dir.path().join("second"), 8, &[]).await;
+    let status = ask(&back, |node| node.stand("cluster/edge")).await.unwrap();
+    assert_eq!(status.state, BallotState::Refused);
+    assert!(status.why[0].contains("has lost the record of its votes"), "{:?}", status.why);
+    let other = ask(&back, |node| node.stand("other")).await.unwrap();
+    assert_eq!((other.state, other.stands), (BallotState::Open, true));
+    back.stop().await;
 }

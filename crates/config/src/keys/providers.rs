@@ -60,8 +60,18 @@ pub(crate) static P2P: Block = block(
         done("dns", Bool, "Answers for names of the network's machines, and has the machine ask for them.")
             .example("true"),
         done("dns_domain", Text, "Is the domain of these names, the same on all machines.").example("mesh.internal"),
-        not_yet("minimum_nodes", COUNT, "Waits for so many machines before roles are elected."),
-        not_yet("expected_nodes", COUNT, "Says how many machines there will be."),
+        done(
+            "minimum_nodes",
+            Shape::Int(1, 512),
+            "Says how many machines have to agree at least on the first of a cluster; 2 unless set, 512 at most.",
+        )
+        .example("3"),
+        done(
+            "expected_nodes",
+            Shape::Int(1, 512),
+            "Says how many machines there will be, the same on all; as many as `minimum_nodes` unless set.",
+        )
+        .example("5"),
         not_yet("dynamic_roles", Bool, "Elects roles anew when machines come and go."),
         done("vpn", Shape::Block(&P2P_VPN), "Says whether machines talk over a private network.")
             .example("\n  create: true"),

@@ -14,7 +14,7 @@
 //! | 6 | decided | winner (32); the frame and round are the decision's; for a declared one the frame without voters and round 0 of the winner |
 //! | 7 | declared | winner (32), with the frame without voters and round 0 of the winner; signed by the winner |
 
-use super::roll::{Frame, Roll, Scope};
+use super::roll::{BallotName, Frame, Roll, Scope};
 use super::verdict::Verdict;
 use crate::error::Error;
 use crate::identity::{Identity, NodeId, Purpose, Signature};
@@ -302,6 +302,17 @@ pub struct Heard {
 }
 
 impl Heard {
+    /// The name of the ballot that a message says it belongs to.
+    ///
+    /// # Errors
+    /// It is too long or does not parse.
+    pub fn ballot_of(bytes: &[u8]) -> Result<BallotName, Error> {
+        check_length(bytes)?;
+        postcard::take_from_bytes(bytes)
+            .map(|(name, _)| name)
+            .map_err(|error| Error::Malformed(KIND, error.to_string()))
+    }
+
     /// Reads a message and checks every signature in it. Whether the sender is a member is the caller's to check.
     ///
     /// # Errors

@@ -52,12 +52,11 @@ impl Attempt {
 }
 
 impl Ballot {
-    /// Begins a round for `candidate`, who is chosen where no voter has voted for another before. `narrow` asks only those that
-    /// a voter who refused the last round for its seal would take part with.
+    /// Who votes, were a round begun now: those of the seal, or else all that are known.
     ///
     /// # Errors
     /// Why this node cannot begin a round.
-    pub fn begin(&mut self, known: &BTreeSet<NodeId>, candidate: NodeId, narrow: bool) -> Result<Step<'_>, Refusal> {
+    pub fn electors(&self, known: &BTreeSet<NodeId>) -> Result<Roll, Refusal> {
         match &self.record.outcome {
             Outcome::Open => {}
             Outcome::Decided(_) => return Err(Refusal::Over),
@@ -69,10 +68,19 @@ impl Ballot {
         if self.record.quorum != self.rules.quorum() {
             return Err(Refusal::Quorum { ours: self.record.quorum });
         }
-        let sealed = match &self.record.sealed {
-            Some(sealed) => sealed.clone(),
-            None => self.electorate(known.iter().copied())?,
-        };
+        match &self.record.sealed {
+            Some(sealed) => Ok(sealed.clone()),
+            None => self.electorate(known.iter().copied()),
+        }
+    }
+
+    /// Begins a round for `candidate`, who is chosen where no voter has voted for another before. `narrow` asks only those that
+    /// a voter who refused the last round for its seal would take part with.
+    ///
+    /// # Errors
+    /// Why this node cannot begin a round.
+    pub fn begin(&mut self, known: &BTreeSet<NodeId>, candidate: NodeId, narrow: bool) -> Result<Step<'_>, Refusal> {
+        let sealed = self.electors(known)?;
         let promised = self.record.promised.map_or(0, |round| round.number);
         let number = self.record.tried.max(promised).max(self.seen).saturating_add(1);
         if number > LAST_ROUND {

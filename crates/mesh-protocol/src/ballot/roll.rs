@@ -9,7 +9,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 /// The most nodes that `p2p.minimum_nodes` and `p2p.expected_nodes` may ask for, so that a roll fits a message.
-const MOST_EXPECTED: u16 = 512;
+pub const MOST_EXPECTED: u16 = 512;
+/// What `p2p.minimum_nodes` is where it is not set.
+pub const DEFAULT_MINIMUM: u16 = 2;
 /// The longest name of a ballot in bytes.
 const LONGEST_NAME: usize = 64;
 
@@ -108,6 +110,13 @@ impl fmt::Debug for Frame {
 pub struct Rules {
     minimum: u16,
     expected: u16,
+}
+
+impl Default for Rules {
+    /// Two nodes decide, and no more than three ever vote.
+    fn default() -> Self {
+        Self { minimum: DEFAULT_MINIMUM, expected: DEFAULT_MINIMUM }
+    }
 }
 
 impl Rules {

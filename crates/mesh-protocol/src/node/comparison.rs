@@ -172,6 +172,10 @@ impl Node {
                 entries.iter().for_each(|entry| self.take_encoded(now, from, entry));
                 Answer::Taken(u32::try_from(self.counters.entries - before).unwrap_or(u32::MAX))
             }
+            Question::Ballot(letter) => {
+                self.letter_came(from, letter);
+                Answer::Heard
+            }
         })
     }
 }

@@ -1,5 +1,6 @@
 //! Nodes that talk to each other over a network that is made of queues.
 
+mod ballots;
 mod clock;
 mod rotation;
 
@@ -8,7 +9,7 @@ use crate::address::{Prefix, Range};
 use crate::admission::{Proof, Session, Side};
 use crate::time::Wall;
 use crate::{Token, TunnelKey, message};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Nodes, a clock, and what is on its way. Everything takes 10 ms.
 struct Network {
@@ -22,6 +23,14 @@ struct Network {
     sent: usize,
     bytes: usize,
     events: Vec<(NodeId, Event)>,
+    /// Nodes that nothing passes from or to, but among themselves.
+    cut: BTreeSet<NodeId>,
+    /// The records of ballots that are on the disk of each.
+    disks: BTreeMap<NodeId, BTreeMap<BallotName, Vec<u8>>>,
+    /// Nodes whose disk takes nothing.
+    full: BTreeSet<NodeId>,
+    /// Of the runs that begin.
+    generation: u64,
 }
 
 impl Network {
@@ -36,6 +45,10 @@ impl Network {
             sent: 0,
             bytes: 0,
             events: Vec::new(),
+            cut: BTreeSet::new(),
+            disks: BTreeMap::new(),
+            full: BTreeSet::new(),
+            generation: 1,
         }
     }
 
@@ -65,7 +78,7 @@ impl Network {
             epochs: vec![token.epoch()],
             secret: token.secret(),
             administrators,
-            generation: 1,
+            generation: self.generation,
             incarnation: Incarnation::FIRST,
             seed: seed.into(),
             clock,
@@ -108,6 +121,15 @@ impl Network {
                 if node.next_deadline() <= self.now {
                     node.tick(clocks[id]);
                 }
+                let disk = self.disks.entry(*id).or_default();
+                let is_full = self.full.contains(id);
+                node.vote(clocks[id], &mut |name, bytes| {
+                    if is_full {
+                        return Err("no space".to_owned());
+                    }
+                    disk.insert(name.clone(), bytes.to_vec());
+                    Ok(())
+                });
                 self.flight.extend(node.take_outgoing().into_iter().map(|outgoing| (*id, outgoing)));
                 self.events.extend(node.take_events().into_iter().map(|event| (*id, event)));
             }
@@ -115,18 +137,19 @@ impl Network {
             for (from, outgoing) in std::mem::take(&mut self.flight) {
                 let (Outgoing::Datagram { to, .. } | Outgoing::Question { to, .. }) = &outgoing;
                 let (now, asking) = (self.clocks_of(to), self.clocks_of(&from));
+                let is_cut = self.cut.contains(&from) != self.cut.contains(to);
                 match outgoing {
                     Outgoing::Datagram { to, bytes } => {
                         self.sent += 1;
                         self.bytes += bytes.len() + 28;
-                        let is_lost = self.loss.is_some_and(|loss| self.sent.is_multiple_of(loss));
+                        let is_lost = self.loss.is_some_and(|loss| self.sent.is_multiple_of(loss)) || is_cut;
                         if let Some(node) = self.nodes.get_mut(&to).filter(|_| !is_lost) {
                             // What is dropped is counted.
                             node.datagram(now, &bytes).ok();
                         }
                     }
                     Outgoing::Question { to, number, bytes } => {
-                        let answer = match self.nodes.get_mut(&to) {
+                        let answer = match self.nodes.get_mut(&to).filter(|_| !is_cut) {
                             Some(node) => Ok(node.question(now, from, &bytes)),
                             None => Err("nobody there".to_owned()),
                         };

@@ -1,5 +1,6 @@
 //! The state in the text format of Prometheus.
 
+use crate::ballots::BallotState;
 use crate::status::{PeerWay, Status};
 use std::fmt::Write as _;
 
@@ -21,6 +22,10 @@ pub fn text(status: &Status) -> String {
     {
         let count = status.peers.iter().filter(|peer| peer.way == way).count();
         line(&format!("paths{{path=\"{name}\"}}"), count as u64);
+    }
+    for state in [BallotState::Open, BallotState::Refused, BallotState::Decided, BallotState::Frozen] {
+        let count = status.ballots.iter().filter(|ballot| ballot.state == state).count();
+        line(&format!("ballots{{state=\"{}\"}}", state.word()), count as u64);
     }
     line("entries", status.entries as u64);
     line("uptime_seconds", status.uptime);

@@ -37,6 +37,7 @@ impl Runner {
             entries: store.len(),
             health: swim.health(),
             peers: swim.members(now).map(|view| self.peer(&view, tunnels.get(&view.id))).collect(),
+            ballots: self.ballots(),
             counters: self.counters(),
         }
     }

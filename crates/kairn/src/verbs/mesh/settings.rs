@@ -6,7 +6,8 @@ use crate::output;
 use crate::verbs::config;
 use kairn_config::{Code, Diagnostic, LogLevel, MeshSettings, Placed, Severity};
 use kairn_host::files;
-use kairn_mesh::{DEFAULT_MTU, DEFAULT_PORT, Domain, NameSettings, Range, Settings, Tier, Vpn};
+use kairn_mesh::{DEFAULT_MTU, DEFAULT_PORT, Domain, NameSettings, Range, Rules, Settings, Tier, Vpn};
+use kairn_mesh_protocol::ballot::DEFAULT_MINIMUM;
 use kairn_mesh_protocol::{AdminKey, Error as ProtocolError, NodeId, Token, TokenFault};
 use kairn_report::{Kind, Report, Span};
 use std::net::SocketAddr;
@@ -45,6 +46,7 @@ pub fn of(verb: &MeshUp, name: String) -> Result<(Settings, Vec<Name>), Report> 
         administrators: administrators(&said)?,
         excluded,
         names: names_of(verb, &said)?,
+        rules: Rules::new(said.minimum_nodes.unwrap_or(DEFAULT_MINIMUM), said.expected_nodes)?,
         vpn: vpn(verb, &said)?,
     };
     Ok((settings, names))
