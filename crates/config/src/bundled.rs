@@ -25,8 +25,8 @@ const GRUB_STAGES: &[&str] = &["after-install", "after-upgrade", "after-reset"];
 const BLESSING: &str = "only `kairn health` blesses a deployment, and nothing else writes to the EFI system partition";
 const UNITS: &str =
     "units of the image run the stages; a second set would run each twice, and in /etc would outlive the image";
-const AGENT: &str =
-    "no agent stays in memory here: units of the image run the stages, and no provider waits for an event";
+const AGENT: &str = "no agent stays in memory here: a unit of the image tells providers of the start";
+const NOTIFY: &str = "stage `initramfs` itself tells providers of the boot, after its steps";
 const OPENRC: &str = "services of the image run the stages; a second set would run each twice";
 const LAYOUT: &str = "00_layout.yaml has this layout without /etc/systemd, /etc/ssl/certs and /usr/libexec, which persisted whole hide what a new \
                       image brings";
@@ -74,7 +74,7 @@ const TABLE: &[Line] = &[
     line("09_openrc_services.yaml", &["initramfs"], "Create OpenRC services", "cos-setup-boot", OPENRC),
     line("09_openrc_services.yaml", &["initramfs"], "Enable OpenRC services", "cos-setup-boot", OPENRC),
     line("02_agent.yaml", &["initramfs", "boot"], "step 1", "kairos-agent start", AGENT),
-    line("02_notify.yaml", &["initramfs"], "step 1", "kairos-agent notify", AGENT),
+    line("02_notify.yaml", &["initramfs"], "step 1", "kairos-agent notify", NOTIFY),
     line("00_rootfs.yaml", &["rootfs"], "Layout configuration for active/passive mode", "/etc/systemd", LAYOUT),
     line("00_rootfs.yaml", &["rootfs.after"], "Grow persistent", "COS_PERSISTENT", GROWING),
 ];

@@ -31,6 +31,7 @@ mod node;
 mod order;
 mod packages;
 mod plan;
+pub mod providers;
 mod reading;
 mod redaction;
 mod reference;

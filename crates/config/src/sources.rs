@@ -1,5 +1,5 @@
 //! Where a configuration says that there is more of it: further directories (`cloud-init-paths`), and addresses of documents that
-//! win over it (`config_url`).
+//! win over it (`config_url`). And where provider plugins are, as far as that can be wrong.
 
 use crate::reading::Reader;
 use crate::template::Template;
@@ -101,10 +101,23 @@ fn read_directories(reader: &mut Reader<'_>) -> Vec<PathBuf> {
     items.iter().filter_map(|item| reader.path(item, "a directory of configuration")).collect()
 }
 
-/// Returns what is wrong with both, as far as it can be seen without a machine.
+/// Looks at the directories of provider plugins.
+fn read_providers(reader: &mut Reader<'_>) {
+    let document = reader.document;
+    let paths = document.get("providers").filter(|_| document.header.is_some()).and_then(|node| node.get("paths"));
+    if let Some(node) = paths.filter(|node| !node.is_null()) {
+        for item in reader.list(node, "`providers.paths`") {
+            // What is no absolute path is pointed at.
+            drop(reader.path(item, "a directory of provider plugins"));
+        }
+    }
+}
+
+/// Returns what is wrong with all of these, as far as it can be seen without a machine.
 pub(crate) fn check(document: &Document) -> Vec<Diagnostic> {
     let mut reader = Reader::new(document);
     read_directories(&mut reader);
+    read_providers(&mut reader);
     let mut said = reader.diagnostics;
     if let Some(address) = address(document) {
         let text = address.template.reveal();
@@ -169,6 +182,13 @@ mod tests {
             let said: Vec<String> = said.iter().map(ToString::to_string).collect();
             assert_eq!(said.join(" ").trim_start_matches("t:"), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_directory_of_providers_that_depends_on_who_asks_is_pointed_at() {
+        let said = check(&Document::parse("t", "#cloud-config\nproviders:\n  paths:\n  - /a\n  - .\n"));
+        let said: Vec<String> = said.iter().map(ToString::to_string).collect();
+        assert!(matches!(said.as_slice(), [one] if one.starts_with("t:5:5: error")), "{said:?}");
     }
 
     #[test]

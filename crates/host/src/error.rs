@@ -47,6 +47,16 @@ pub enum Error {
         /// The end of what it said on stderr.
         stderr: String,
     },
+    /// A program said more than is taken of it.
+    #[error("`{command}` wrote more than {most} bytes and was killed{}", said(.stderr))]
+    Flood {
+        /// The whole command.
+        command: String,
+        /// What is taken.
+        most: usize,
+        /// The end of what it said on stderr.
+        stderr: String,
+    },
     /// Waiting for something of the machine took too long.
     #[error("waited {} s for {what}", .deadline.as_secs())]
     Waited {

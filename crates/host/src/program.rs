@@ -44,6 +44,9 @@ pub struct Invocation {
     /// Exit codes besides zero that are no errors.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub accepted: Vec<i32>,
+    /// The most bytes that are taken of what it writes to stdout, and of the end of what it writes to stderr.
+    #[serde(skip)]
+    pub most: Option<usize>,
 }
 
 impl Invocation {
@@ -57,6 +60,7 @@ impl Invocation {
             stdin: Vec::new(),
             deadline: Duration::from_secs(600),
             accepted: Vec::new(),
+            most: None,
         }
     }
 
@@ -99,6 +103,14 @@ impl Invocation {
     #[must_use]
     pub fn accepting(mut self, code: i32) -> Self {
         self.accepted.push(code);
+        self
+    }
+
+    /// Bounds what is kept of its output, for a program that is not trusted to be brief: with more on stdout it is killed, and of stderr
+    /// the end is kept.
+    #[must_use]
+    pub const fn at_most(mut self, bytes: usize) -> Self {
+        self.most = Some(bytes);
         self
     }
 
@@ -238,7 +250,7 @@ pub(crate) fn end_with(parent: Pid) -> std::io::Result<()> {
 /// Feeds a started child, collects what it says, and waits for its end. Its three streams are pipes, and it leads a process
 /// group, which is killed at the deadline. What processes say that outlive it is not waited for.
 pub(crate) fn finish(mut child: Child, invocation: &Invocation) -> Result<Finished, Error> {
-    let mut talk = match Talk::begin(&mut child, &invocation.stdin) {
+    let mut talk = match Talk::begin(&mut child, invocation) {
         Ok(talk) => talk,
         Err(error) => return Err(given_up(child, invocation, error)),
     };
@@ -249,11 +261,17 @@ pub(crate) fn finish(mut child: Child, invocation: &Invocation) -> Result<Finish
     let Talk { stdout, stderr, .. } = talk;
     let stderr = String::from_utf8_lossy(&stderr.bytes).into_owned();
     match ended {
-        Ok(true) => {
+        Ok(Ending::Exit) => {
             let status = child.wait().map_err(broken(invocation))?;
             Ok(Finished { status, stdout: stdout.bytes, stderr })
         }
-        Ok(false) => {
+        Ok(Ending::Flood) => {
+            kill_group(&child);
+            child.wait().map_err(broken(invocation))?;
+            let most = invocation.most.unwrap_or(usize::MAX);
+            Err(Error::Flood { command: invocation.to_string(), most, stderr: tail(&stderr).to_owned() })
+        }
+        Ok(Ending::Deadline) => {
             kill_group(&child);
             child.wait().map_err(broken(invocation))?;
             Err(Error::Deadline {
@@ -280,6 +298,16 @@ fn given_up(mut child: Child, invocation: &Invocation, error: std::io::Error) ->
     }
 }
 
+/// Why the talk with a child is over.
+enum Ending {
+    /// It ended.
+    Exit,
+    /// Its time did.
+    Deadline,
+    /// It says more than is taken.
+    Flood,
+}
+
 /// Both directions of talking to a child, by one thread and without blocking, so that neither side waits for the other.
 struct Talk<'a> {
     stdin: Option<ChildStdin>,
@@ -289,7 +317,8 @@ struct Talk<'a> {
 }
 
 impl<'a> Talk<'a> {
-    fn begin(child: &mut Child, input: &'a [u8]) -> std::io::Result<Self> {
+    fn begin(child: &mut Child, invocation: &'a Invocation) -> std::io::Result<Self> {
+        let (input, most) = (invocation.stdin.as_slice(), invocation.most);
         let stdin = child.stdin.take().filter(|_| !input.is_empty());
         if let Some(stdin) = &stdin {
             rustix::io::ioctl_fionbio(stdin, true)?;
@@ -297,14 +326,14 @@ impl<'a> Talk<'a> {
         Ok(Self {
             stdin,
             unsaid: input,
-            stdout: Heard::begin(child.stdout.take())?,
-            stderr: Heard::begin(child.stderr.take())?,
+            stdout: Heard::begin(child.stdout.take(), most)?,
+            stderr: Heard::begin(child.stderr.take(), most)?,
         })
     }
 
-    /// Talks until the child ends; false when the deadline passed. The end is seen on a pidfd, which no signal of another thread
+    /// Talks until the child ends, its deadline passes or it says too much. The end is seen on a pidfd, which no signal of another thread
     /// disturbs.
-    fn until_end(&mut self, child: &Child, end: Instant) -> std::io::Result<bool> {
+    fn until_end(&mut self, child: &Child, end: Instant) -> std::io::Result<Ending> {
         let exited = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -317,7 +346,7 @@ impl<'a> Talk<'a> {
             let heard = [self.stdout.fd(), self.stderr.fd()].into_iter().flatten();
             waits.extend(heard.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
             match poll(&mut waits, Some(&timeout)) {
-                Ok(0) => return Ok(false),
+                Ok(0) => return Ok(Ending::Deadline),
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
@@ -325,11 +354,15 @@ impl<'a> Talk<'a> {
             self.say()?;
             self.stdout.hear()?;
             self.stderr.hear()?;
+            if self.stdout.is_too_much() {
+                return Ok(Ending::Flood);
+            }
+            self.stderr.keep_end();
             if ended {
-                return Ok(true);
+                return Ok(Ending::Exit);
             }
             if left.is_zero() {
-                return Ok(false);
+                return Ok(Ending::Deadline);
             }
         }
     }
@@ -355,18 +388,30 @@ impl<'a> Talk<'a> {
 struct Heard<S> {
     stream: Option<S>,
     bytes: Vec<u8>,
+    most: Option<usize>,
 }
 
 impl<S: Read + AsFd> Heard<S> {
-    fn begin(stream: Option<S>) -> std::io::Result<Self> {
+    fn begin(stream: Option<S>, most: Option<usize>) -> std::io::Result<Self> {
         if let Some(stream) = &stream {
             rustix::io::ioctl_fionbio(stream, true)?;
         }
-        Ok(Self { stream, bytes: Vec::new() })
+        Ok(Self { stream, bytes: Vec::new(), most })
     }
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.stream.as_ref().map(AsFd::as_fd)
+    }
+
+    fn is_too_much(&self) -> bool {
+        self.most.is_some_and(|most| self.bytes.len() > most)
+    }
+
+    /// Forgets what came before the last of it.
+    fn keep_end(&mut self) {
+        if let Some(most) = self.most {
+            self.bytes.drain(..self.bytes.len().saturating_sub(most));
+        }
     }
 
     /// Takes what is there, at most what a pipe holds: a child that never stops talking must not hide its deadline.
@@ -459,6 +504,19 @@ mod tests {
         assert!(finished.stdout == input && finished.stderr.len() == 300_000);
         let flood = Invocation::new("cat").arg("/dev/zero").deadline(Duration::from_millis(50));
         assert!(matches!(Runner::default().run(&flood).unwrap_err(), Error::Deadline { .. }));
+    }
+
+    #[test]
+    fn a_program_that_says_too_much_is_killed_and_of_its_talk_the_end_is_kept() {
+        let flood =
+            Invocation::new("sh").args(["-c", "echo first >&2; cat /dev/zero & cat /dev/zero"]).at_most(100_000);
+        let error = Runner::default().run(&flood).unwrap_err();
+        assert!(matches!(&error, Error::Flood { most: 100_000, .. }), "{error}");
+        let talk =
+            Invocation::new("sh").args(["-c", "head -c 300000 /dev/zero >&2; echo last >&2; echo ok"]).at_most(99);
+        let finished = Runner::default().run(&talk).unwrap();
+        assert_eq!((finished.text().as_str(), finished.stderr.len()), ("ok\n", 99));
+        assert!(finished.stderr.ends_with("last\n"));
     }
 
     /// Being forked, running a program and being killed needs a process of its own: this test, once more.

@@ -11,7 +11,7 @@ pub use config::{
     Apply, Config, Diff, Directories, Explain, Named, Reveal, Stage, StagePlan, StageRun, Template, Validate,
 };
 use kairn_lifecycle::Source;
-pub use mesh::{Mesh, MeshKv, MeshOrder, MeshReading, MeshTier, MeshUp};
+pub use mesh::{Mesh, MeshDns, MeshKv, MeshOrder, MeshReading, MeshRecord, MeshTier, MeshUp};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use tracing::level_filters::LevelFilter;
@@ -94,6 +94,8 @@ pub enum Verb {
     /// Runs or shows the stages of the configuration
     #[command(subcommand)]
     Stage(Stage),
+    /// Tells provider plugins of an event, with the merged configuration
+    Notify(Notify),
     /// Joins machines that share a token into one network
     #[command(subcommand)]
     Mesh(Mesh),
@@ -309,7 +311,7 @@ pub struct Install {
     /// Disk to install on, or `auto`; default: what the configuration says, else `auto`
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
-    /// Configuration of the new machine; default: what this medium carries
+    /// Configuration of the new machine; default: what this medium carries, else what a provider plugin answers
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Replaces what the disk holds
@@ -384,6 +386,19 @@ pub struct Reset {
     /// Plan only, and its format
     #[command(flatten)]
     pub planned: Planned,
+}
+
+/// `kairn notify`.
+#[derive(Debug, Args)]
+pub struct Notify {
+    /// Name of the event, e.g. agent.boot
+    pub event: String,
+    /// Files, directories or addresses whose configuration is sent; default: that of this machine
+    #[arg(value_name = "DIR")]
+    pub paths: Vec<PathBuf>,
+    /// Format of the answers
+    #[command(flatten)]
+    pub reading: Reading,
 }
 
 /// `kairn boot-entry`.

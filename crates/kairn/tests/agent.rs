@@ -7,7 +7,7 @@
     reason = "a test fails by panicking"
 )]
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
 /// Runs the program by a name; returns its exit code and what it said on both streams.
@@ -22,8 +22,6 @@ fn run(name: &str, args: &[&str]) -> (i32, String) {
 
 /// Every call that existing files make of what is not done yet.
 const NOT_YET: &[&[&str]] = &[
-    &["start"],
-    &["notify", "agent.boot"],
     &["webui"],
     &["recovery"],
     &["recovery", "tty1"],
@@ -40,6 +38,47 @@ fn what_is_not_done_yet_is_understood_and_says_so() {
         let (code, said) = run("kairos-agent", args);
         assert!(code == 4 && said.contains("is not supported yet"), "{args:?}: {code} {said}");
     }
+}
+
+#[test]
+fn an_event_reaches_the_providers_that_a_configuration_names_and_their_failures_are_the_callers() {
+    let dir = tempfile::tempdir().unwrap();
+    let providers = dir.path().join("providers");
+    std::fs::create_dir(&providers).unwrap();
+    let put = |name: &str, script: &str| {
+        let path = providers.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let seen = dir.path().join("seen");
+    put("agent-provider-a", &format!("cat > {}; echo '{{\"state\":\"ready\",\"data\":\"done\"}}'", seen.display()));
+    let config = dir.path().join("config");
+    std::fs::create_dir(&config).unwrap();
+    let text =
+        format!("#cloud-config\nx-mark: 7\nk3s: {{enabled: true}}\nproviders: {{paths: [{}]}}\n", providers.display());
+    std::fs::write(config.join("a.yaml"), text).unwrap();
+    let config = config.to_str().unwrap();
+
+    let (code, said) = run("kairos-agent", &["notify", "agent.boot", config]);
+    assert!(code == 0 && said.contains("agent-provider-a: ready\n  done"), "{code} {said}");
+    let event: serde_json::Value = serde_json::from_slice(&std::fs::read(&seen).unwrap()).unwrap();
+    assert_eq!(event["name"], "agent.boot");
+    let data: serde_json::Value = serde_json::from_str(event["data"].as_str().unwrap()).unwrap();
+    assert!(data["config"].as_str().unwrap().contains("x-mark: 7\n"), "{data}");
+
+    let (code, said) = run("kairos-agent", &["start", "--api", "unix:///run/x", config]);
+    assert_eq!(code, 0, "{said}");
+    let event: serde_json::Value = serde_json::from_slice(&std::fs::read(&seen).unwrap()).unwrap();
+    assert!(event["name"] == "agent.bootstrap" && event["data"].as_str().unwrap().contains("unix:///run/x"), "{event}");
+
+    put("agent-provider-b", "echo nothing to see >&2; exit 3");
+    let (code, said) = run("kairn", &["notify", "cluster.reset", config, "--output", "json"]);
+    assert!(
+        code == 4 && said.contains("cluster.reset failed at agent-provider-b: it ended with exit status: 3"),
+        "{said}"
+    );
+    assert!(said.contains("\"state\": \"ready\"") && said.contains("; it said: nothing to see"), "{said}");
+    assert_eq!(run("kairn", &["notify", "--", "-x", config]).0, 2);
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub mod member;
 pub mod message;
 pub mod node;
 pub mod order;
+pub mod path;
 pub mod reconcile;
 mod spread;
 pub mod store;

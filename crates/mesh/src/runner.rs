@@ -2,8 +2,11 @@
 //! done is carried out.
 
 mod calls;
+mod names;
 mod orders;
 mod reach;
+mod routes;
+mod services;
 mod values;
 mod view;
 
@@ -14,9 +17,12 @@ use crate::error::Error;
 use crate::handle::{Handle, Jobs};
 use crate::herald::{Herald, Once};
 use crate::interfaces::Choice;
-use crate::paths::Paths;
+use crate::names::{Domain, Resolver, Server};
+use crate::paths::{Candidates, Paths};
 use crate::plane::{Plane, Vpn};
+use crate::routing::{self, Routing};
 use crate::secrets::Secrets;
+use crate::services::Services;
 use crate::session::{Open, Papers, Shared};
 use crate::socket::{Datagram, Socket};
 use crate::state::{self, StateDir};
@@ -25,8 +31,10 @@ use crate::tls;
 use calls::{Calls, Done};
 use kairn_mesh_protocol::entry::Bucket;
 use kairn_mesh_protocol::node::{Event, Node, Outgoing, Start};
+use kairn_mesh_protocol::path::Finder;
 use kairn_mesh_protocol::timekeeper::{Change, Clock};
 use kairn_mesh_protocol::{AdminKey, Moment, NetworkKeys, NodeId, Now, Token, Wall, swim};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, RwLock};
@@ -62,8 +70,19 @@ pub struct Settings {
     pub administrators: Vec<AdminKey>,
     /// Interfaces that are passed over, by the beginnings of their names, beside those that always are.
     pub excluded: Vec<String>,
+    /// The names of the members.
+    pub names: NameSettings,
     /// The private network; without one the nodes only agree with each other.
     pub vpn: Option<Vpn>,
+}
+
+/// How the members are named.
+#[derive(Clone, Debug, Default)]
+pub struct NameSettings {
+    /// The domain that they are in.
+    pub domain: Domain,
+    /// Whether this node answers for them, and has its machine ask it.
+    pub is_server: bool,
 }
 
 /// Runs a node until `end` is done, then says farewell. `ready` is called once the node listens.
@@ -101,11 +120,14 @@ pub async fn run_for(
             return Err(Error::PutOut);
         }
         let deadline = runner.start + runner.node.next_deadline().since(Moment::default());
+        let routing = runner.routing.deadline(runner.start, runner.now().0);
         tokio::select! {
             () = &mut end => break,
             Some(datagram) = runner.datagrams.recv() => runner.datagram(&datagram),
             Some(found) = runner.found.recv() => runner.found(&found),
             Some(done) = runner.calls.next() => runner.done(done),
+            came = runner.routing.next() => runner.came(came),
+            () = sleep_until(routing.into()) => runner.route(),
             Some(job) = runner.jobs.next() => job(&mut runner),
             incoming = runner.endpoint.accept() => runner.incoming(incoming),
             () = sleep_until(deadline.into()) => runner.node.tick(runner.now()),
@@ -136,14 +158,19 @@ pub(crate) struct Runner {
     port: u16,
     endpoint: quinn::Endpoint,
     calls: Calls,
+    services: Arc<Services>,
+    /// What this node exposes: where each service is on this machine.
+    exposed: BTreeMap<String, SocketAddr>,
     datagrams: mpsc::Receiver<Datagram>,
     found: mpsc::Receiver<Found>,
     jobs: Jobs,
     housekeeping: Instant,
-    addresses: Vec<SocketAddr>,
+    /// What this node says of where it is.
+    candidates: Candidates,
     remembered: Vec<SocketAddr>,
     incarnation: swim::Incarnation,
     plane: Option<Plane>,
+    routing: Routing,
     /// When the data plane is made to follow what changed.
     plane_due: Option<Instant>,
     networks: Vec<if_addrs::Interface>,
@@ -155,6 +182,7 @@ pub(crate) struct Runner {
     is_out: bool,
     _discovery: Discovery,
     _api: Api,
+    names: Option<Server>,
 }
 
 impl Runner {
@@ -177,7 +205,7 @@ impl Runner {
             move |source| Error::State { path, doing, source }
         };
         let seed = u64::from_be_bytes(state::random().map_err(failed("drawing a seed"))?);
-        let (socket, datagrams) =
+        let (socket, datagrams, probes) =
             Socket::bind(settings.port).map_err(|source| Error::Port { port: settings.port, source })?;
         let port = quinn::AsyncUdpSocket::local_addr(&*socket).map_err(failed("asking for the port"))?.port();
         let configs = tls::configs(&identity)?;
@@ -194,19 +222,30 @@ impl Runner {
         choice.excluded.extend(settings.excluded.iter().cloned());
         let (discovery, found) = Discovery::start(&network.label, identity.id(), port, &choice)?;
         let (handle, jobs) = Handle::new();
-        let api = Api::open(dir.path(), handle)?;
+        let api = Api::open(dir.path(), handle.clone())?;
         let start = Instant::now();
         let administrators = settings.token.admin().into_iter().chain(&settings.administrators);
         let administrators = administrators.map(|admin| *admin.id()).collect();
         let tunnel_key = dir.wireguard()?;
+        let (outlets, inlets) = routing::connection();
         let plane = match &settings.vpn {
-            Some(vpn) => {
-                Some(Plane::open(vpn, *tunnel_key.private(), port.wrapping_add(1), network.ula, &identity.id())?)
-            }
+            Some(vpn) => Some(Plane::open(
+                vpn,
+                *tunnel_key.private(),
+                port.wrapping_add(1),
+                network.ula,
+                &identity.id(),
+                outlets,
+            )?),
             None => None,
         };
+        let is_server = settings.names.is_server;
         let range = settings.vpn.as_ref().map(|vpn| vpn.range);
         let lease = dir.lease(&network.id, identity.id());
+        // IPv6, UDP and WireGuard around what the interface takes.
+        let packet = settings.vpn.as_ref().map(|vpn| vpn.mtu.saturating_add(80));
+        let finder = Finder::new(identity.clone(), generation, seed ^ u64::MAX, packet, Moment::default());
+        let routing = Routing::new(finder, probes, inlets);
         let begin = Start {
             identity,
             network: network.clone(),
@@ -230,8 +269,13 @@ impl Runner {
             return Err(Error::PutOut);
         }
         let papers: Shared = Arc::new(RwLock::new(Papers::default()));
+        let mut caller = endpoint.clone();
+        caller.set_default_client_config(configs.service);
+        let services = Services::new(handle.clone(), node.id(), caller, Arc::clone(&papers));
         let mut runner = Self {
-            calls: Calls::new(endpoint.clone(), node.id(), Arc::clone(&papers)),
+            calls: Calls::new(endpoint.clone(), node.id(), Arc::clone(&papers), Arc::clone(&services)),
+            services,
+            exposed: BTreeMap::new(),
             dir,
             settings,
             network,
@@ -247,10 +291,11 @@ impl Runner {
             found,
             jobs,
             housekeeping: start + HOUSEKEEPING,
-            addresses: Vec::new(),
+            candidates: Candidates::default(),
             remembered: Vec::new(),
             incarnation,
             plane,
+            routing,
             plane_due: None,
             networks: Vec::new(),
             past,
@@ -258,6 +303,7 @@ impl Runner {
             is_out: false,
             _discovery: discovery,
             _api: api,
+            names: is_server.then(|| Server::start(handle, Resolver::default())),
         };
         let (name, version) = (runner.settings.name.clone(), runner.settings.version.clone());
         runner.node.introduce(runner.now(), &tunnel_key, &name, &version)?;
@@ -309,6 +355,7 @@ impl Runner {
 
     fn heard(&mut self, from: NodeId, address: SocketAddr) {
         if self.paths.heard(from, address, Instant::now()) {
+            self.route_heard(&from);
             self.plane_changed();
         }
     }
@@ -323,7 +370,7 @@ impl Runner {
     fn follow(&mut self) {
         self.plane_due = None;
         if let Some(plane) = &mut self.plane {
-            plane.follow(&self.node, &self.paths, |ip| reach::is_near(&self.networks, ip));
+            plane.follow(&self.node, &self.paths, &self.routing.finder, |ip| reach::is_near(&self.networks, ip));
         }
     }
 
@@ -356,7 +403,7 @@ impl Runner {
         }
     }
 
-    fn opened(&mut self, open: &Open) {
+    pub(crate) fn opened(&mut self, open: &Open) {
         tracing::info!(peer = %open.peer.short(), address = %open.address, "session");
         self.heard(open.peer, open.address);
         let now = self.now();
@@ -391,6 +438,7 @@ impl Runner {
         if std::mem::take(&mut self.ordered) {
             self.keep_secrets();
         }
+        self.flush_routing();
     }
 
     /// Keeps what an administrator ordered: without it a restart would let in whom they put out.
@@ -404,9 +452,13 @@ impl Runner {
 
     fn happened(&mut self, event: Event) {
         self.plane_changed();
+        self.jobs.changed();
         match event {
             Event::Changed(Bucket::Candidates, id) => self.moved(&id),
-            Event::Changed(Bucket::Members, _) => self.show_papers(),
+            Event::Changed(Bucket::Members, _) => {
+                self.show_papers();
+                self.follow_members();
+            }
             Event::Changed(Bucket::Administration, _) => {
                 self.ordered = true;
                 self.show_papers();
@@ -414,10 +466,10 @@ impl Runner {
             Event::Rotated => {
                 let epoch = self.node.store().epochs().first().map_or(0, |keys| keys.epoch);
                 tracing::info!(rotation = epoch >> 16, "the secret changed");
+                self.follow_members();
             }
             Event::PutOut(node) => self.put_out(node),
             Event::Clock(change) => self.clock_changed(change),
-            Event::Changed(Bucket::Values, _) => self.jobs.changed(),
             Event::Changed(..) | Event::Addresses => {}
             Event::Address { address, why } => self.addressed(address, &why),
             Event::NoAddress { why } => tracing::warn!(why, "no IPv4 address"),
@@ -426,7 +478,10 @@ impl Runner {
                 let why: String = why.chars().take(LONGEST_REASON).collect();
                 tracing::warn!(from = %from.short(), why, "refused");
             }
-            Event::Membership(event) => tracing::info!(?event, "membership"),
+            Event::Membership(event) => {
+                tracing::info!(?event, "membership");
+                self.choose_relays();
+            }
         }
     }
 
@@ -444,7 +499,7 @@ impl Runner {
             Change::Own => tracing::info!("goes by its own clock, which was set"),
         }
         self.show_papers();
-        self.addresses.clear();
+        self.candidates = Candidates::default();
         self.advertise();
     }
 
@@ -455,8 +510,10 @@ impl Runner {
         }
         tracing::warn!(node = %node.short(), "put out of the network");
         self.calls.end(&node);
+        self.services.end(&node);
         self.paths.forget(&node);
         self.show_papers();
+        self.follow_members();
     }
 
     fn addressed(&self, address: Option<Ipv4Addr>, why: &str) {
@@ -508,6 +565,7 @@ impl Runner {
     /// Says that the node leaves, and waits until that is sent.
     async fn farewell(mut self) -> Result<(), Error> {
         self.jobs.end();
+        self.hide_all();
         self.node.leave(self.now());
         let end = Instant::now() + FAREWELL;
         while Instant::now() < end {
@@ -517,6 +575,10 @@ impl Runner {
             self.node.tick(self.now());
         }
         self.keep_house()?;
+        // While the interface is there.
+        if let Some(names) = self.names.take() {
+            names.end().await;
+        }
         if let Some(plane) = self.plane.take() {
             plane.close()?;
         }

@@ -34,6 +34,7 @@ mod packages;
 mod password;
 mod phone_home;
 mod power;
+pub mod providers;
 mod release;
 mod resolver;
 mod result;

@@ -22,7 +22,7 @@ const EARLY: [&str; 3] = ["initramfs", "fs", "boot"];
 /// Runs `stage` with its `.before` and `.after`. Never fails as a whole: what went wrong is in the result and was reported. A stage of
 /// an operation ends at the first failure that counts, since the operation ends there too.
 pub fn run(documents: &[Document], stage: &str, context: &Context, sink: &mut dyn Sink) -> StageResult {
-    run_gathered(&Gathered { documents: documents.to_vec(), late: Vec::new() }, stage, context, sink)
+    run_gathered(&Gathered { documents: documents.to_vec(), ..Gathered::default() }, stage, context, sink)
 }
 
 /// Does the same with what was just gathered: first, documents that came late catch up on the stages that ran without them.
@@ -361,7 +361,7 @@ mod tests {
             let stages = ["network", "boot", "initramfs.after", "rootfs"].map(|stage| step(name, stage));
             Document::parse(name, &format!("#cloud-config\nstages: {{{}}}\n", stages.join(", ")))
         };
-        let gathered = Gathered { documents: vec![text("a"), text("b")], late: vec![1] };
+        let gathered = Gathered { documents: vec![text("a"), text("b")], late: vec![1], line: false };
         let result = run_gathered(&gathered, "network", &context(dir.path()), &mut Vec::new());
         let names: Vec<_> = result.steps.iter().map(|step| step.name.as_str()).collect();
         assert_eq!(names, ["b-initramfs.after", "b-boot", "a-network", "b-network"]);

@@ -1,5 +1,5 @@
 //! All sources of a machine's configuration, lowest precedence first: the directories, those that `cloud-init-paths` adds, documents
-//! that a `config_url` points at, and the kernel command line.
+//! that a `config_url` points at, answers of providers, and the kernel command line.
 //!
 //! Invariants: a document that cannot be fetched is told at the place that points at it and stops nothing; its last good copy counts
 //! until there is a better one; what is no configuration (no header, no YAML, another digest) never takes its place.
@@ -9,7 +9,7 @@ mod copies;
 mod tests;
 
 use crate::fetch::{self, Fetch, Patience, Request};
-use crate::{Context, instance, load_on};
+use crate::{Context, instance, load_on, providers};
 use copies::{Copies, Kept};
 use kairn_config::{
     Address, Code, CommandLine, DIRECTORIES, Diagnostic, Document, InstanceData, Remote, Severity, TemplateValues,
@@ -51,6 +51,16 @@ pub struct Gathered {
     pub documents: Vec<Document>,
     /// Which of them came just now: earlier stages of this boot ran without them, or with other copies.
     pub late: Vec<usize>,
+    /// Whether the last one is the kernel command line.
+    pub line: bool,
+}
+
+impl Gathered {
+    /// Adds answers of providers in their place: above everything else but the kernel command line.
+    pub fn answer(&mut self, answers: impl IntoIterator<Item = Document>) {
+        let at = self.documents.len().saturating_sub(usize::from(self.line));
+        self.documents.splice(at..at, answers);
+    }
 }
 
 impl Sources {
@@ -93,7 +103,9 @@ impl Sources {
                 }
             }
         }
-        self.complete(documents, self.command_line(), sink)
+        let mut gathered = self.complete(documents, self.command_line(), sink);
+        gathered.answer(providers::documents(&self.root, self.instance.as_ref()));
+        gathered
     }
 
     /// Adds to documents what they point at, and a command line, which wins over all of them, with what it points at.
@@ -103,7 +115,7 @@ impl Sources {
         let mut work = Work {
             sources: self,
             copies: &copies,
-            gathered: Gathered { documents, late: Vec::new() },
+            gathered: Gathered { documents, ..Gathered::default() },
             seen: BTreeSet::new(),
             begun: Instant::now(),
             sink,
@@ -118,7 +130,9 @@ impl Sources {
             document
         });
         let Work { mut gathered, seen, .. } = work;
-        gathered.documents.extend(line.filter(|line| line.root.is_some() || !line.diagnostics.is_empty()));
+        let line = line.filter(|line| line.root.is_some() || !line.diagnostics.is_empty());
+        gathered.line = line.is_some();
+        gathered.documents.extend(line);
         if self.fetch.is_some()
             && let Err(error) = copies.keep_only(&seen)
         {

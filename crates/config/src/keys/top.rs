@@ -75,7 +75,11 @@ pub(crate) static TOP: Block = block(
         not_yet("kubevip", Shape::Block(&KUBEVIP), "Gives the control plane a virtual address.")
             .example("\n  enable: true\n  eip: 10.0.0.100"),
         not_yet("cluster", Shape::Block(&CLUSTER), "Describes the cluster to a cluster plugin."),
-        not_yet("providers", Shape::Block(&PROVIDERS), "Says where provider plugins are."),
+        done(
+            "providers",
+            Shape::Block(&PROVIDERS),
+            "Says where provider plugins are, in the place of the usual directories.",
+        ),
         not_yet("kcrypt", Shape::Block(&KCRYPT), "Says who holds the keys of encrypted partitions."),
         not_yet("phonehome", Shape::Block(&PHONEHOME), "Registers the machine with a fleet."),
     ],

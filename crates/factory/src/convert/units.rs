@@ -104,6 +104,7 @@ mod tests {
             ("multi-user.target", "kairn-stage-boot.service"),
             ("multi-user.target", "kairn-stage-network.service"),
             ("multi-user.target", "kairn-stage-first-boot.service"),
+            ("multi-user.target", "kairn-bootstrap.service"),
             ("timers.target", "kairn-stage-reconcile.timer"),
         ] {
             let wanted = format!("link /usr/lib/systemd/system/{target}.wants/{unit} to ../{unit}");

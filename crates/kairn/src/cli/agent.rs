@@ -136,12 +136,29 @@ pub enum AgentVerb {
         #[arg(long)]
         reboot: bool,
     },
-    /// Sends an event to providers: accepted, and said not to be done
-    #[command(hide = true)]
-    Notify(Anything),
-    /// Runs the agent's services at boot: accepted, and said not to be done
-    #[command(hide = true)]
-    Start(Anything),
+    /// Tells provider plugins of an event: `kairn notify`
+    Notify {
+        /// Its name
+        event: String,
+        /// Directories whose configuration is sent; default: that of this machine
+        #[arg(value_name = "DIR")]
+        paths: Vec<PathBuf>,
+    },
+    /// Tells provider plugins that this machine is up, if its configuration asks for a cluster (run by its unit)
+    Start {
+        /// Taken and not looked at: it is told at every start
+        #[arg(long, hide = true)]
+        restart: bool,
+        /// Taken and not looked at
+        #[arg(long, hide = true)]
+        force: bool,
+        /// Address that plugins are told
+        #[arg(long, default_value = crate::verbs::API)]
+        api: String,
+        /// Directories whose configuration is sent; default: that of this machine
+        #[arg(value_name = "DIR")]
+        paths: Vec<PathBuf>,
+    },
     /// Serves the installer's pages: accepted, and said not to be done
     #[command(hide = true)]
     Webui(Anything),

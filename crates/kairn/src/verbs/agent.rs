@@ -3,11 +3,11 @@
 mod state;
 
 use crate::cli::{
-    Agent, AgentConfig, AgentState, AgentVerb, Install, Named, Planned, Reading, Reset, StagePlan, StageRun, Template,
-    Upgrade, Validate,
+    Agent, AgentConfig, AgentState, AgentVerb, Install, Named, Notify, Planned, Reading, Reset, StagePlan, StageRun,
+    Template, Upgrade, Validate,
 };
 use crate::output::{Format, Progress};
-use crate::verbs::{config, install, node, reset, stage};
+use crate::verbs::{config, install, node, providers, reset, stage};
 use kairn_config::Document;
 use kairn_report::{Kind, Report};
 use std::path::{Path, PathBuf};
@@ -66,8 +66,8 @@ pub fn run(agent: Agent, progress: &mut Progress) -> Result<ExitCode, Report> {
             node::upgrade(&verb, progress)
         }
         AgentVerb::PrintSchema(_) => config::schema(),
-        AgentVerb::Notify(_) => Err(not_yet("`notify`")),
-        AgentVerb::Start(_) => Err(not_yet("`start`")),
+        AgentVerb::Notify { event, paths } => providers::notify(&Notify { event, paths, reading: READING }, progress),
+        AgentVerb::Start { api, paths, .. } => providers::start(&api, &paths, progress),
         AgentVerb::Webui(_) => Err(not_yet("`webui`")),
         AgentVerb::Recovery(_) => Err(not_yet("`recovery`")),
         AgentVerb::InteractiveInstall(_) => Err(not_yet("`interactive-install`")),

@@ -1,10 +1,13 @@
 //! `kairn install`: from a live medium to a disk of this machine.
 
+mod pairing;
+
 use crate::cli::Install;
 use crate::output::{self, Progress};
 use crate::verbs::operation::Stages;
 use crate::verbs::stage::values;
 use crate::verbs::{config, node};
+use kairn_config::providers::Answer;
 use kairn_config::{Configuration, Diagnostic, Document, Login, SHIPPED, Severity, Strictness, login, merge, validate};
 use kairn_deploy::install::{self, InstallActor, Material, Probe};
 use kairn_deploy::stage::{StageRoot, StageRunner};
@@ -15,7 +18,7 @@ use kairn_lifecycle::BootReport;
 use kairn_lifecycle::install::{InstallFacts, InstallRequest, plan};
 use kairn_lifecycle::stage::{self, StepCounts};
 use kairn_report::{Event, Kind, Report, Sink};
-use kairn_stages::{Context, Sources};
+use kairn_stages::{Context, Sources, providers};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,12 +30,14 @@ struct Wanted {
     login: Login,
     /// All whose stages are the installation's.
     documents: Vec<Document>,
+    /// What providers answered, earlier or now.
+    answers: Vec<Answer>,
 }
 
 pub fn run(verb: &Install, progress: &mut Progress) -> Result<ExitCode, Report> {
-    let wanted = wanted(verb, progress)?;
+    let wanted = wanted(verb, &Context::this(values(Path::new("/"))), progress, &mut pairing::say)?;
     let options = &wanted.configuration.install;
-    if verb.unattended && !options.auto {
+    if verb.unattended && !options.auto && wanted.answers.is_empty() {
         output::line("the configuration does not say `install.auto`; `kairn install` installs in any case")?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -43,6 +48,10 @@ pub fn run(verb: &Install, progress: &mut Progress) -> Result<ExitCode, Report> 
         true => None,
         false => Some(Lock::take(Path::new(paths::run::LOCK), "kairn install", clock.since_epoch())?),
     };
+    if !verb.planned.plan && !wanted.answers.is_empty() {
+        // Its stages count, and `kairn config explain` names it, for as long as this system runs.
+        providers::keep(Path::new("/"), &wanted.answers)?;
+    }
     let variables = EfiVars::below(Path::new("/"));
     let mut stages = Stages::of_installation(wanted.documents.clone())?;
     let counts = stages.counts(&stage::OF_INSTALL);
@@ -111,12 +120,26 @@ fn prepare(stages: &mut Stages, sink: &mut dyn Sink) -> Result<Vec<u8>, Report> 
     Err(kairn_deploy::Error::Stage { stage: stage::INSTALL_PRE.to_owned(), failures: outcome.failures }.into())
 }
 
-/// Reads the configuration: the file or address that was named, else all sources of the live system; and what they point at, and
-/// the kernel command line.
-fn wanted(verb: &Install, sink: &mut dyn Sink) -> Result<Wanted, Report> {
-    let sources = Sources::online(&Context::this(values(Path::new("/"))));
+/// Reads the configuration: the file or address that was named, else all sources of the live system; and what they point at, what
+/// providers answer where nobody else says what to install, and the kernel command line.
+fn wanted(
+    verb: &Install,
+    context: &Context,
+    sink: &mut dyn Sink,
+    show: &mut dyn FnMut(&str),
+) -> Result<Wanted, Report> {
+    let sources = Sources::online(context);
+    let mut answers = Vec::new();
     let (mut all, text) = match &verb.config {
-        None => (sources.machine(sink).documents, None),
+        None => {
+            let mut gathered = sources.machine(sink);
+            answers = providers::kept(&context.root)?;
+            if answers.is_empty() && pairing::is_due(verb, &merge(&gathered.documents).install) {
+                answers = pairing::ask(&context.root, &gathered.documents, sink, show)?;
+                gathered.answer(answers.iter().map(|answer| answer.document(config::own_instance().as_ref())));
+            }
+            (gathered.documents, None)
+        }
         Some(path) => {
             let (document, text) = named(path)?;
             let line = sources.command_line();
@@ -142,7 +165,7 @@ fn wanted(verb: &Install, sink: &mut dyn Sink) -> Result<Wanted, Report> {
     accept(&all, sink)?;
     let configuration = merge(&all);
     let bytes = material(&all, text, &configuration, sink)?;
-    Ok(Wanted { configuration, bytes, login, documents })
+    Ok(Wanted { configuration, bytes, login, documents, answers })
 }
 
 /// Loads what was named, with its text.

@@ -9,8 +9,11 @@ mod manual;
 mod mesh;
 mod node;
 mod operation;
+mod providers;
 mod reset;
 mod stage;
+
+pub use providers::API;
 
 use crate::cli::{Cli, Verb};
 use crate::output::Progress;
@@ -52,6 +55,7 @@ fn dispatch(verb: Verb, progress: &mut Progress) -> Result<ExitCode, Report> {
         Verb::Health(verb) => node::health(&verb, progress),
         Verb::Config(verb) => config::run(verb, progress),
         Verb::Stage(verb) => stage::run(&verb, progress),
+        Verb::Notify(verb) => providers::notify(&verb, progress),
         Verb::Mesh(verb) => mesh::run(verb),
         Verb::RenderTemplate(verb) => config::render(&verb),
         Verb::Agent(verb) => agent::run(verb, progress),

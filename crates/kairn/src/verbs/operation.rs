@@ -58,6 +58,11 @@ impl Stages {
         Ok(Self { documents, context: this()?, on_medium: false, oem: Some("/oem".into()), persistent })
     }
 
+    /// Decides what the configuration says: whether a failure of the owner's steps ends the operation.
+    pub const fn strict(&mut self, strict: bool) {
+        self.context.strictness = Some(if strict { Strictness::Owner } else { Strictness::Lenient });
+    }
+
     /// Counts the steps of stages.
     pub fn counts(&self, stages: &[&str]) -> StepCounts {
         let counted = stages.iter().map(|stage| ((*stage).to_owned(), plan(&self.documents, stage).steps.len()));

@@ -2,7 +2,7 @@
 
 use crate::cli::{Stage, StagePlan, StageRun};
 use crate::output::{self, Format, Progress, Voice};
-use crate::verbs::config;
+use crate::verbs::{config, providers};
 use kairn_config::{Chance, Strictness, TemplateValues, plan};
 use kairn_host::{Clock, SystemClock, chance, files, inventory};
 use kairn_layout::paths;
@@ -12,6 +12,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+
+/// The stage with which the boot of an installed machine is told of.
+const INITRAMFS: &str = "initramfs";
 
 pub fn run(verb: &Stage, progress: &mut Progress) -> Result<ExitCode, Report> {
     match verb {
@@ -44,7 +47,10 @@ pub fn run_stage(verb: &StageRun, progress: &mut Progress) -> Result<ExitCode, R
     // The flag asks for as much as the owner's `strict: true`; a file may ask for more.
     let asked = kairn_config::merge(&gathered.documents).strict;
     context.strictness = (verb.strict && asked == Strictness::Lenient).then_some(Strictness::Owner);
-    let result = kairn_stages::run_gathered(&gathered, &verb.name, &context, progress as &mut dyn Sink);
+    let mut result = kairn_stages::run_gathered(&gathered, &verb.name, &context, progress as &mut dyn Sink);
+    if verb.name == INITRAMFS && context.live && verb.directories.override_cloud_init_paths.is_empty() {
+        providers::boot(&gathered.documents, &context, &mut result, progress)?;
+    }
     keep(&result, &context)?;
     let failures = result.failures();
     if failures > 0 {

@@ -116,11 +116,25 @@ fn sources_come_in_the_order_of_their_precedence() {
     machine.server.put("https://c/inner", &text("inner", ""));
     machine.server.put("https://c/two", &text("two", ""));
     machine.server.put("https://c/three", &text("three", ""));
+    let answer = |provider: &str| kairn_config::providers::Answer {
+        provider: format!("agent-provider-{provider}"),
+        event: "agent.install".into(),
+        text: format!("x-v: answer {provider}\n"),
+    };
+    providers::keep(machine.dir.path(), &[answer("a"), answer("b")]).unwrap();
     let gathered = machine.online();
     assert_eq!(said(&gathered), Vec::<String>::new());
-    let expected = ["oem", "local", "more", "last", "one", "inner", "three", "two", "line"];
+    let expected = ["oem", "local", "more", "last", "one", "inner", "three", "two", "answer a", "answer b", "line"];
     assert_eq!(values(&gathered), expected);
     assert_eq!(gathered.late, [4, 5, 6, 7]);
+    let merged = kairn_config::merge(&gathered.documents).merged;
+    let value = merged.at("x-v").unwrap();
+    assert_eq!(
+        value.overrode.last().map(ToString::to_string).as_deref(),
+        Some("answer of agent-provider-b to agent.install:1:6")
+    );
+    fs::write(machine.dir.path().join("proc/cmdline"), "quiet").unwrap();
+    assert_eq!(values(&machine.online()).last().map(String::as_str), Some("answer b"), "without a command line");
 }
 
 #[test]

@@ -18,6 +18,19 @@ const LATE: &str = "#cloud-config\nwrite_files:\n- path: /etc/shop/late\n  conte
 /// What is applied.
 const APPLIED: &str = "#cloud-config\nhostname: applied\nwrite_files:\n- path: /etc/applied\n  content: applied\nstages:\n  rootfs:\n  \
                        - name: next time\n    commands: [\"true\"]\n";
+/// A provider plugin: with the boot it leaves configuration for the stages to come, and says when it is told of the start.
+const PROVIDER: &str = r##"#!/bin/sh
+input=$(cat)
+case $1 in
+agent.boot)
+  case $input in *hostname*) ;; *) echo '{"error":"no configuration came"}'; exit ;; esac
+  mkdir -p /usr/local/cloud-config
+  printf '#cloud-config\ncluster: {role: init}\nstages: {fs: [{name: provided, commands: ["touch /run/provided"]}]}\n' > /usr/local/cloud-config/cluster.kairos.yaml
+  ;;
+agent.bootstrap) touch /run/bootstrapped ;;
+esac
+echo '{"state":"ready"}'
+"##;
 /// Size of an empty disk.
 const DISK: u64 = 16 << 30;
 /// Gibibytes of the file system that was made and grown.
@@ -139,8 +152,12 @@ pub fn applied(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     ensure(after == format!("{before}\ngone"), || format!("after the trial: {after:?}"))?;
     stage.note("a trial was taken back");
 
+    write(&node, "/tmp/agent-provider-test", PROVIDER)?;
+    node.sh("sudo install -D -m 755 /tmp/agent-provider-test /usr/local/system/providers/agent-provider-test")?;
     node.sh("sudo kairn config apply --try 2h /tmp/site.yaml")?;
     node.reboot()?;
+    told(&node)?;
+    stage.note("a provider was told of the boot and of the start");
     let status = node.sh("hostname; cat /etc/applied; echo; systemctl is-active kairn-config-trial")?;
     ensure(status == "applied\napplied\nactive", || format!("after a restart within the trial: {status:?}"))?;
     node.sh("sudo kairn config apply --confirm")?;
@@ -148,6 +165,20 @@ pub fn applied(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     ensure(kept.trim_end() == format!("applied\n{}", APPLIED.trim_end()), || format!("when confirmed: {kept:?}"))?;
     node.shut_down()?;
     Ok(Verdict::Passed)
+}
+
+/// A provider was told of the boot: what it wrote counted from the next stage on, and it was told of the start too.
+fn told(node: &Node<'_>) -> Result<(), Fault> {
+    let step = |step: &Value| step.pointer("/name").and_then(Value::as_str) == Some("agent.boot: agent-provider-test");
+    let result = result(node, "initramfs")?;
+    let found = result.pointer("/steps").and_then(Value::as_array).and_then(|steps| steps.iter().find(|one| step(one)));
+    let done = found.and_then(|step| step.pointer("/actions/0/result")?.as_str());
+    ensure(done == Some("changed"), || format!("stage initramfs does not tell of the provider: {result}"))?;
+    let provided = node.sh("test -e /run/provided && sudo kairn config get cluster.role")?;
+    ensure(provided == "init", || format!("what the provider wrote does not count: {provided:?}"))?;
+    let wait = "while ! test -e /run/bootstrapped; do sleep 1; done";
+    let waited = node.script(wait, "", Duration::from_secs(300))?;
+    ensure(waited.status.success(), || format!("waiting for the word of the start: {}", waited.stderr))
 }
 
 fn write(node: &Node<'_>, path: &str, text: &str) -> Result<(), Fault> {
