@@ -254,7 +254,6 @@ pub(crate) mod tests {
                 "kairos: {vpn: {vpn: true}}\n",
                 vec![
                     "t:1:1: warning: `kairos` is read as `p2p`\n  hint: write `p2p`: `kairos` is an old name of it",
-                    "t:1:1: warning: `kairos` is not supported yet and does nothing",
                     "t:1:16: warning: `vpn` is read as `create`\n  hint: write `create`: `vpn` is an old name of it",
                 ],
             ),
@@ -267,6 +266,10 @@ pub(crate) mod tests {
                 ],
             ),
             ("k3s: {enabled: true}\n", vec!["t:1:1: warning: `k3s` is not supported yet and does nothing"]),
+            (
+                "p2p: {network_token: a, dns: true}\n",
+                vec!["t:1:25: warning: `dns` is not supported yet and does nothing"],
+            ),
             (
                 "stages: {boot: [{files: [{path: /a, permsisions: 1}]}]}\n",
                 vec!["t:1:37: error: unknown key `permsisions` in a file\n  hint: did you mean `permissions`?"],

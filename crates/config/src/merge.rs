@@ -6,7 +6,7 @@
 mod convert;
 
 use crate::diagnostic::tidy;
-use crate::{Code, Diagnostic, Document, InstallOptions, ResetOptions, Severity, install, reset};
+use crate::{Code, Diagnostic, Document, InstallOptions, MeshSettings, ResetOptions, Severity, install, reset};
 use kairn_report::Span;
 
 /// Directories of a machine's configuration, lowest precedence first.
@@ -88,6 +88,8 @@ pub struct Configuration {
     pub install: InstallOptions,
     /// `reset`.
     pub reset: ResetOptions,
+    /// `p2p`, as far as it is about the machine's node of the mesh.
+    pub mesh: MeshSettings,
     /// `strict`: how much of what is wrong counts as a failure.
     pub strict: Strictness,
     /// Faults of merging and of what is read.
@@ -108,9 +110,11 @@ pub fn merge(documents: &[Document]) -> Configuration {
     let (install, mut said) = install::read(&merged);
     diagnostics.append(&mut said);
     let reset = reset::read(&merged, &mut diagnostics);
+    let (mesh, mut said) = MeshSettings::of(&merged);
+    diagnostics.append(&mut said);
     let strict = Strictness::read(&merged, &mut diagnostics);
     tidy(&mut diagnostics);
-    Configuration { merged, install, reset, strict, diagnostics }
+    Configuration { merged, install, reset, mesh, strict, diagnostics }
 }
 
 trait DefaultFor {

@@ -151,3 +151,20 @@ fn what_is_not_supported_yet_only_shrinks() {
     assert!(grown.is_empty(), "more is unsupported than before:\n{grown}");
     assert_eq!(counts, known, "less is unsupported than before: put this into crates/config/{GOLDEN}:\n{now}");
 }
+
+/// What files with a network of their own say of the mesh: the token, its place, and what is said about the block.
+#[test]
+fn the_mesh_is_read_out_of_every_file_that_has_one() {
+    let Some(files) = corpus() else { return };
+    let mut found = Vec::new();
+    for (name, text) in &files {
+        let configuration = merge(&[Document::parse(name, &filled(text))]);
+        let (settings, said) = kairn_config::MeshSettings::of(&configuration.merged);
+        assert_eq!(settings, configuration.mesh, "{name}");
+        assert_eq!(said, [], "{name}");
+        if let Some(token) = settings.token {
+            found.push((name.as_str(), token.value.reveal().len(), token.span.place.line, settings.vpn));
+        }
+    }
+    assert_eq!(found, [("tests/qrcode.yaml", 512, 13, true)]);
+}

@@ -27,6 +27,7 @@ mod program;
 mod real;
 pub mod rootless;
 pub mod sandbox;
+mod supervisor;
 mod uevent;
 mod watchdog;
 
@@ -41,6 +42,7 @@ pub use mount_info::{DeviceNumber, MountPoint};
 pub use program::{Finished, Invocation, Runner, copy_of_tree};
 pub use real::{RealMachine, Restart};
 pub use sandbox::Sandbox;
+pub use supervisor::Supervisor;
 pub use uevent::{Signal, Uevent, Uevents};
 pub use watchdog::Watchdog;
 

@@ -11,7 +11,7 @@ pub use config::{
     Apply, Config, Diff, Directories, Explain, Named, Reveal, Stage, StagePlan, StageRun, Template, Validate,
 };
 use kairn_lifecycle::Source;
-pub use mesh::{Mesh, MeshKv, MeshReading, MeshTier, MeshUp};
+pub use mesh::{Mesh, MeshKv, MeshOrder, MeshReading, MeshTier, MeshUp};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use tracing::level_filters::LevelFilter;
@@ -29,10 +29,10 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Returns how much is logged.
-    pub fn log(&self) -> LevelFilter {
+    /// Returns how much is logged, where that is said.
+    pub fn log(&self) -> Option<LevelFilter> {
         match &self.verb {
-            Verb::Agent(agent) if agent.global.debug && self.global.log < LevelFilter::DEBUG => LevelFilter::DEBUG,
+            Verb::Agent(agent) if agent.global.debug => Some(LevelFilter::DEBUG).max(self.global.log),
             _ => self.global.log,
         }
     }
@@ -56,9 +56,9 @@ pub struct Global {
     /// Writes the events of long work as JSON lines to this open descriptor
     #[arg(long, global = true, value_name = "FD")]
     pub progress_fd: Option<i32>,
-    /// Says more: info, debug or trace
-    #[arg(long, global = true, value_name = "LEVEL", env = "KAIRN_LOG", default_value = "warn")]
-    pub log: LevelFilter,
+    /// Says more: info, debug or trace instead of warn
+    #[arg(long, global = true, value_name = "LEVEL", env = "KAIRN_LOG")]
+    pub log: Option<LevelFilter>,
 }
 
 /// What `kairn` can do.

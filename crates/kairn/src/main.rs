@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = Cli::parse_from(cli::words(std::env::args_os()));
-    tracing_subscriber::fmt().with_max_level(cli.log()).with_writer(std::io::stderr).without_time().init();
+    output::start_log(cli.log());
     match verbs::run(cli) {
         Ok(code) => code,
         Err(report) => {

@@ -6,7 +6,41 @@ use serde::Serialize;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::RawFd;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+/// How much is logged where nobody said it.
+const USUAL_LOG: LevelFilter = LevelFilter::WARN;
+
+/// Changes how much is logged from now on; absent where the command line said how much.
+static LOG: OnceLock<Box<dyn Fn(LevelFilter) + Send + Sync>> = OnceLock::new();
+
+/// Begins to log on stderr.
+pub fn start_log(asked: Option<LevelFilter>) {
+    let filter = |level: LevelFilter| EnvFilter::default().add_directive(level.into());
+    let log = tracing_subscriber::fmt().with_env_filter(filter(asked.unwrap_or(USUAL_LOG)));
+    let log = log.with_writer(io::stderr).without_time().with_filter_reloading();
+    let handle = log.reload_handle();
+    log.init();
+    if asked.is_none() {
+        let change = move |level| {
+            if let Err(error) = handle.reload(filter(level)) {
+                tracing::warn!(%error, "as much is logged as before");
+            }
+        };
+        // Nothing else sets it.
+        LOG.get_or_init(|| Box::new(change));
+    }
+}
+
+/// Logs so much from now on unless the command line said how much.
+pub fn log_unless_said(level: LevelFilter) {
+    if let Some(change) = LOG.get() {
+        change(level);
+    }
+}
 
 /// Format of a reading verb's result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

@@ -238,3 +238,51 @@ fn interfaces_of_clusters_are_never_named_and_a_range_in_use_leaves_the_ipv6_add
     assert_eq!(collided["ipv4"], Value::Null, "{collided:#}");
     one.reaches(text(&collided["ula"]));
 }
+
+#[test]
+fn a_machine_that_is_put_out_stays_out_and_the_others_go_on_with_a_new_secret() {
+    let Some(lan) = Lan::new(4) else { return };
+    let key = lan.dir.path().join("admin");
+    let old = lan.dir.path().join("old");
+    std::fs::write(&old, run(&format!("{KAIRN} mesh token --admin-key {}", key.display()))).unwrap();
+    let mut nodes: Vec<Node<'_>> = (1..=3).map(|machine| lan.start(machine, &old)).collect();
+    let states: Vec<Value> = nodes.iter().map(|node| node.settled(2)).collect();
+    nodes[0].reaches(text(&states[1]["ipv4"]));
+
+    let put_out: String = text(&states[2]["id"]).chars().take(12).collect();
+    let state_dir = nodes[0].dir.display().to_string();
+    let revoke = run(&format!(
+        "{KAIRN} mesh revoke {put_out} --admin-key {} --state-dir {state_dir} --output json",
+        key.display()
+    ));
+    let revoked: Value = serde_json::from_str(&revoke).unwrap();
+    assert_eq!((&revoked["revoked"][0], &revoked["members"]), (&states[2]["id"], &Value::from(2)));
+    let new = lan.dir.path().join("new");
+    std::fs::write(&new, text(&revoked["token"])).unwrap();
+
+    // It is told, and ends; the others have the new secret and go on.
+    let end = nodes.remove(2).process.wait().unwrap();
+    assert!(!end.success());
+    for node in &nodes {
+        let is_one = |status: &Value| status["peers"].as_array().is_some_and(|peers| peers.len() == 1);
+        node.until("the new secret", |status| status["epoch"].as_u64() > Some(0) && is_one(status));
+    }
+    nodes[0].reaches(text(&states[1]["ipv4"]));
+    nodes[1].reaches(text(&states[0]["ula"]));
+
+    // Neither its own identity nor a fresh one lets it in with the old token; one that was off is let in with that.
+    let mut again = lan.start(3, &old);
+    assert!(!again.process.wait().unwrap().success());
+    std::fs::remove_dir_all(&again.dir).unwrap();
+    let fresh = lan.start(3, &old);
+    fresh.until("its own address", |status| status["ipv4"].is_string());
+    nodes[1].end("TERM");
+    nodes[1] = lan.start(2, &old);
+    let newcomer = lan.start(4, &new);
+    let state = newcomer.settled(2);
+    for node in &nodes {
+        node.settled(2);
+        node.reaches(text(&state["ipv4"]));
+    }
+    assert_eq!(fresh.status()["peers"], Value::Array(Vec::new()));
+}

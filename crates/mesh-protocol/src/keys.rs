@@ -4,6 +4,7 @@
 //! name of the use as `info`. Name, prefix, label and rendezvous belong to the network and come from its first token for ever;
 //! the other keys belong to an epoch and change with every rotation.
 
+use crate::error::Error;
 use crate::identity::NodeId;
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
 use hkdf::Hkdf;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::str::FromStr;
 
 /// The name of a network: the same for everybody who has its first token, and tells nothing of it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -29,6 +31,15 @@ impl NetworkId {
 impl fmt::Display for NetworkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl FromStr for NetworkId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let bytes = HEXLOWER.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
+        bytes.map(Self).ok_or_else(|| Error::Malformed("network's name", "not 32 hexadecimal digits".to_owned()))
     }
 }
 

@@ -20,6 +20,8 @@ use crate::store::{Refused, Store, Taken};
 use crate::swim::{self, Incarnation, Swim};
 use crate::time::{Moment, Now};
 use crate::tunnel_key::TunnelKey;
+pub use orders::Draw;
+
 use addressing::Addressing;
 use comparison::Comparison;
 use kairn_report::Secret;

@@ -129,9 +129,7 @@ impl Rotation<'_> {
     /// There are no keys before it, more members or nodes to put out than a rotation holds, or no more epochs.
     pub fn orders(&self) -> Result<Vec<Order>, Error> {
         let refused = |why: &str| Error::Malformed("rotation", why.to_owned());
-        let newest = self.epochs.first().ok_or_else(|| refused("nothing to rotate"))?;
-        let count = (newest.epoch >> 16).checked_add(1).filter(|count| *count <= u32::from(u16::MAX));
-        let epoch = count.ok_or_else(|| refused("no more epochs"))? << 16 | u32::from(self.lot);
+        let epoch = next_epoch(self.epochs, self.lot)?;
         if self.revoked.len() > MOST_REVOKED {
             return Err(refused("too many nodes at once"));
         }
@@ -206,6 +204,17 @@ impl Retired {
         let [admission, datagram, wireguard] = self.keys.map(Secret::new);
         EpochKeys { epoch: self.epoch, admission, datagram, wireguard }
     }
+}
+
+/// The number of the epoch after these.
+///
+/// # Errors
+/// There is none before it, or no further one.
+pub fn next_epoch(epochs: &[EpochKeys], lot: u16) -> Result<u32, Error> {
+    let refused = |why: &str| Error::Malformed("rotation", why.to_owned());
+    let newest = epochs.first().ok_or_else(|| refused("nothing to rotate"))?;
+    let count = u16::try_from(newest.epoch >> 16).ok().and_then(|count| count.checked_add(1));
+    Ok(u32::from(count.ok_or_else(|| refused("no more epochs"))?) << 16 | u32::from(lot))
 }
 
 fn share_cipher(shared: &[u8; 32], network: &NetworkId, epoch: u32, member: &NodeId) -> Option<XChaCha20Poly1305> {

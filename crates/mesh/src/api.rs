@@ -1,6 +1,7 @@
 //! The node's local socket (0600): HTTP for programs of this machine. What it answers stands in `docs/mesh-api.md`.
 
 mod metrics;
+mod orders;
 mod stream;
 mod values;
 
@@ -113,6 +114,8 @@ async fn route(asked: Asked, handle: &Handle) -> Result<Answer, Fault> {
             asked.only(&[Method::GET])?;
             json(&handle.run(|runner| runner.status()).await?)
         }
+        ["v1", "rotation"] => orders::prepare(asked, handle).await,
+        ["v1", "orders"] => orders::take(asked, handle).await,
         ["v1", "watch"] => values::watch(&asked, handle),
         ["v1", "values"] => values::list(&asked, handle).await,
         ["v1", "values", key @ ..] => {

@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::fault::Said;
+use crate::orders::{Prepared, Signed, Wish};
 use crate::state::StateDir;
 use crate::status::Status;
 use crate::values::{Change, Value};
@@ -11,6 +12,7 @@ use hyper::header::HOST;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io;
 use std::ops::ControlFlow;
@@ -44,6 +46,22 @@ impl Client {
     /// No node answers.
     pub fn status(&self) -> Result<Status, Error> {
         self.ask(Method::GET, "/v1/status", Vec::new())
+    }
+
+    /// What an administrator has to sign for what they want.
+    ///
+    /// # Errors
+    /// No node answers, or it refuses.
+    pub fn prepare(&self, wish: &Wish) -> Result<Prepared, Error> {
+        self.ask(Method::POST, "/v1/rotation", self.json(wish)?)
+    }
+
+    /// Hands in what they signed.
+    ///
+    /// # Errors
+    /// No node answers, or it refuses.
+    pub fn order(&self, signed: &Signed) -> Result<(), Error> {
+        self.ask(Method::POST, "/v1/orders", self.json(signed)?).map(|serde_json::Map { .. }| ())
     }
 
     /// The values under keys that begin so, by key and author.
@@ -86,6 +104,10 @@ impl Client {
     /// No node answers, or it is gone in the middle.
     pub fn watch(&self, prefix: &str, each: impl FnMut(Change) -> ControlFlow<()>) -> Result<(), Error> {
         self.follow(Method::GET, &format!("/v1/watch?prefix={}", plain(prefix)), each)
+    }
+
+    fn json(&self, value: &impl Serialize) -> Result<Vec<u8>, Error> {
+        serde_json::to_vec(value).map_err(|error| self.damaged(&error))
     }
 
     fn ask<T: DeserializeOwned>(&self, method: Method, route: &str, body: Vec<u8>) -> Result<T, Error> {

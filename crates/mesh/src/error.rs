@@ -38,6 +38,14 @@ pub enum Error {
         /// Why.
         why: String,
     },
+    /// A node of the network refuses this one.
+    #[error("{address} refuses this node: {why}")]
+    Unwelcome {
+        /// Who.
+        address: SocketAddr,
+        /// What it said.
+        why: String,
+    },
     /// An administrator put this node out.
     #[error("an administrator put this machine out of the network")]
     PutOut,

@@ -2,6 +2,7 @@
 //! done is carried out.
 
 mod calls;
+mod orders;
 mod reach;
 mod values;
 mod view;
@@ -10,6 +11,7 @@ use crate::api::Api;
 use crate::discovery::{Discovery, Found};
 use crate::error::Error;
 use crate::handle::{Handle, Jobs};
+use crate::herald::{Herald, Once};
 use crate::interfaces::Choice;
 use crate::paths::Paths;
 use crate::plane::{Plane, Vpn};
@@ -73,8 +75,23 @@ pub async fn run(
     end: impl Future<Output = ()>,
     ready: impl FnOnce(&Status),
 ) -> Result<(), Error> {
+    run_for(dir, settings, end, mpsc::channel(1).1, &mut Once::new(ready)).await
+}
+
+/// The same, told of more addresses where nodes may be, and telling a herald how the loop stands.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_for(
+    dir: StateDir,
+    settings: Settings,
+    end: impl Future<Output = ()>,
+    mut seeds: mpsc::Receiver<SocketAddr>,
+    herald: &mut impl Herald,
+) -> Result<(), Error> {
     let mut runner = Runner::start(dir, settings)?;
-    ready(&runner.status());
+    herald.ready(&runner.status());
+    let mut sign = herald.period().map(|period| Instant::now() + period);
     let mut end = std::pin::pin!(end);
     loop {
         runner.flush();
@@ -93,8 +110,14 @@ pub async fn run(
             () = sleep_until(deadline.into()) => runner.node.tick(runner.now()),
             () = sleep_until(runner.plane_due.unwrap_or(runner.housekeeping).into()), if runner.plane_due.is_some() => runner.follow(),
             () = sleep_until(runner.housekeeping.into()) => runner.keep_house_or_say(),
+            Some(address) = seeds.recv() => runner.told_of(address),
+            () = sleep_until(sign.unwrap_or(runner.housekeeping).into()), if sign.is_some() => {
+                herald.alive(&runner.pulse());
+                sign = herald.period().map(|period| Instant::now() + period);
+            }
         }
     }
+    herald.ending();
     runner.farewell().await
 }
 
@@ -237,6 +260,13 @@ impl Runner {
         known.for_each(|address| self.calls.call(*address, wall()));
     }
 
+    /// Calls a node that may be there unless there are others to talk to.
+    fn told_of(&self, address: SocketAddr) {
+        if self.node.swim().live().is_empty() {
+            self.calls.call(address, wall());
+        }
+    }
+
     fn now(&self) -> Now {
         (Moment::after(self.start.elapsed()), wall())
     }
@@ -290,6 +320,7 @@ impl Runner {
             Done::Failed(error) => match error {
                 Error::Own(address) => tracing::debug!(%address, "an address of this node itself"),
                 Error::Unproven { .. } => tracing::warn!(%error, "a stranger"),
+                Error::Unwelcome { .. } => tracing::warn!(%error, "no session"),
                 error => tracing::debug!(%error, "no session"),
             },
             Done::Question { from, bytes, answer } => {

@@ -74,7 +74,8 @@ pub async fn call(
         let proof = proof(papers, &session, Side::Client, wall, address)?;
         send.write_all(&proof).await.map_err(|error| Error::call(address, &error))?;
         send.finish().map_err(|error| Error::call(address, &error))?;
-        let answer = receive.read_to_end(LARGEST).await.map_err(|error| Error::call(address, &error))?;
+        let answer = receive.read_to_end(LARGEST).await;
+        let answer = answer.map_err(|error| refusal(&connection).unwrap_or_else(|| Error::call(address, &error)))?;
         finish(&connection, address, papers, &session, Side::Server, &answer)
     };
     timeout(HANDSHAKE, connecting).await.map_err(|_| Error::call(address, &"no answer within 10 s"))?
@@ -104,6 +105,18 @@ pub async fn answer(
         Ok(open)
     };
     timeout(HANDSHAKE, connecting).await.map_err(|_| Error::call(address, &"no proof within 10 s"))?
+}
+
+/// What the other side said when it refused this node.
+fn refusal(connection: &Connection) -> Option<Error> {
+    match connection.close_reason()? {
+        quinn::ConnectionError::ApplicationClosed(close) if close.error_code == UNPROVEN => {
+            let why: String =
+                String::from_utf8_lossy(&close.reason).chars().filter(|c| !c.is_control()).take(200).collect();
+            Some(Error::Unwelcome { address: crate::socket::unmapped(connection.remote_address()), why })
+        }
+        _ => None,
+    }
 }
 
 fn exporter(connection: &Connection, address: SocketAddr) -> Result<[u8; 32], Error> {

@@ -1,6 +1,6 @@
-//! Blocks that providers own: known, so that a slip in them is found, and not acted on here yet.
+//! Blocks that providers own: known, so that a slip in them is found. Of them only `p2p` is acted on here, in part.
 
-use super::{Block, COUNT, NAMED, NAMED_TEXTS, Shape, TEXTS, block, done};
+use super::{Block, COUNT, NAMED, NAMED_TEXTS, Shape, TEXTS, block, done, not_yet};
 use Shape::{Bool, Enum, OneOf, Text};
 
 /// `k3s`.
@@ -40,24 +40,44 @@ pub(crate) static P2P: Block = block(
     "`p2p`",
     &[
         done("network_token", Text, "Is the secret that machines of one network share.").example("secret"),
-        done("network_id", Text, "Tells networks with one token apart.").example("edge"),
-        done("role", Text, "Fixes the machine's role instead of having it elected.").example("worker"),
-        done("dns", Bool, "Resolves names of the network."),
-        done("loglevel", Text, "Sets how much is logged.").example("debug"),
-        done("disable_dht", Bool, "Finds machines on the local network only."),
-        done("minimum_nodes", COUNT, "Waits for so many machines before roles are elected."),
-        done("dynamic_roles", Bool, "Elects roles anew when machines come and go."),
-        done("vpn", Shape::Block(&P2P_VPN), "Says whether machines talk over a private network."),
-        done("auto", Shape::Block(&P2P_AUTO), "Says whether roles are elected."),
+        done("peers", TEXTS, "Lists machines of the network that are known to be there, each `HOST:PORT`.")
+            .example("['192.0.2.1:7946', gate.example.org:7946]"),
+        done("admin_keys", TEXTS, "Lists public keys that may put machines out of the network and change its secret.")
+            .example("[fx774t3qcwfvgf73vmoidcoqbmbtqklczd2tts5lvmnk7uebtbpa]"),
+        done("listen_port", Shape::Int(1, 65_535), "Is the UDP port of the network; WireGuard takes the one after it.")
+            .example("7946"),
+        done("exclude_interfaces", TEXTS, "Leaves out network interfaces, by the beginnings of their names.")
+            .example("[wwan]"),
+        done(
+            "disable_dht",
+            Bool,
+            "Finds machines on the local network and by `peers` only; anything else is not supported yet.",
+        ),
+        done("loglevel", Text, "Sets how much is logged: `error`, `warn`, `info`, `debug` or `trace`.")
+            .example("debug"),
+        not_yet("network_id", Text, "Tells clusters of one network apart.").example("edge"),
+        not_yet("role", Text, "Fixes the machine's role instead of having it elected.").example("worker"),
+        not_yet("dns", Bool, "Resolves names of the network."),
+        not_yet("minimum_nodes", COUNT, "Waits for so many machines before roles are elected."),
+        not_yet("expected_nodes", COUNT, "Says how many machines there will be."),
+        not_yet("dynamic_roles", Bool, "Elects roles anew when machines come and go."),
+        done("vpn", Shape::Block(&P2P_VPN), "Says whether machines talk over a private network.")
+            .example("\n  create: true"),
+        not_yet("auto", Shape::Block(&P2P_AUTO), "Says whether roles are elected."),
     ],
 );
 
 static P2P_VPN: Block = block(
     "`p2p.vpn`",
     &[
-        done("create", Bool, "Makes the private network."),
-        done("use", Bool, "Runs the cluster over it."),
-        done("env", NAMED_TEXTS, "Sets variables of its service.").example("{EDGEVPNLOGLEVEL: debug}"),
+        done("create", Bool, "Makes the private network; it does unless this is `false`.").example("false"),
+        done("interface", Text, "Names its interface; where it is taken, the number at its end counts on.")
+            .example("edgevpn0"),
+        done("range", Text, "Is the range of its IPv4 addresses, the same on all machines.").example("10.1.0.0/24"),
+        done("mtu", Shape::Int(1_280, 9_000), "Is the size of its largest packet in bytes.").example("1420"),
+        done("env", NAMED_TEXTS, "Sets what variables of the program before this one did.")
+            .example("{IFACE: edgevpn0, ADDRESS: 10.1.0.1/24, EDGEVPNLOGLEVEL: debug}"),
+        not_yet("use", Bool, "Runs the cluster over it."),
     ],
 )
 .former(&[("vpn", "create")]);

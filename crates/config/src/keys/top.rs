@@ -70,8 +70,8 @@ pub(crate) static TOP: Block = block(
             .example("\n  enabled: true\n  env:\n    K3S_URL: https://10.0.0.1:6443\n    K3S_TOKEN: secret"),
         not_yet("k0s", Shape::Block(&K0S), "Runs a k0s controller on this machine."),
         not_yet("k0s-worker", Shape::Block(&K0S_WORKER), "Runs a k0s worker on this machine."),
-        not_yet("p2p", Shape::Block(&P2P), "Joins machines into a cluster by a shared token.")
-            .example("\n  network_token: secret\n  auto:\n    ha: {enable: true, master_nodes: 2}"),
+        done("p2p", Shape::Block(&P2P), "Joins machines into a network by a shared token.")
+            .example("\n  network_token: secret\n  peers: ['192.0.2.1:7946']"),
         not_yet("kubevip", Shape::Block(&KUBEVIP), "Gives the control plane a virtual address.")
             .example("\n  enable: true\n  eip: 10.0.0.100"),
         not_yet("cluster", Shape::Block(&CLUSTER), "Describes the cluster to a cluster plugin."),

@@ -2,7 +2,7 @@
 
 use super::Reading;
 use clap::{Args, Subcommand, ValueEnum};
-use kairn_mesh::{DEFAULT_DIR, DEFAULT_MTU, DEFAULT_PORT, Range};
+use kairn_mesh::{DEFAULT_DIR, Range};
 use std::path::PathBuf;
 
 /// `kairn mesh`.
@@ -10,11 +10,15 @@ use std::path::PathBuf;
 pub enum Mesh {
     /// Draws a new token: machines that have it find each other
     Token {
+        /// File with the administrator's private key: whoever has it can change the secret and put nodes out. It is made where it
+        /// is absent, and the token carries its public half
+        #[arg(long, value_name = "FILE")]
+        admin_key: Option<PathBuf>,
         /// Shows it as a QR code too, on a terminal or not
         #[arg(long)]
         qr: bool,
     },
-    /// Runs this machine's node in the foreground
+    /// Runs this machine's node in the foreground, as p2p of the configuration and these options say
     Up(MeshUp),
     /// Shows the node that runs on this machine
     Status(MeshReading),
@@ -22,6 +26,17 @@ pub enum Mesh {
     Peers(MeshReading),
     /// Shows this machine's addresses in the mesh
     Ip(MeshReading),
+    /// Changes the network's secret on all members and prints the token for new machines; the one before lets nobody new in
+    Rotate(MeshOrder),
+    /// Puts nodes out of the network for ever, changes the secret, and prints the token for new machines
+    Revoke {
+        /// Node: its name, the beginning of that, or the name of its machine
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<String>,
+        /// How it is ordered
+        #[command(flatten)]
+        order: MeshOrder,
+    },
     /// Values that the members' programs share: each node has its own under every key
     #[command(subcommand)]
     Kv(MeshKv),
@@ -99,24 +114,24 @@ pub struct MeshUp {
     /// Directory with the node's identity and what it keeps; a second node on a machine needs another
     #[arg(long, value_name = "DIR", default_value = DEFAULT_DIR)]
     pub state_dir: PathBuf,
-    /// UDP port to listen on; where it is taken, one of the next 32
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_PORT)]
-    pub port: u16,
+    /// UDP port to listen on instead of 7946; where it is taken, one of the next 32
+    #[arg(long, value_name = "N")]
+    pub port: Option<u16>,
     /// Node that is known to be there
     #[arg(long = "peer", value_name = "HOST:PORT")]
     pub peers: Vec<String>,
-    /// Name of the WireGuard interface; where it is taken, the number at its end counts on
-    #[arg(long, value_name = "NAME", default_value = "edgevpn0")]
-    pub interface: String,
-    /// Range that nodes take IPv4 addresses from, the same on all
-    #[arg(long, value_name = "PREFIX", default_value_t)]
-    pub range: Range,
+    /// Name of the WireGuard interface instead of edgevpn0; where it is taken, the number at its end counts on
+    #[arg(long, value_name = "NAME")]
+    pub interface: Option<String>,
+    /// Range that nodes take IPv4 addresses from instead of 10.1.0.0/24, the same on all
+    #[arg(long, value_name = "PREFIX")]
+    pub range: Option<Range>,
     /// What carries the private network
     #[arg(long, value_enum, default_value_t)]
     pub tier: MeshTier,
-    /// Largest packet of the interface, in bytes
-    #[arg(long, value_name = "BYTES", default_value_t = DEFAULT_MTU)]
-    pub mtu: u16,
+    /// Largest packet of the interface, in bytes, instead of 1420
+    #[arg(long, value_name = "BYTES")]
+    pub mtu: Option<u16>,
     /// Makes no private network: the nodes only agree with each other
     #[arg(long, conflicts_with_all = ["interface", "range", "tier", "mtu"])]
     pub no_vpn: bool,
@@ -146,4 +161,15 @@ pub struct MeshReading {
     /// Format of the result
     #[command(flatten)]
     pub reading: Reading,
+}
+
+/// An order of the administrator.
+#[derive(Debug, Args)]
+pub struct MeshOrder {
+    /// File with the administrator's private key, as `kairn mesh token --admin-key` made it
+    #[arg(long, value_name = "FILE")]
+    pub admin_key: PathBuf,
+    /// Where to ask, and how to answer
+    #[command(flatten)]
+    pub asking: MeshReading,
 }

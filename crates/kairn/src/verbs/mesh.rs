@@ -1,31 +1,32 @@
 //! `kairn mesh`: tokens, this machine's node, and what it says.
 
+mod herald;
 mod kv;
+mod orders;
+mod seeds;
+pub mod service;
+mod settings;
 mod table;
 
-use crate::cli::{Mesh, MeshReading, MeshTier, MeshUp};
+use crate::cli::{Mesh, MeshReading, MeshUp};
 use crate::output::{self, Format};
-use crate::verbs::config;
-use kairn_datasource::Names;
+use herald::Herald;
 use kairn_host::files;
-use kairn_mesh::{Client, Settings, StateDir, Status, Tier, Vpn, random, run as run_node};
-use kairn_mesh_protocol::{Error as ProtocolError, Token, TokenFault};
-use kairn_report::{Kind, Report, in_one_line};
+use kairn_mesh::{Client, StateDir, random, run_for};
+use kairn_mesh_protocol::Token;
+use kairn_report::{Kind, Report};
 use serde_json::json;
 use std::io::IsTerminal as _;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 use table::{Node, Peers};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How long the name of a peer may take to be found.
-const NAME: Duration = Duration::from_secs(10);
-
 pub fn run(verb: Mesh) -> Result<ExitCode, Report> {
     match verb {
-        Mesh::Token { qr } => token(qr),
+        Mesh::Token { admin_key, qr } => token(admin_key.as_deref(), qr),
+        Mesh::Rotate(order) => orders::run(&[], &order),
+        Mesh::Revoke { nodes, order } => orders::run(&nodes, &order),
         Mesh::Up(verb) => up(&verb),
         Mesh::Status(verb) => status(&verb),
         Mesh::Peers(verb) => peers(&verb),
@@ -34,10 +35,11 @@ pub fn run(verb: Mesh) -> Result<ExitCode, Report> {
     }
 }
 
-fn token(qr: bool) -> Result<ExitCode, Report> {
+fn token(admin_key: Option<&Path>, qr: bool) -> Result<ExitCode, Report> {
+    let admin = admin_key.map(orders::administrator).transpose()?;
     let secret = random()
         .map_err(|error| Report::new(Kind::Environment, format!("the kernel gives no random bytes: {error}")))?;
-    let text = Token::new(secret, None).reveal();
+    let text = Token::new(secret, admin).reveal();
     output::line(&text)?;
     if qr || std::io::stdout().is_terminal() {
         output::line(&table::qr(&text)?)?;
@@ -46,19 +48,9 @@ fn token(qr: bool) -> Result<ExitCode, Report> {
 }
 
 fn up(verb: &MeshUp) -> Result<ExitCode, Report> {
-    let token = wanted_token(verb)?;
-    let peers = addresses(&verb.peers)?;
+    let herald = Herald::new()?;
+    let (settings, names) = settings::of(verb, machine_name()?)?;
     let state = StateDir::open(&verb.state_dir)?;
-    let settings = Settings {
-        token,
-        name: machine_name()?,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        port: verb.port,
-        peers,
-        administrators: Vec::new(),
-        excluded: verb.exclude_interface.clone(),
-        vpn: (!verb.no_vpn).then(|| vpn(verb)),
-    };
     let failed = |error: std::io::Error| Report::new(Kind::Environment, format!("cannot start the node: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {
@@ -70,68 +62,11 @@ fn up(verb: &MeshUp) -> Result<ExitCode, Report> {
                 _ = interrupted.recv() => {}
             }
         };
-        run_node(state, settings, end, ready).await.map_err(Report::from)
+        run_for(state, settings, end, seeds::look_up(names), &mut { herald }).await.map_err(Report::from)
     })?;
+    // A name that is being looked up is waited for by nobody.
+    runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)
-}
-
-fn vpn(verb: &MeshUp) -> Vpn {
-    let tier = match verb.tier {
-        MeshTier::Auto => Tier::Auto,
-        MeshTier::Kernel => Tier::Kernel,
-        MeshTier::Userspace => Tier::Userspace,
-    };
-    Vpn { interface: verb.interface.clone(), mtu: verb.mtu, tier, range: verb.range }
-}
-
-/// Says on stderr that the node listens: its results are elsewhere.
-fn ready(status: &Status) {
-    let id: String = status.id.chars().take(10).collect();
-    let interface = status.interface.as_deref().map_or_else(String::new, |name| format!(" on {name}"));
-    output::say(&format!(
-        "node {id} of network {}: UDP port {}, address {}{interface}",
-        status.network, status.port, status.ula
-    ));
-}
-
-fn wanted_token(verb: &MeshUp) -> Result<Token, Report> {
-    let (text, from) = match (&verb.token_file, &verb.token) {
-        (Some(path), _) => (files::read_text(path)?, path.display().to_string()),
-        (None, Some(token)) => (token.clone(), "the token that was given".to_owned()),
-        (None, None) => {
-            let merged = kairn_config::merge(&config::of_machine(Path::new("/"))).merged.to_json();
-            let token = merged.pointer("/p2p/network_token").and_then(serde_json::Value::as_str).map(str::to_owned);
-            let none = || {
-                Report::new(Kind::User, "there is no network token")
-                    .hint("name a file that holds it with --token-file, or set p2p.network_token in the configuration")
-                    .hint("`kairn mesh token` draws a new one")
-            };
-            (token.ok_or_else(none)?, "p2p.network_token".to_owned())
-        }
-    };
-    text.parse::<Token>().map_err(|fault: TokenFault| Report::from(ProtocolError::Token(fault)).context(from))
-}
-
-fn addresses(peers: &[String]) -> Result<Vec<SocketAddr>, Report> {
-    let mut found = Vec::new();
-    for peer in peers {
-        if let Ok(address) = peer.parse() {
-            found.push(address);
-            continue;
-        }
-        let wrong = || {
-            Report::new(Kind::User, format!("`{peer}` does not say where a node is"))
-                .hint("a peer is HOST:PORT, such as 192.0.2.1:7946, [2001:db8::1]:7946 or gate.example.org:7946")
-        };
-        let (host, port) = peer.rsplit_once(':').ok_or_else(wrong)?;
-        let port: u16 = port.parse().map_err(|_| wrong())?;
-        match Names::new("/").addresses(host, NAME) {
-            Ok(ips) => found.extend(ips.into_iter().map(|ip| SocketAddr::new(ip, port))),
-            // The others may do, and whoever has this one's address will call us.
-            Err(error) => output::say(&format!("warning: peer `{peer}`: {}", in_one_line(&error))),
-        }
-    }
-    Ok(found)
 }
 
 fn machine_name() -> Result<String, Report> {

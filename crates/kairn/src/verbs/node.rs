@@ -2,6 +2,7 @@
 
 use crate::cli::{BootEntry, Health, Planned, Reading, Rollback, Upgrade};
 use crate::output::{self, Progress};
+use crate::verbs::mesh;
 use crate::verbs::operation::Stages;
 use kairn_deploy::upgrade_source::{SandboxSealer, open};
 use kairn_deploy::{Node, boot_entry, facts, first_boot, health, last_words, rollback, status, upgrade};
@@ -89,7 +90,9 @@ pub fn boot_entry(verb: BootEntry) -> Result<ExitCode, Report> {
 }
 
 pub fn status(reading: Reading) -> Result<ExitCode, Report> {
-    output::result(reading.output, &status::status(Path::new("/"))?)?;
+    let mut status = status::status(Path::new("/"))?;
+    status.warnings.extend(mesh::service::fault());
+    output::result(reading.output, &status)?;
     Ok(ExitCode::SUCCESS)
 }
 

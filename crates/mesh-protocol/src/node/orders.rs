@@ -7,7 +7,7 @@ use crate::hlc::Clock;
 use crate::identity::NodeId;
 use crate::keys::EpochKeys;
 use crate::message::Datagram;
-use crate::order::{Order, Part, Rotation};
+use crate::order::{self, Order, Part, Rotation};
 use crate::store::{Refused, Taken};
 use crate::time::{Moment, Now};
 use kairn_report::Secret;
@@ -52,6 +52,14 @@ impl Node {
             Ok(Content { bucket: Bucket::Administration, key, author: administrator, stamp, lifetime: 0, value })
         };
         orders.into_iter().map(content).collect()
+    }
+
+    /// The epoch that a rotation would begin.
+    ///
+    /// # Errors
+    /// There are no more.
+    pub fn next_epoch(&self, draw: &Draw) -> Result<u32, Error> {
+        order::next_epoch(self.store.epochs(), draw.lot)
     }
 
     /// Takes in what an administrator signed, and has it spread.

@@ -9,6 +9,11 @@ use crate::order::{MOST_RETIRED, Order, Part};
 use std::collections::BTreeSet;
 
 impl Store {
+    /// Who may give orders.
+    pub const fn administrators(&self) -> &BTreeSet<NodeId> {
+        &self.administrators
+    }
+
     /// Takes up the keys of a later epoch; those before it only let known members come back.
     pub fn rotate(&mut self, keys: EpochKeys) {
         if self.epochs.first().is_none_or(|newest| newest.epoch < keys.epoch) {

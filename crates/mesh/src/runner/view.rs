@@ -2,6 +2,7 @@
 
 use super::Runner;
 use super::reach::is_near;
+use crate::herald::Pulse;
 use crate::plane::Plane;
 use crate::status::{PeerStatus, PeerWay, Status};
 use kairn_mesh_protocol::swim;
@@ -31,6 +32,17 @@ impl Runner {
             health: swim.health(),
             peers: swim.members(now).map(|view| self.peer(&view, tunnels.get(&view.id))).collect(),
             counters: self.counters(),
+        }
+    }
+
+    /// How it stands, for nothing.
+    pub(super) fn pulse(&self) -> Pulse {
+        let tunnel = self.plane.as_ref().map(Plane::tunnel);
+        Pulse {
+            ipv4: self.node.address(),
+            interface: tunnel.map(|tunnel| (tunnel.name().to_owned(), tunnel.tier().to_string())),
+            alive: self.node.swim().live().len(),
+            known: self.node.swim().members(self.now().0).count(),
         }
     }
 

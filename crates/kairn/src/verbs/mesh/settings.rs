@@ -1,0 +1,198 @@
+//! What this machine's node is to be: what the command line says, then `p2p` of the configuration, then what is usual.
+
+use super::seeds::Name;
+use crate::cli::{MeshTier, MeshUp};
+use crate::output;
+use crate::verbs::config;
+use kairn_config::{LogLevel, MeshSettings, Placed};
+use kairn_host::files;
+use kairn_mesh::{DEFAULT_MTU, DEFAULT_PORT, Range, Settings, Tier, Vpn};
+use kairn_mesh_protocol::{AdminKey, Error as ProtocolError, NodeId, Token, TokenFault};
+use kairn_report::{Kind, Report};
+use std::net::SocketAddr;
+use std::path::Path;
+use tracing_subscriber::filter::LevelFilter;
+
+/// The name of the interface, which existing arguments of k3s name.
+const INTERFACE: &str = "edgevpn0";
+
+/// Reads the machine's configuration and puts both together; what is wrong there is said, and left out. Returned beside it are nodes that
+/// are known by a name.
+///
+/// # Errors
+/// There is no token, or what the command line says is wrong.
+pub fn of(verb: &MeshUp, name: String) -> Result<(Settings, Vec<Name>), Report> {
+    let (said, faults) = of_machine();
+    faults.iter().for_each(|fault| output::say(fault));
+    if let Some(level) = said.log {
+        output::log_unless_said(level_of(level));
+    }
+    let given: Vec<String> = match verb.peers.as_slice() {
+        [] => said.peers.iter().map(|peer| peer.value.clone()).collect(),
+        peers => peers.to_vec(),
+    };
+    let mut excluded = verb.exclude_interface.clone();
+    if excluded.is_empty() {
+        excluded.clone_from(&said.excluded);
+    }
+    let (peers, names) = peers(&given)?;
+    let settings = Settings {
+        token: token(verb, &said)?,
+        name,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        port: verb.port.or(said.port).unwrap_or(DEFAULT_PORT),
+        peers,
+        administrators: administrators(&said)?,
+        excluded,
+        vpn: vpn(verb, &said)?,
+    };
+    Ok((settings, names))
+}
+
+/// What `p2p` of this machine's configuration says, and what is wrong with it.
+pub fn of_machine() -> (MeshSettings, Vec<String>) {
+    let merged = kairn_config::merge(&config::of_machine(Path::new("/"))).merged;
+    let (settings, faults) = MeshSettings::of(&merged);
+    (settings, faults.iter().map(ToString::to_string).collect())
+}
+
+fn token(verb: &MeshUp, said: &MeshSettings) -> Result<Token, Report> {
+    let (text, from) = match (&verb.token_file, &verb.token, &said.token) {
+        (Some(path), ..) => (files::read_text(path)?, path.display().to_string()),
+        (None, Some(token), _) => (token.clone(), "the token that was given".to_owned()),
+        (None, None, Some(Placed { value, span })) => (value.reveal().clone(), format!("{span}: `p2p.network_token`")),
+        (None, None, None) => {
+            return Err(Report::new(Kind::User, "there is no network token")
+                .hint("name a file that holds it with --token-file, or set p2p.network_token in the configuration")
+                .hint("`kairn mesh token` draws a new one"));
+        }
+    };
+    text.parse::<Token>().map_err(|fault: TokenFault| Report::from(ProtocolError::Token(fault)).context(from))
+}
+
+/// A key that is none ends it: this machine would not heed the orders that the others do.
+fn administrators(said: &MeshSettings) -> Result<Vec<AdminKey>, Report> {
+    let read = |Placed { value, span }: &Placed<String>| {
+        let key = value.parse::<NodeId>().ok().and_then(|id| AdminKey::new(*id.as_bytes()).ok());
+        key.ok_or_else(|| {
+            Report::new(Kind::Config, format!("`{value}` is no administrator's key"))
+                .hint("it has 52 letters and digits, as `kairn mesh token --admin-key FILE` prints them")
+                .context(format!("{span}: `p2p.admin_keys`"))
+        })
+    };
+    said.admin_keys.iter().map(read).collect()
+}
+
+/// The private network; the command line asks for one with any of its options, whatever the configuration says.
+fn vpn(verb: &MeshUp, said: &MeshSettings) -> Result<Option<Vpn>, Report> {
+    let is_asked_for = verb.interface.is_some() || verb.range.is_some() || verb.mtu.is_some();
+    if verb.no_vpn || (!said.vpn && !is_asked_for) {
+        return Ok(None);
+    }
+    let tier = match verb.tier {
+        MeshTier::Auto => Tier::Auto,
+        MeshTier::Kernel => Tier::Kernel,
+        MeshTier::Userspace => Tier::Userspace,
+    };
+    let range = match (verb.range, &said.range) {
+        (Some(range), _) => range,
+        (None, Some(Placed { value, span })) => value.parse().map_err(|fault| {
+            Report::new(Kind::Config, format!("{fault}")).context(format!("{span}: `p2p.vpn.range`"))
+        })?,
+        (None, None) => Range::default(),
+    };
+    let interface = verb.interface.as_ref().or(said.interface.as_ref());
+    Ok(Some(Vpn {
+        interface: interface.map_or(INTERFACE, String::as_str).to_owned(),
+        mtu: verb.mtu.or(said.mtu).unwrap_or(DEFAULT_MTU),
+        tier,
+        range,
+    }))
+}
+
+const fn level_of(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    }
+}
+
+/// Parts peers that are addresses from those that are names.
+fn peers(given: &[String]) -> Result<(Vec<SocketAddr>, Vec<Name>), Report> {
+    let (mut addresses, mut names) = (Vec::new(), Vec::new());
+    for peer in given {
+        if let Ok(address) = peer.parse() {
+            addresses.push(address);
+            continue;
+        }
+        let wrong = || {
+            Report::new(Kind::User, format!("`{peer}` does not say where a node is"))
+                .hint("a peer is HOST:PORT, such as 192.0.2.1:7946, [2001:db8::1]:7946 or gate.example.org:7946")
+        };
+        let (host, port) = peer.rsplit_once(':').ok_or_else(wrong)?;
+        names.push((host.to_owned(), port.parse().map_err(|_| wrong())?));
+    }
+    Ok((addresses, names))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Mesh, Verb};
+    use clap::Parser as _;
+    use kairn_config::{Document, merge};
+
+    fn verb(line: &str) -> MeshUp {
+        match Cli::parse_from(format!("kairn mesh up {line}").split_whitespace()).verb {
+            Verb::Mesh(Mesh::Up(verb)) => verb,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn said(block: &str) -> MeshSettings {
+        merge(&[Document::parse("/oem/a", &format!("#cloud-config\np2p: {block}\n"))]).mesh
+    }
+
+    #[test]
+    fn the_command_line_beats_the_configuration_and_that_what_is_usual() {
+        let block = "{vpn: {interface: conf0, range: 10.2.0.1/24, mtu: 1300}}";
+        for (line, block, expected) in [
+            ("", "{}", Some(("edgevpn0", 1420, "10.1.0.0/24"))),
+            ("", block, Some(("conf0", 1300, "10.2.0.0/24"))),
+            ("--interface flag0 --mtu 1400", block, Some(("flag0", 1400, "10.2.0.0/24"))),
+            ("--range 10.3.0.0/16", block, Some(("conf0", 1300, "10.3.0.0/16"))),
+            ("--no-vpn", block, None),
+            ("", "{vpn: {create: false}}", None),
+            ("--range 10.3.0.0/16", "{vpn: {create: false}}", Some(("edgevpn0", 1420, "10.3.0.0/16"))),
+        ] {
+            let vpn = vpn(&verb(line), &said(block)).unwrap();
+            let found = vpn.map(|vpn| (vpn.interface, vpn.mtu, vpn.range.to_string()));
+            let expected = expected.map(|(name, mtu, range)| (name.to_owned(), mtu, range.to_owned()));
+            assert_eq!(found, expected, "{line} {block}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_token_of_the_configuration_is_an_error_with_its_place_and_without_the_token() {
+        let wrong = "kairn1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq";
+        let report = token(&verb(""), &said(&format!("{{network_token: {wrong}}}"))).err().unwrap();
+        let text = report.to_string();
+        assert!(text.contains("/oem/a:2:22: `p2p.network_token`") && !text.contains(wrong), "{text}");
+        let none = token(&verb(""), &said("{}")).err().unwrap();
+        assert!(none.to_string().contains("there is no network token"), "{none}");
+    }
+
+    #[test]
+    fn peers_are_addresses_or_names_that_are_looked_up_later() {
+        let given = ["192.0.2.1:7946", "[2001:db8::1]:1", "gate.example.org:7946"].map(str::to_owned);
+        let (addresses, names) = peers(&given).unwrap();
+        assert_eq!(addresses, ["192.0.2.1:7946".parse().unwrap(), "[2001:db8::1]:1".parse().unwrap()]);
+        assert_eq!(names, [("gate.example.org".to_owned(), 7_946)]);
+        for wrong in ["192.0.2.1", "gate.example.org", "gate.example.org:port"] {
+            assert!(peers(&[wrong.to_owned()]).is_err(), "{wrong}");
+        }
+    }
+}
