@@ -5,6 +5,7 @@ use kairn_mesh_protocol::address::Range;
 use kairn_mesh_protocol::datagram::Sealer;
 use kairn_mesh_protocol::node::{Node, Start};
 use kairn_mesh_protocol::swim::Incarnation;
+use kairn_mesh_protocol::timekeeper::Clock;
 use kairn_mesh_protocol::{Identity, Moment, Token, TunnelKey, Wall};
 use libfuzzer_sys::fuzz_target;
 use std::time::Duration;
@@ -19,6 +20,7 @@ fn node(seed: u8, token: &Token) -> Node {
         generation: 1,
         incarnation: Incarnation::FIRST,
         seed: seed.into(),
+        clock: Clock::Sure,
         range: Some(Range::default()),
         lease: None,
     };
@@ -33,7 +35,7 @@ fuzz_target!(|bytes: &[u8]| {
         node.introduce(now, &TunnelKey::new([7; 32]), "edge", "0.1.0").expect("a first record is taken");
     }
     let record = member.record().and_then(|record| record.encode().ok()).expect("it has a record");
-    victim.joined(now, member.id(), Some(&record));
+    victim.joined(now, member.id(), Some(&record), None);
     let mut sealer = Sealer::new(Identity::from_seed(&[2; 32]), 2, [0; 8]);
     // Each message: what is done, how many seconds pass, how long it is, and its text.
     let mut rest = bytes;

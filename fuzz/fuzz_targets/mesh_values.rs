@@ -6,13 +6,14 @@ use kairn_mesh_protocol::admission::Proof;
 use kairn_mesh_protocol::entry::Entry;
 use kairn_mesh_protocol::member::MemberRecord;
 use kairn_mesh_protocol::message::{self, Answer, Datagram, Question};
+use kairn_mesh_protocol::path::probe;
 use kairn_mesh_protocol::{NodeId, Token, ballot, swim};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((reader, bytes)) = bytes.split_first() else { return };
     let (network, node) = (Token::new([1; 32], None).network().id, NodeId::new([1; 32]));
-    match reader % 10 {
+    match reader % 11 {
         0 => {
             if let Ok(Ok(token)) = std::str::from_utf8(bytes).map(str::parse::<Token>) {
                 // What is read is written the same, but for white space and case.
@@ -31,6 +32,12 @@ fuzz_target!(|bytes: &[u8]| {
         5 => drop(message::decode::<Question>("question", bytes)),
         6 => drop(message::decode::<Answer>("answer", bytes)),
         7 => drop(swim::Datagram::decode(bytes)),
+        9 => {
+            if let Ok(text) = probe::decode(bytes) {
+                let again = probe::encode(&text, bytes.len()).map(|bytes| probe::decode(&bytes));
+                assert_eq!(again, Ok(Ok(text)));
+            }
+        }
         8 => drop((Claimed::open(&network, bytes), Lease::decode(&network, node, bytes))),
         _ => {
             if let Ok(name) = ballot::BallotName::try_from("cluster".to_owned()) {

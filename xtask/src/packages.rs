@@ -44,6 +44,7 @@ pub const PACKAGES: &[Package] = &[
     package("ovmf", "/usr/share/OVMF/OVMF_CODE_4M.fd", "UEFI firmware of machines"),
     package("swtpm", "swtpm", "TPMs of machines"),
     package("iproute2", "ip", "network namespaces of tests"),
+    package("nftables", "nft", "routers that translate addresses in tests"),
     package("iputils-ping", "ping", "asks for answers through tunnels in tests"),
     package("wireguard-go", "wireguard-go", "the tunnel's counterpart in tests and benchmarks"),
     package("wireguard-tools", "wg", "configures that counterpart"),

@@ -28,6 +28,7 @@ mod real;
 pub mod rootless;
 pub mod sandbox;
 mod supervisor;
+mod time_keeping;
 mod uevent;
 mod watchdog;
 
@@ -43,6 +44,7 @@ pub use program::{Finished, Invocation, Runner, copy_of_tree};
 pub use real::{RealMachine, Restart};
 pub use sandbox::Sandbox;
 pub use supervisor::Supervisor;
+pub use time_keeping::is_clock_synchronised;
 pub use uevent::{Signal, Uevent, Uevents};
 pub use watchdog::Watchdog;
 

@@ -6,6 +6,9 @@
 //! two can make it, so a datagram that opens is the sender's own. The associated data are the first ten bytes and both names. The nonce is generation (8 bytes), count (8) and salt (8): a sender uses no
 //! count twice in a generation, and draws generation and salt anew at each start. The first byte keeps these datagrams apart from
 //! WireGuard's (1 to 4) and QUIC's (`0x40` set) on the same port.
+//!
+//! Probes of paths and what relays carry (`path`) are sealed alike, as a [`Channel`] of their own: kind `0x20`, `"prober" 0x00` in
+//! the info, and as long as a path may be tried for.
 
 use crate::identity::{Identity, NodeId};
 use crate::keys::EpochKeys;
@@ -24,6 +27,44 @@ pub const LARGEST: usize = 1_150;
 pub const OVERHEAD: usize = 10 + 24 + 16;
 /// How far behind the newest count of a sender a datagram may come in.
 const WINDOW: u64 = 1_024;
+
+/// What sealed datagrams are for; each has a first byte, a key and counts of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// Membership and the spreading of entries.
+    Members,
+    /// Probes of paths, and what relays carry.
+    Probes,
+}
+
+impl Channel {
+    /// The first byte of its datagrams.
+    pub const fn first(self) -> u8 {
+        match self {
+            Self::Members => SEALED,
+            Self::Probes => crate::path::PROBE,
+        }
+    }
+
+    /// The largest text, in bytes.
+    pub const fn largest(self) -> usize {
+        match self {
+            Self::Members => LARGEST,
+            Self::Probes => crate::path::LARGEST_TEXT,
+        }
+    }
+
+    /// What parts the keys of the channels.
+    const fn context(self) -> &'static [u8] {
+        match self {
+            Self::Members => b"sender\0",
+            Self::Probes => b"prober\0",
+        }
+    }
+}
+
+/// Which of its sender's datagrams one is: generation and count. Later ones compare greater.
+pub type Stamp = (u64, u64);
 
 /// Why a datagram was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Error)]
@@ -53,6 +94,7 @@ impl Ciphers {
     /// The cipher for what `sender` sends to `receiver`, of which one is this node.
     fn of(
         &mut self,
+        channel: Channel,
         keys: &EpochKeys,
         own: &Identity,
         sender: &NodeId,
@@ -62,7 +104,7 @@ impl Ciphers {
             let other = if own.id() == *sender { receiver } else { sender };
             let hkdf = Hkdf::<Sha256>::new(Some(keys.datagram.reveal()), &own.shared(other)?);
             let mut key = [0; 32];
-            hkdf.expand_multi_info(&[b"sender\0", sender.as_bytes(), receiver.as_bytes()], &mut key).ok()?;
+            hkdf.expand_multi_info(&[channel.context(), sender.as_bytes(), receiver.as_bytes()], &mut key).ok()?;
             self.0.insert(0, (keys.epoch, XChaCha20Poly1305::new(&key.into())));
             self.0.truncate(2);
         }
@@ -72,6 +114,7 @@ impl Ciphers {
 
 /// What seals a node's own datagrams.
 pub struct Sealer {
+    channel: Channel,
     identity: Identity,
     ciphers: BTreeMap<NodeId, Ciphers>,
     generation: u64,
@@ -82,7 +125,12 @@ pub struct Sealer {
 impl Sealer {
     /// A sealer for one run of a node. `generation` must be higher than in every run before with the same identity, `salt` random.
     pub const fn new(identity: Identity, generation: u64, salt: [u8; 8]) -> Self {
-        Self { identity, ciphers: BTreeMap::new(), generation, salt, count: 0 }
+        Self::of(Channel::Members, identity, generation, salt)
+    }
+
+    /// One of another channel.
+    pub const fn of(channel: Channel, identity: Identity, generation: u64, salt: [u8; 8]) -> Self {
+        Self { channel, identity, ciphers: BTreeMap::new(), generation, salt, count: 0 }
     }
 
     /// Forgets the keys shared with a member that is none any more.
@@ -90,14 +138,14 @@ impl Sealer {
         self.ciphers.remove(id);
     }
 
-    /// Seals a text for one member; nothing where it is longer than [`LARGEST`], or the receiver's name is no key.
+    /// Seals a text for one member; nothing where it is longer than the channel's largest, or the receiver's name is no key.
     pub fn seal(&mut self, keys: &EpochKeys, receiver: &NodeId, text: &[u8]) -> Option<Vec<u8>> {
-        if text.len() > LARGEST {
+        if text.len() > self.channel.largest() {
             return None;
         }
         self.count = self.count.checked_add(1)?;
         let sender = self.identity.id();
-        let head = head(keys.epoch, &sender);
+        let head = head(self.channel, keys.epoch, &sender);
         let mut nonce = [0_u8; 24];
         for (to, from) in nonce
             .iter_mut()
@@ -106,7 +154,8 @@ impl Sealer {
             *to = *from;
         }
         let aad = associated(&head, &sender, receiver);
-        let cipher = self.ciphers.entry(*receiver).or_default().of(keys, &self.identity, &sender, receiver)?;
+        let ciphers = self.ciphers.entry(*receiver).or_default();
+        let cipher = ciphers.of(self.channel, keys, &self.identity, &sender, receiver)?;
         let sealed = cipher.encrypt(XNonce::from_slice(&nonce), Payload { msg: text, aad: &aad }).ok()?;
         Some([head.as_slice(), &nonce, &sealed].concat())
     }
@@ -114,6 +163,7 @@ impl Sealer {
 
 /// What opens the datagrams of others, and remembers what came.
 pub struct Opener {
+    channel: Channel,
     identity: Identity,
     senders: BTreeMap<[u8; 8], Vec<Sender>>,
 }
@@ -127,7 +177,12 @@ struct Sender {
 impl Opener {
     /// An opener for this node, which knows nobody yet.
     pub const fn new(identity: Identity) -> Self {
-        Self { identity, senders: BTreeMap::new() }
+        Self::of(Channel::Members, identity)
+    }
+
+    /// One of another channel.
+    pub const fn of(channel: Channel, identity: Identity) -> Self {
+        Self { channel, identity, senders: BTreeMap::new() }
     }
 
     /// Lets a member in; one that is known keeps what is remembered of it.
@@ -153,10 +208,19 @@ impl Opener {
     /// # Errors
     /// Why it was dropped. Nothing is remembered of a datagram that does not open.
     pub fn open(&mut self, epochs: &[EpochKeys], datagram: &[u8]) -> Result<(NodeId, Vec<u8>), Dropped> {
+        self.open_stamped(epochs, datagram).map(|(sender, _, text)| (sender, text))
+    }
+
+    /// As [`Self::open`], and says which of the sender's datagrams it is.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_stamped(&mut self, epochs: &[EpochKeys], datagram: &[u8]) -> Result<(NodeId, Stamp, Vec<u8>), Dropped> {
         let (head, rest) = datagram.split_first_chunk::<10>().ok_or(Dropped::Foreign)?;
         let (nonce, sealed) = rest.split_first_chunk::<24>().ok_or(Dropped::Foreign)?;
         let [kind, epoch, tag @ ..] = *head;
-        if kind != SEALED || sealed.len() < 16 || datagram.len() > LARGEST + OVERHEAD {
+        let channel = self.channel;
+        if kind != channel.first() || sealed.len() < 16 || datagram.len() > channel.largest() + OVERHEAD {
             return Err(Dropped::Foreign);
         }
         let receiver = self.identity.id();
@@ -170,11 +234,13 @@ impl Opener {
             for sender in senders.iter_mut() {
                 let aad = associated(head, &sender.id, &receiver);
                 let payload = Payload { msg: sealed, aad: &aad };
-                let Some(cipher) = sender.ciphers.of(keys, &self.identity, &sender.id, &receiver) else { continue };
+                let Some(cipher) = sender.ciphers.of(channel, keys, &self.identity, &sender.id, &receiver) else {
+                    continue;
+                };
                 if let Ok(text) = cipher.decrypt(XNonce::from_slice(nonce), payload) {
                     let (generation, count) = numbers(nonce);
                     let is_new = sender.seen.take(generation, count);
-                    return if is_new { Ok((sender.id, text)) } else { Err(Dropped::Replayed) };
+                    return if is_new { Ok((sender.id, (generation, count), text)) } else { Err(Dropped::Replayed) };
                 }
             }
         }
@@ -228,9 +294,9 @@ fn low(epoch: u32) -> u8 {
     epoch.to_be_bytes()[3]
 }
 
-fn head(epoch: u32, sender: &NodeId) -> [u8; 10] {
+fn head(channel: Channel, epoch: u32, sender: &NodeId) -> [u8; 10] {
     let [a, b, c, d, e, f, g, h] = sender.tag();
-    [SEALED, low(epoch), a, b, c, d, e, f, g, h]
+    [channel.first(), low(epoch), a, b, c, d, e, f, g, h]
 }
 
 fn associated(head: &[u8; 10], sender: &NodeId, receiver: &NodeId) -> Vec<u8> {

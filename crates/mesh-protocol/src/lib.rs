@@ -17,11 +17,13 @@ pub mod member;
 pub mod message;
 pub mod node;
 pub mod order;
+pub mod path;
 pub mod reconcile;
 mod spread;
 pub mod store;
 pub mod swim;
 mod time;
+pub mod timekeeper;
 mod token;
 mod tunnel_key;
 

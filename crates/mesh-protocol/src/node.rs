@@ -5,6 +5,7 @@
 //! engine's knowledge.
 
 mod addressing;
+mod clock;
 mod comparison;
 mod orders;
 
@@ -18,7 +19,8 @@ use crate::message::{self, Datagram};
 use crate::spread::{Sending, Spreading};
 use crate::store::{Refused, Store, Taken};
 use crate::swim::{self, Incarnation, Swim};
-use crate::time::{Moment, Now};
+use crate::time::{Moment, Now, Wall};
+use crate::timekeeper::{Change, Clock, Timekeeper};
 use crate::tunnel_key::TunnelKey;
 pub use orders::Draw;
 
@@ -84,6 +86,8 @@ pub enum Event {
     Rotated,
     /// A node was put out, maybe this one; or is no member any more because it has no part in the new secret.
     PutOut(NodeId),
+    /// The node goes by another clock than before: what only it can write is to be written anew.
+    Clock(Change),
     /// Something that a member sent was refused.
     Refused {
         /// Who sent it.
@@ -126,10 +130,19 @@ pub struct Start {
     pub incarnation: Incarnation,
     /// Random: everything that a run chooses comes from it.
     pub seed: u64,
+    /// How far the machine's clock can be relied upon.
+    pub clock: Clock,
     /// What IPv4 addresses are taken from; nothing where the node has none.
     pub range: Option<Range>,
     /// The address that it had before.
     pub lease: Option<Lease>,
+}
+
+/// What a node says of itself in its record.
+struct Introduction {
+    tunnel: TunnelKey,
+    name: String,
+    version: String,
 }
 
 /// A node.
@@ -137,6 +150,9 @@ pub struct Node {
     identity: Identity,
     store: Store,
     secret: Option<Secret<[u8; 32]>>,
+    time: Timekeeper,
+    /// What the node says of itself, from when it may sign.
+    introduction: Option<Introduction>,
     swim: Swim,
     sealer: Sealer,
     opener: Opener,
@@ -155,12 +171,25 @@ pub struct Node {
 impl Node {
     /// A node that knows nobody yet.
     pub fn new(start: Start, now: Moment) -> Self {
-        let Start { identity, network, epochs, secret, administrators, generation, incarnation, seed, range, lease } =
-            start;
+        let Start {
+            identity,
+            network,
+            epochs,
+            secret,
+            administrators,
+            generation,
+            incarnation,
+            seed,
+            clock,
+            range,
+            lease,
+        } = start;
         let mut rng = fastrand::Rng::with_seed(seed);
         Self {
             store: Store::new(network.id, epochs, administrators),
             secret,
+            time: Timekeeper::new(clock, now),
+            introduction: None,
             swim: Swim::new(identity.clone(), incarnation, rng.u64(..), now),
             sealer: Sealer::new(identity.clone(), generation, rng.u64(..).to_be_bytes()),
             opener: Opener::new(identity.clone()),
@@ -215,14 +244,21 @@ impl Node {
         Ok(id)
     }
 
-    /// Writes this node's own record; without one nobody listens to it.
+    /// Writes this node's own record; without one nobody listens to it. A node that does not know the time does it once it does.
     ///
     /// # Errors
     /// As [`Node::write`].
-    pub fn introduce(&mut self, now: Now, tunnel: &TunnelKey, name: &str, version: &str) -> Result<EntryId, Refused> {
+    pub fn introduce(&mut self, now: Now, tunnel: &TunnelKey, name: &str, version: &str) -> Result<(), Refused> {
+        let (tunnel, name, version) = (tunnel.clone(), name.to_owned(), version.to_owned());
+        self.introduction = Some(Introduction { tunnel, name, version });
+        if self.time.may_sign() { self.write_record(now) } else { Ok(()) }
+    }
+
+    fn write_record(&mut self, now: Now) -> Result<(), Refused> {
         let keys = self.store.epochs().first().ok_or(Refused::Unproven(self.id()))?;
+        let Some(Introduction { tunnel, name, version }) = &self.introduction else { return Ok(()) };
         let record = MemberRecord::new((self.store.network(), keys), &self.id(), tunnel, name, version).encode()?;
-        self.write(now, (Bucket::Members, self.id().to_string()), Some(record), 0)
+        self.write(now, (Bucket::Members, self.id().to_string()), Some(record), 0).map(drop)
     }
 
     /// This node's own record as it is handed to others; nothing before it was written.
@@ -230,8 +266,10 @@ impl Node {
         self.store.member_record(&self.id())
     }
 
-    /// A session with a node is open that has proven itself: takes its record in, and compares states with it at once.
-    pub fn joined(&mut self, now: Now, peer: NodeId, record: Option<&[u8]>) {
+    /// A session with a node is open that has proven itself, and has a certain time, if any: takes its record in, and compares
+    /// states with it at once.
+    pub fn joined(&mut self, now: Now, peer: NodeId, record: Option<&[u8]>, wall: Option<Wall>) {
+        let now = wall.map_or(now, |wall| self.heard_time(now, peer, wall));
         if let Some(record) = record {
             self.take_encoded(now, peer, record);
         }
@@ -267,6 +305,7 @@ impl Node {
 
     /// Does what is due.
     pub fn tick(&mut self, now: Now) {
+        self.wait_for_time(now);
         self.swim.tick(now.0);
         self.drain();
         self.tend_address(now);
@@ -289,10 +328,11 @@ impl Node {
 
     /// When [`Node::tick`] has something to do next.
     pub fn next_deadline(&self) -> Moment {
-        let address = self.addressing.as_ref().map(Addressing::due);
+        let address = self.addressing.as_ref().filter(|_| self.may_sign()).map(Addressing::due);
         let deadlines =
             [Some(self.swim.next_deadline()), self.spreading.next_deadline(), Some(self.next_comparison), address];
-        deadlines.into_iter().flatten().min().unwrap_or(self.next_comparison)
+        let deadlines = deadlines.into_iter().chain([self.time.deadline()]);
+        deadlines.flatten().min().unwrap_or(self.next_comparison)
     }
 
     /// Says to everybody that this node leaves.

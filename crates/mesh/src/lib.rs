@@ -2,6 +2,7 @@
 
 mod api;
 mod client;
+mod clock;
 mod discovery;
 mod error;
 mod fault;
@@ -11,6 +12,7 @@ mod interfaces;
 mod orders;
 mod paths;
 mod plane;
+mod routing;
 mod runner;
 mod secrets;
 mod session;

@@ -11,16 +11,20 @@ use std::time::{Duration, Instant};
 const FRESH: Duration = Duration::from_secs(10);
 /// The most addresses that are taken of what a member says of itself.
 const MOST: usize = 8;
+/// The most places of its tunnel beside those.
+const MOST_MAPPED: usize = 2;
 /// The most that are kept of what was found beside it; the newest stay.
 const MOST_FOUND: usize = 4;
 
 /// What a member says of its own addresses: the value of its entry in the bucket of candidates, in postcard.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidates {
-    /// Where its control port can be reached.
+    /// Where its control port can be reached: at the machine's own addresses, and where others see it.
     pub addresses: Vec<SocketAddr>,
     /// The UDP port of its WireGuard interface; 0 where it has none.
     pub tunnel: u16,
+    /// Where others see that port, where that is elsewhere.
+    pub mapped: Vec<SocketAddr>,
 }
 
 #[derive(Debug, Default)]
@@ -33,6 +37,8 @@ struct Ways {
     found: Vec<SocketAddr>,
     /// The port of its WireGuard interface.
     tunnel: Option<NonZeroU16>,
+    /// Where it says that others see that port.
+    mapped: Vec<SocketAddr>,
 }
 
 /// The ways to all members.
@@ -61,9 +67,26 @@ impl Paths {
         found.truncate(MOST_FOUND);
     }
 
-    /// The WireGuard interface of a member listens on this port; 0 is none.
-    pub fn tunnel_port(&mut self, id: NodeId, port: u16) {
-        self.0.entry(id).or_default().tunnel = NonZeroU16::new(port);
+    /// The WireGuard interface of a member listens on this port, and is seen there; 0 is none.
+    pub fn tunnel_port(&mut self, id: NodeId, port: u16, mapped: impl IntoIterator<Item = SocketAddr>) {
+        let ways = self.0.entry(id).or_default();
+        (ways.tunnel, ways.mapped) = (NonZeroU16::new(port), mapped.into_iter().take(MOST_MAPPED).collect());
+    }
+
+    /// All places where the WireGuard interface of a member may be; nothing where it has none.
+    pub fn places(&self, id: &NodeId) -> Option<Vec<SocketAddr>> {
+        let ways = self.0.get(id)?;
+        let port = ways.tunnel?.get();
+        let mut places = ways.mapped.clone();
+        let heard = ways.heard.map(|(address, _)| address);
+        for mut address in ways.said.iter().copied().chain(heard) {
+            // Changed and not made anew: a link-local address keeps its interface.
+            address.set_port(port);
+            if !places.contains(&address) {
+                places.push(address);
+            }
+        }
+        Some(places)
     }
 
     /// Where the WireGuard interface of a member is: on the machine that was heard from, or else on one that it may be.
@@ -149,7 +172,7 @@ mod tests {
         assert!(paths.heard(id, link, start));
         assert!(!paths.heard(id, link, start));
         assert_eq!(paths.tunnel(&id, start), None);
-        paths.tunnel_port(id, 7_947);
+        paths.tunnel_port(id, 7_947, []);
         assert_eq!(paths.tunnel(&id, start).map(|address| address.to_string()), Some("[fe80::1%3]:7947".to_owned()));
     }
 }

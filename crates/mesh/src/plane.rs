@@ -7,9 +7,10 @@ use crate::error::Error;
 use crate::paths::Paths;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kairn_mesh_protocol::node::Node;
+use kairn_mesh_protocol::path::{self, Finder, Route};
 use kairn_mesh_protocol::{NodeId, UlaPrefix, swim};
 use kairn_report::Secret;
-use kairn_tunnel::{Endpoint, Peer, PeerState, PublicKey, Settings, Tunnel, Wanted};
+use kairn_tunnel::{Endpoint, Outlet, Peer, PeerState, Probe, PublicKey, Relayed, Settings, Tunnel, Wanted};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -34,7 +35,7 @@ pub struct Vpn {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Wish {
     node: NodeId,
-    endpoint: Option<SocketAddr>,
+    endpoint: Endpoint,
     allowed: Vec<IpNet>,
     keepalive: Option<Duration>,
     epoch: u32,
@@ -53,7 +54,14 @@ impl Plane {
     ///
     /// # Errors
     /// The machine permits none.
-    pub fn open(vpn: &Vpn, private: [u8; 32], port: u16, ula: UlaPrefix, own: &NodeId) -> Result<Self, Error> {
+    pub fn open(
+        vpn: &Vpn,
+        private: [u8; 32],
+        port: u16,
+        ula: UlaPrefix,
+        own: &NodeId,
+        outlets: (Outlet<Probe>, Outlet<Relayed>),
+    ) -> Result<Self, Error> {
         let addresses = vec![own_v6(ula, own)];
         let tunnel = Tunnel::open(Settings {
             name: vpn.interface.clone(),
@@ -61,6 +69,8 @@ impl Plane {
             mtu: vpn.mtu,
             addresses: addresses.clone(),
             tier: vpn.tier,
+            probes: outlets.0,
+            relayed: outlets.1,
             ..Settings::new(Secret::new(private))
         })?;
         tracing::info!(interface = tunnel.name(), tier = %tunnel.tier(), reasons = ?tunnel.reasons(), "data plane");
@@ -73,9 +83,9 @@ impl Plane {
     }
 
     /// Makes addresses and peers what they should be; what cannot be done is said and tried again at the next change.
-    pub fn follow(&mut self, node: &Node, paths: &Paths, is_near: impl Fn(&IpAddr) -> bool) {
+    pub fn follow(&mut self, node: &Node, paths: &Paths, finder: &Finder, is_near: impl Fn(&IpAddr) -> bool) {
         self.follow_addresses(node);
-        let wishes = wishes(self.ula, node, paths, is_near);
+        let wishes = wishes(self.ula, node, paths, finder, is_near);
         let gone: Vec<PublicKey> = self.told.keys().filter(|key| !wishes.contains_key(key)).copied().collect();
         for key in gone {
             match self.tunnel.remove_peer(key) {
@@ -92,7 +102,7 @@ impl Plane {
                 continue;
             }
             let moved = self.told.get(&key).is_none_or(|told| told.endpoint != wish.endpoint);
-            let endpoint = wish.endpoint.filter(|_| moved).map_or(Endpoint::Unknown, Endpoint::At);
+            let endpoint = if moved { wish.endpoint } else { Endpoint::Unknown };
             let preshared = node.pair_keys(&wish.node).map(|keys| keys.pair(&node.id(), &wish.node));
             let peer = Peer {
                 public_key: key,
@@ -139,6 +149,16 @@ impl Plane {
         states.into_iter().filter_map(|state| Some((self.told.get(&state.key)?.node, state))).collect()
     }
 
+    /// The member that a key of a peer is of.
+    pub fn member(&self, key: &PublicKey) -> Option<NodeId> {
+        Some(self.told.get(key)?.node)
+    }
+
+    /// The key of a member's peer.
+    pub fn key(&self, id: &NodeId) -> Option<PublicKey> {
+        self.told.iter().find(|(_, wish)| wish.node == *id).map(|(key, _)| *key)
+    }
+
     /// Removes the interface.
     ///
     /// # Errors
@@ -154,18 +174,38 @@ fn own_v6(ula: UlaPrefix, own: &NodeId) -> IpNet {
 }
 
 /// The peers that the interface should have.
-fn wishes(ula: UlaPrefix, node: &Node, paths: &Paths, is_near: impl Fn(&IpAddr) -> bool) -> BTreeMap<PublicKey, Wish> {
+fn wishes(
+    ula: UlaPrefix,
+    node: &Node,
+    paths: &Paths,
+    finder: &Finder,
+    is_near: impl Fn(&IpAddr) -> bool,
+) -> BTreeMap<PublicKey, Wish> {
     let now = Instant::now();
     let members = node.store().members().filter(|(id, _)| *id != node.id());
     let present = members.filter(|(id, _)| node.swim().state(id) != Some(swim::State::Left));
     present
         .map(|(id, record)| {
             let epoch = node.pair_keys(&id).map_or(0, |keys| keys.epoch);
-            let endpoint = paths.tunnel(&id, now);
+            let (endpoint, keepalive) = match finder.route(&id) {
+                // Its probes keep the way open.
+                Some(Route::Direct(address)) => (Endpoint::At(address), None),
+                Some(Route::Relay(_)) => (Endpoint::Relayed, None),
+                None => guess(paths.tunnel(&id, now), node.swim().live().len() > path::MANY, &is_near),
+            };
             let mut allowed = vec![IpNet::from(IpAddr::V6(ula.address(&id)))];
             allowed.extend(node.address_of(&id).map(|address| IpNet::from(IpAddr::V4(address))));
-            let keepalive = endpoint.filter(|endpoint| !is_near(&endpoint.ip())).map(|_| KEEPALIVE);
             (PublicKey(record.wireguard), Wish { node: id, endpoint, allowed, keepalive, epoch })
         })
         .collect()
+}
+
+/// Where a member is while no way to it was found. One that is elsewhere is waited for: a handshake that is lost is repeated after
+/// 5 s only. In a large network ways are looked for when there is traffic, so there has to be a first place for it.
+fn guess(place: Option<SocketAddr>, is_large: bool, is_near: impl Fn(&IpAddr) -> bool) -> (Endpoint, Option<Duration>) {
+    match place {
+        Some(place) if is_near(&place.ip()) => (Endpoint::At(place), None),
+        Some(place) if is_large => (Endpoint::At(place), Some(KEEPALIVE)),
+        _ => (Endpoint::Unknown, None),
+    }
 }

@@ -4,17 +4,20 @@
 mod calls;
 mod orders;
 mod reach;
+mod routes;
 mod values;
 mod view;
 
 use crate::api::Api;
+use crate::clock;
 use crate::discovery::{Discovery, Found};
 use crate::error::Error;
 use crate::handle::{Handle, Jobs};
 use crate::herald::{Herald, Once};
 use crate::interfaces::Choice;
-use crate::paths::Paths;
+use crate::paths::{Candidates, Paths};
 use crate::plane::{Plane, Vpn};
+use crate::routing::{self, Routing};
 use crate::secrets::Secrets;
 use crate::session::{Open, Papers, Shared};
 use crate::socket::{Datagram, Socket};
@@ -22,9 +25,10 @@ use crate::state::{self, StateDir};
 use crate::status::Status;
 use crate::tls;
 use calls::{Calls, Done};
-use kairn_host::{Clock as _, SystemClock};
 use kairn_mesh_protocol::entry::Bucket;
 use kairn_mesh_protocol::node::{Event, Node, Outgoing, Start};
+use kairn_mesh_protocol::path::Finder;
+use kairn_mesh_protocol::timekeeper::{Change, Clock};
 use kairn_mesh_protocol::{AdminKey, Moment, NetworkKeys, NodeId, Now, Token, Wall, swim};
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -100,11 +104,14 @@ pub async fn run_for(
             return Err(Error::PutOut);
         }
         let deadline = runner.start + runner.node.next_deadline().since(Moment::default());
+        let routing = runner.routing.deadline(runner.start, runner.now().0);
         tokio::select! {
             () = &mut end => break,
             Some(datagram) = runner.datagrams.recv() => runner.datagram(&datagram),
             Some(found) = runner.found.recv() => runner.found(&found),
             Some(done) = runner.calls.next() => runner.done(done),
+            came = runner.routing.next() => runner.came(came),
+            () = sleep_until(routing.into()) => runner.route(),
             Some(job) = runner.jobs.next() => job(&mut runner),
             incoming = runner.endpoint.accept() => runner.incoming(incoming),
             () = sleep_until(deadline.into()) => runner.node.tick(runner.now()),
@@ -139,13 +146,17 @@ pub(crate) struct Runner {
     found: mpsc::Receiver<Found>,
     jobs: Jobs,
     housekeeping: Instant,
-    addresses: Vec<SocketAddr>,
+    /// What this node says of where it is.
+    candidates: Candidates,
     remembered: Vec<SocketAddr>,
     incarnation: swim::Incarnation,
     plane: Option<Plane>,
+    routing: Routing,
     /// When the data plane is made to follow what changed.
     plane_due: Option<Instant>,
     networks: Vec<if_addrs::Interface>,
+    /// A time that is over for certain, since the Unix epoch.
+    past: Duration,
     /// An administrator ordered something that is not written down yet.
     ordered: bool,
     /// An administrator put this node out.
@@ -157,6 +168,15 @@ pub(crate) struct Runner {
 impl Runner {
     fn start(dir: StateDir, settings: Settings) -> Result<Self, Error> {
         let identity = dir.identity()?;
+        let past = dir.past()?;
+        let clock = clock::look(past);
+        match clock {
+            Clock::Sure => {}
+            Clock::Doubtful => tracing::info!("nothing keeps this machine's clock: the node goes by that of its peers"),
+            Clock::Unset => tracing::warn!(
+                "this machine's clock is not set: the node signs nothing before a peer says what time it is"
+            ),
+        }
         let (generation, incarnation) = dir.begin_run()?;
         let network = settings.token.network();
         let secrets = dir.secrets(&network.id, &settings.token)?;
@@ -165,7 +185,7 @@ impl Runner {
             move |source| Error::State { path, doing, source }
         };
         let seed = u64::from_be_bytes(state::random().map_err(failed("drawing a seed"))?);
-        let (socket, datagrams) =
+        let (socket, datagrams, probes) =
             Socket::bind(settings.port).map_err(|source| Error::Port { port: settings.port, source })?;
         let port = quinn::AsyncUdpSocket::local_addr(&*socket).map_err(failed("asking for the port"))?.port();
         let configs = tls::configs(&identity)?;
@@ -187,14 +207,24 @@ impl Runner {
         let administrators = settings.token.admin().into_iter().chain(&settings.administrators);
         let administrators = administrators.map(|admin| *admin.id()).collect();
         let tunnel_key = dir.wireguard()?;
+        let (outlets, inlets) = routing::connection();
         let plane = match &settings.vpn {
-            Some(vpn) => {
-                Some(Plane::open(vpn, *tunnel_key.private(), port.wrapping_add(1), network.ula, &identity.id())?)
-            }
+            Some(vpn) => Some(Plane::open(
+                vpn,
+                *tunnel_key.private(),
+                port.wrapping_add(1),
+                network.ula,
+                &identity.id(),
+                outlets,
+            )?),
             None => None,
         };
         let range = settings.vpn.as_ref().map(|vpn| vpn.range);
         let lease = dir.lease(&network.id, identity.id());
+        // IPv6, UDP and WireGuard around what the interface takes.
+        let packet = settings.vpn.as_ref().map(|vpn| vpn.mtu.saturating_add(80));
+        let finder = Finder::new(identity.clone(), generation, seed ^ u64::MAX, packet, Moment::default());
+        let routing = Routing::new(finder, probes, inlets);
         let begin = Start {
             identity,
             network: network.clone(),
@@ -204,12 +234,13 @@ impl Runner {
             generation,
             incarnation,
             seed,
+            clock,
             range,
             lease,
         };
         let mut node = Node::new(begin, Moment::default());
         for order in &secrets.orders {
-            if let Err(error) = node.restore((Moment::default(), wall()), order) {
+            if let Err(error) = node.restore((Moment::default(), clock::machine()), order) {
                 tracing::warn!(%error, "an order that was kept is not taken");
             }
         }
@@ -234,12 +265,14 @@ impl Runner {
             found,
             jobs,
             housekeeping: start + HOUSEKEEPING,
-            addresses: Vec::new(),
+            candidates: Candidates::default(),
             remembered: Vec::new(),
             incarnation,
             plane,
+            routing,
             plane_due: None,
             networks: Vec::new(),
+            past,
             ordered: false,
             is_out: false,
             _discovery: discovery,
@@ -257,18 +290,23 @@ impl Runner {
     /// Calls the nodes that it was told of, and those that it knew when it last ran.
     fn call_known(&self) {
         let known = self.settings.peers.iter().chain(&self.remembered);
-        known.for_each(|address| self.calls.call(*address, wall()));
+        known.for_each(|address| self.calls.call(*address, self.told()));
     }
 
     /// Calls a node that may be there unless there are others to talk to.
     fn told_of(&self, address: SocketAddr) {
         if self.node.swim().live().is_empty() {
-            self.calls.call(address, wall());
+            self.calls.call(address, self.told());
         }
     }
 
     fn now(&self) -> Now {
-        (Moment::after(self.start.elapsed()), wall())
+        self.node.now(Moment::after(self.start.elapsed()), clock::machine())
+    }
+
+    /// The time that is told to others.
+    fn told(&self) -> Option<Wall> {
+        self.node.told(self.now())
     }
 
     /// Shows sessions what they need of the node's state.
@@ -290,6 +328,7 @@ impl Runner {
 
     fn heard(&mut self, from: NodeId, address: SocketAddr) {
         if self.paths.heard(from, address, Instant::now()) {
+            self.route_heard(&from);
             self.plane_changed();
         }
     }
@@ -304,13 +343,13 @@ impl Runner {
     fn follow(&mut self) {
         self.plane_due = None;
         if let Some(plane) = &mut self.plane {
-            plane.follow(&self.node, &self.paths, |ip| reach::is_near(&self.networks, ip));
+            plane.follow(&self.node, &self.paths, &self.routing.finder, |ip| reach::is_near(&self.networks, ip));
         }
     }
 
     fn incoming(&mut self, incoming: Option<quinn::Incoming>) {
         if let Some(incoming) = incoming {
-            self.calls.answer(incoming, wall());
+            self.calls.answer(incoming, self.told());
         }
     }
 
@@ -346,7 +385,7 @@ impl Runner {
             let minutes = apart.as_secs() / 60;
             tracing::warn!(peer = %open.peer.short(), minutes, "its clock and ours are far apart; what the later one writes is refused");
         }
-        self.node.joined(now, open.peer, open.record.as_deref());
+        self.node.joined(now, open.peer, open.record.as_deref(), open.wall);
     }
 
     /// Carries out what the node wants done.
@@ -362,7 +401,7 @@ impl Runner {
                     }
                 }
                 Outgoing::Question { to, number, bytes } => {
-                    self.calls.ask(to, &self.paths.to(&to, now), number, bytes, wall());
+                    self.calls.ask(to, &self.paths.to(&to, now), number, bytes, self.told());
                 }
             }
         }
@@ -372,6 +411,7 @@ impl Runner {
         if std::mem::take(&mut self.ordered) {
             self.keep_secrets();
         }
+        self.flush_routing();
     }
 
     /// Keeps what an administrator ordered: without it a restart would let in whom they put out.
@@ -387,7 +427,10 @@ impl Runner {
         self.plane_changed();
         match event {
             Event::Changed(Bucket::Candidates, id) => self.moved(&id),
-            Event::Changed(Bucket::Members, _) => self.show_papers(),
+            Event::Changed(Bucket::Members, _) => {
+                self.show_papers();
+                self.follow_members();
+            }
             Event::Changed(Bucket::Administration, _) => {
                 self.ordered = true;
                 self.show_papers();
@@ -395,8 +438,10 @@ impl Runner {
             Event::Rotated => {
                 let epoch = self.node.store().epochs().first().map_or(0, |keys| keys.epoch);
                 tracing::info!(rotation = epoch >> 16, "the secret changed");
+                self.follow_members();
             }
             Event::PutOut(node) => self.put_out(node),
+            Event::Clock(change) => self.clock_changed(change),
             Event::Changed(Bucket::Values, _) => self.jobs.changed(),
             Event::Changed(..) | Event::Addresses => {}
             Event::Address { address, why } => self.addressed(address, &why),
@@ -406,8 +451,29 @@ impl Runner {
                 let why: String = why.chars().take(LONGEST_REASON).collect();
                 tracing::warn!(from = %from.short(), why, "refused");
             }
-            Event::Membership(event) => tracing::info!(?event, "membership"),
+            Event::Membership(event) => {
+                tracing::info!(?event, "membership");
+                self.choose_relays();
+            }
         }
+    }
+
+    /// The node can write now, or writes under another time than before.
+    fn clock_changed(&mut self, change: Change) {
+        match change {
+            Change::Borrowed { ahead, peers } => {
+                tracing::warn!(
+                    seconds = ahead / 1_000,
+                    peers,
+                    "goes by the clocks of its peers, so far ahead of its own"
+                );
+            }
+            Change::Alone => tracing::warn!("nobody says what time it is: goes by its own clock, which is wrong"),
+            Change::Own => tracing::info!("goes by its own clock, which was set"),
+        }
+        self.show_papers();
+        self.candidates = Candidates::default();
+        self.advertise();
     }
 
     fn put_out(&mut self, node: NodeId) {
@@ -419,6 +485,7 @@ impl Runner {
         self.calls.end(&node);
         self.paths.forget(&node);
         self.show_papers();
+        self.follow_members();
     }
 
     fn addressed(&self, address: Option<Ipv4Addr>, why: &str) {
@@ -447,6 +514,7 @@ impl Runner {
 
     fn keep_house(&mut self) -> Result<(), Error> {
         self.housekeeping = Instant::now() + HOUSEKEEPING;
+        self.node.looked_at_clock(self.now(), clock::look(self.past));
         self.advertise();
         if self.node.swim().live().is_empty() {
             self.call_known();
@@ -485,8 +553,4 @@ impl Runner {
         self.endpoint.wait_idle().await;
         Ok(())
     }
-}
-
-fn wall() -> Wall {
-    Wall::since_epoch(SystemClock.since_epoch())
 }

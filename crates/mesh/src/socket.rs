@@ -1,8 +1,9 @@
-//! One UDP port for everything that the control plane says: QUIC's packets go to QUIC, the rest to the node.
+//! One UDP port for everything that the control plane says: QUIC's packets go to QUIC, probes of paths to routing, the rest to the node.
 //!
 //! Every QUIC packet has bit `0x40` of its first byte set (RFC 9000, 17; our endpoints never grease it), and nothing else here
 //! has, so the first byte decides.
 
+use kairn_mesh_protocol::path::PROBE;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, Runtime as _, TokioRuntime, UdpPoller};
 use std::io::{self, IoSliceMut};
@@ -29,11 +30,16 @@ pub struct Datagram {
     pub bytes: Vec<u8>,
 }
 
+/// A bound socket, and where what is not QUIC's comes out of it: for the node, and probes.
+pub type Bound = (Arc<Socket>, mpsc::Receiver<Datagram>, mpsc::Receiver<Datagram>);
+
 /// The socket, to be given to QUIC and to be sent by.
 #[derive(Debug)]
 pub struct Socket {
     inner: Arc<dyn AsyncUdpSocket>,
     node: mpsc::Sender<Datagram>,
+    /// Probes and what relays carry: they do not wait in one line with membership.
+    probes: mpsc::Sender<Datagram>,
     /// Datagrams that came while too many were waiting.
     overrun: AtomicU64,
     is_v6: bool,
@@ -44,7 +50,7 @@ impl Socket {
     ///
     /// # Errors
     /// No port could be bound.
-    pub fn bind(port: u16) -> io::Result<(Arc<Self>, mpsc::Receiver<Datagram>)> {
+    pub fn bind(port: u16) -> io::Result<Bound> {
         let ports = port..=port.saturating_add(if port == 0 { 0 } else { PORTS });
         let mut refused = io::Error::from(io::ErrorKind::AddrInUse);
         for port in ports {
@@ -52,8 +58,10 @@ impl Socket {
                 Ok((socket, is_v6)) => {
                     socket.set_nonblocking(true)?;
                     let (node, datagrams) = mpsc::channel(WAITING);
+                    let (probes, asked) = mpsc::channel(WAITING);
                     let inner = TokioRuntime.wrap_udp_socket(socket)?;
-                    return Ok((Arc::new(Self { inner, node, overrun: AtomicU64::new(0), is_v6 }), datagrams));
+                    let socket = Self { inner, node, probes, overrun: AtomicU64::new(0), is_v6 };
+                    return Ok((Arc::new(socket), datagrams, asked));
                 }
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => refused = error,
                 Err(error) => return Err(error),
@@ -86,7 +94,8 @@ impl Socket {
             } else {
                 foreign = true;
                 let datagram = Datagram { from: unmapped(meta.addr), bytes: bytes.to_vec() };
-                if self.node.try_send(datagram).is_err() {
+                let way = if bytes.first() == Some(&PROBE) { &self.probes } else { &self.node };
+                if way.try_send(datagram).is_err() {
                     self.overrun.fetch_add(1, Ordering::Relaxed);
                 }
             }

@@ -9,6 +9,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where the node of a machine keeps its files: on the partition that survives upgrades.
 pub const DEFAULT_DIR: &str = "/usr/local/.kairos/mesh";
@@ -71,6 +72,15 @@ impl StateDir {
     /// As [`Self::identity`].
     pub fn wireguard(&self) -> Result<TunnelKey, Error> {
         self.secret("wireguard").map(TunnelKey::new)
+    }
+
+    /// A time that is over for certain, since the Unix epoch: about when the node last began a run.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn past(&self) -> Result<Duration, Error> {
+        // Runs that follow each other quickly count further than seconds.
+        Ok(Duration::from_secs(self.runs()?.generation.saturating_sub(60)))
     }
 
     /// Begins a run: its generation, and the last incarnation that was signed.

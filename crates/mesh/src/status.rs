@@ -29,8 +29,12 @@ pub struct Status {
     pub port: u16,
     /// Where it says that it can be reached.
     pub addresses: Vec<SocketAddr>,
+    /// What is before it: `none`, `cone`, `symmetric`, `blocked`, or `unknown` while too few were asked.
+    pub nat: String,
     /// The epoch of the network's secret.
     pub epoch: u32,
+    /// Milliseconds that its time is ahead of the machine's clock, where it goes by that of its peers.
+    pub clock_ahead: i64,
     /// For how many seconds it has been running.
     pub uptime: u64,
     /// How many entries of the shared state it holds.
@@ -43,7 +47,7 @@ pub struct Status {
     pub counters: BTreeMap<String, u64>,
 }
 
-/// How a peer's datagrams come.
+/// How what is said through the tunnel goes to a peer, and its datagrams come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PeerWay {
@@ -51,6 +55,8 @@ pub enum PeerWay {
     Lan,
     /// Straight from its address.
     Direct,
+    /// By another member.
+    Relayed,
     /// Nothing has come yet.
     None,
 }
@@ -78,7 +84,13 @@ pub struct PeerStatus {
     pub address: Option<SocketAddr>,
     /// How they come.
     pub way: PeerWay,
-    /// The round-trip time in milliseconds.
+    /// The name of the member that carries, where one does.
+    pub relay: Option<String>,
+    /// The round-trip time of that way in milliseconds, once it was agreed on.
+    pub path_rtt: Option<f64>,
+    /// The longest IP packet that a direct way carries, in bytes, once it was found.
+    pub mtu: Option<u16>,
+    /// The round-trip time of its datagrams in milliseconds.
     pub rtt: Option<f64>,
     /// For how many seconds it has been in its state.
     pub age: u64,

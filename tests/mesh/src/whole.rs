@@ -5,6 +5,7 @@ use crate::world::{Node, Now, Place, Weather, World};
 use kairn_mesh_protocol::address::Range;
 use kairn_mesh_protocol::node::{Event, Outgoing, Start};
 use kairn_mesh_protocol::swim::Incarnation;
+use kairn_mesh_protocol::timekeeper::Clock;
 use kairn_mesh_protocol::{Moment, Token, TunnelKey, node};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -58,6 +59,7 @@ impl Whole {
             generation: 1,
             incarnation: Incarnation::FIRST,
             seed,
+            clock: Clock::Sure,
             range,
             lease: None,
         };
@@ -88,7 +90,7 @@ impl Whole {
     pub fn meet(&mut self, now: Now, other: Place, record: &[u8]) {
         let Some(id) = self.directory.id(other).copied() else { return };
         self.sessions.insert(other, now.moment);
-        self.node.joined((now.moment, now.wall), id, Some(record));
+        self.node.joined((now.moment, now.wall), id, Some(record), None);
     }
 
     /// Puts the other side's part of opening a session on the way, where there is none.

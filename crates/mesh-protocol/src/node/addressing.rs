@@ -200,6 +200,9 @@ impl Node {
 
     /// Does what the claims ask for now.
     pub(super) fn tend_address(&mut self, now: Now) {
+        if !self.may_sign() {
+            return;
+        }
         let own = self.id();
         let Some(addressing) = self.addressing.as_mut().filter(|addressing| addressing.due() <= now.0) else { return };
         addressing.earliest = now.0 + PACE;

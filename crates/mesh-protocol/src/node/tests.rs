@@ -1,5 +1,6 @@
 //! Nodes that talk to each other over a network that is made of queues.
 
+mod clock;
 mod rotation;
 
 use super::*;
@@ -12,6 +13,8 @@ use std::collections::BTreeMap;
 /// Nodes, a clock, and what is on its way. Everything takes 10 ms.
 struct Network {
     nodes: BTreeMap<NodeId, Node>,
+    /// By how many milliseconds the clock of a node's machine is ahead.
+    skews: BTreeMap<NodeId, i64>,
     now: Moment,
     flight: Vec<(NodeId, Outgoing)>,
     /// Drops each so many-th datagram.
@@ -24,7 +27,16 @@ struct Network {
 impl Network {
     fn new() -> Self {
         let (now, loss) = (Moment::after(Duration::from_secs(1)), None);
-        Self { nodes: BTreeMap::new(), now, flight: Vec::new(), loss, sent: 0, bytes: 0, events: Vec::new() }
+        Self {
+            nodes: BTreeMap::new(),
+            skews: BTreeMap::new(),
+            now,
+            flight: Vec::new(),
+            loss,
+            sent: 0,
+            bytes: 0,
+            events: Vec::new(),
+        }
     }
 
     fn clocks(&self) -> Now {
@@ -32,7 +44,18 @@ impl Network {
         (self.now, Wall::since_epoch(Duration::from_secs(1_800_000_000) + since))
     }
 
+    /// The time as a node has it, whose machine's clock may be wrong.
+    fn clocks_of(&self, id: &NodeId) -> Now {
+        let (moment, wall) = self.clocks();
+        let machine = Wall(wall.0.saturating_add_signed(self.skews.get(id).copied().unwrap_or_default()));
+        self.nodes.get(id).map_or((moment, machine), |node| node.now(moment, machine))
+    }
+
     fn add(&mut self, seed: u8, token: &Token) -> NodeId {
+        self.add_with(seed, token, Clock::Sure, 0)
+    }
+
+    fn add_with(&mut self, seed: u8, token: &Token, clock: Clock, skew: i64) -> NodeId {
         let identity = Identity::from_seed(&[seed; 32]);
         let id = identity.id();
         let administrators = token.admin().map(|admin| *admin.id()).into_iter().collect();
@@ -45,18 +68,19 @@ impl Network {
             generation: 1,
             incarnation: Incarnation::FIRST,
             seed: seed.into(),
+            clock,
             range: Some(Range::default()),
             lease: None,
         };
         let mut node = Node::new(start, self.now);
-        node.introduce(self.clocks(), &TunnelKey::new([seed; 32]), &format!("edge-{seed}"), "0.1.0").unwrap();
+        self.skews.insert(id, skew);
+        node.introduce(self.clocks_of(&id), &TunnelKey::new([seed; 32]), &format!("edge-{seed}"), "0.1.0").unwrap();
         self.nodes.insert(id, node);
         id
     }
 
     /// Opens a session between two nodes, as the engine does once both have proven themselves; says whether they did.
     fn meet(&mut self, one: NodeId, other: NodeId) -> bool {
-        let now = self.clocks();
         let session = Session { exporter: [7; 32], client: one, server: other };
         let admits = |asked: NodeId, asking: NodeId, side: Side| {
             let (asked, theirs) = (self.nodes[&asked].store(), self.nodes[&asking].store().epochs());
@@ -68,8 +92,10 @@ impl Network {
             return false;
         }
         for (to, from) in [(one, other), (other, one)] {
-            let record = self.nodes[&from].record().unwrap().encode().unwrap();
-            self.nodes.get_mut(&to).unwrap().joined(now, from, Some(&record));
+            let record = self.nodes[&from].record().map(|record| record.encode().unwrap());
+            let wall = self.nodes[&from].told(self.clocks_of(&from));
+            let now = self.clocks_of(&to);
+            self.nodes.get_mut(&to).unwrap().joined(now, from, record.as_deref(), wall);
         }
         true
     }
@@ -77,17 +103,18 @@ impl Network {
     fn run(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
-            let now = self.clocks();
+            let clocks: BTreeMap<NodeId, Now> = self.nodes.keys().map(|id| (*id, self.clocks_of(id))).collect();
             for (id, node) in &mut self.nodes {
-                if node.next_deadline() <= now.0 {
-                    node.tick(now);
+                if node.next_deadline() <= self.now {
+                    node.tick(clocks[id]);
                 }
                 self.flight.extend(node.take_outgoing().into_iter().map(|outgoing| (*id, outgoing)));
                 self.events.extend(node.take_events().into_iter().map(|event| (*id, event)));
             }
             self.now = self.now + Duration::from_millis(10);
-            let now = self.clocks();
             for (from, outgoing) in std::mem::take(&mut self.flight) {
+                let (Outgoing::Datagram { to, .. } | Outgoing::Question { to, .. }) = &outgoing;
+                let (now, asking) = (self.clocks_of(to), self.clocks_of(&from));
                 match outgoing {
                     Outgoing::Datagram { to, bytes } => {
                         self.sent += 1;
@@ -104,7 +131,7 @@ impl Network {
                             None => Err("nobody there".to_owned()),
                         };
                         self.nodes.get_mut(&from).unwrap().answered(
-                            now,
+                            asking,
                             number,
                             answer.as_deref().map_err(Clone::clone),
                         );
@@ -275,6 +302,7 @@ fn a_node_comes_back_with_the_address_of_its_lease() {
         generation: 2,
         incarnation: Incarnation::FIRST,
         seed: 77,
+        clock: Clock::Sure,
         range: Some(Range::default()),
         lease: Some(kept),
     };

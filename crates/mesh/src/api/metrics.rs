@@ -1,6 +1,6 @@
 //! The state in the text format of Prometheus.
 
-use crate::status::Status;
+use crate::status::{PeerWay, Status};
 use std::fmt::Write as _;
 
 /// The metrics of a node.
@@ -15,6 +15,12 @@ pub fn text(status: &Status) -> String {
     for state in ["alive", "suspect", "dead", "left"] {
         let count = status.peers.iter().filter(|peer| peer.state == state).count();
         line(&format!("peers{{state=\"{state}\"}}"), count as u64);
+    }
+    for (way, name) in
+        [(PeerWay::Lan, "lan"), (PeerWay::Direct, "direct"), (PeerWay::Relayed, "relayed"), (PeerWay::None, "none")]
+    {
+        let count = status.peers.iter().filter(|peer| peer.way == way).count();
+        line(&format!("paths{{path=\"{name}\"}}"), count as u64);
     }
     line("entries", status.entries as u64);
     line("uptime_seconds", status.uptime);

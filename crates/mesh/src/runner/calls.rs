@@ -1,9 +1,8 @@
 //! Sessions at work: calling, answering, asking and being asked, each a task of its own that reports to the loop.
 
-use super::Wall;
 use crate::error::Error;
 use crate::session::{self, Open, Shared};
-use kairn_mesh_protocol::{NodeId, message};
+use kairn_mesh_protocol::{NodeId, Wall, message};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -66,7 +65,7 @@ impl Calls {
     }
 
     /// Opens a session with whoever is at an address, unless that is being done.
-    pub fn call(&self, address: SocketAddr, wall: Wall) {
+    pub fn call(&self, address: SocketAddr, wall: Option<Wall>) {
         // What discovery says is not proven: more calls at a time would only help whoever wants others called.
         let is_new = self.calling.lock().is_ok_and(|mut calling| calling.len() < AT_ONCE && calling.insert(address));
         if !is_new {
@@ -86,7 +85,7 @@ impl Calls {
     }
 
     /// Answers a call.
-    pub fn answer(&self, incoming: quinn::Incoming, wall: Wall) {
+    pub fn answer(&self, incoming: quinn::Incoming, wall: Option<Wall>) {
         let task = self.task();
         // With many at the door, callers show first that they are where they say (RFC 9000, 8.1.2).
         if !incoming.remote_address_validated() && self.limit.available_permits() < AT_ONCE / 2 {
@@ -98,7 +97,7 @@ impl Calls {
         tokio::spawn(async move {
             // Whoever only calls and does not prove anything must not keep others out for long, nor cost much.
             let Ok(_permit) = task.limit.clone().try_acquire_owned() else { return incoming.ignore() };
-            let done = match session::answer(incoming, task.own, &task.papers, Some(wall)).await {
+            let done = match session::answer(incoming, task.own, &task.papers, wall).await {
                 Ok(open) => {
                     task.keep(&open);
                     Done::Opened(open)
@@ -110,7 +109,7 @@ impl Calls {
     }
 
     /// Asks a member in a session with it, which is opened at one of its addresses where there is none.
-    pub fn ask(&self, to: NodeId, addresses: &[SocketAddr], number: u64, question: Vec<u8>, wall: Wall) {
+    pub fn ask(&self, to: NodeId, addresses: &[SocketAddr], number: u64, question: Vec<u8>, wall: Option<Wall>) {
         let (task, addresses) = (self.task(), addresses.to_vec());
         tokio::spawn(async move {
             let answer = task.ask(to, addresses, &question, wall).await.map_err(|error| error.to_string());
@@ -152,13 +151,19 @@ struct Task {
 }
 
 impl Task {
-    async fn call(&self, address: SocketAddr, wall: Wall) -> Result<Open, Error> {
-        let open = session::call(&self.endpoint, self.own, &self.papers, address, Some(wall)).await?;
+    async fn call(&self, address: SocketAddr, wall: Option<Wall>) -> Result<Open, Error> {
+        let open = session::call(&self.endpoint, self.own, &self.papers, address, wall).await?;
         self.keep(&open);
         Ok(open)
     }
 
-    async fn ask(&self, to: NodeId, addresses: Vec<SocketAddr>, question: &[u8], wall: Wall) -> Result<Vec<u8>, Error> {
+    async fn ask(
+        &self,
+        to: NodeId,
+        addresses: Vec<SocketAddr>,
+        question: &[u8],
+        wall: Option<Wall>,
+    ) -> Result<Vec<u8>, Error> {
         let known = self.open.lock().ok().and_then(|open| open.get(&to).cloned());
         if let Some(open) = known.filter(|open| open.connection.close_reason().is_none()) {
             return session::ask(&open.connection, question).await;

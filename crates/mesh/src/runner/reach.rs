@@ -5,25 +5,33 @@ use crate::discovery::Found;
 use crate::paths::Candidates;
 use kairn_mesh_protocol::address::Prefix;
 use kairn_mesh_protocol::entry::{Bucket, EntryId};
+use kairn_mesh_protocol::path::Door;
 use kairn_mesh_protocol::swim;
 use std::net::{IpAddr, SocketAddr};
+
+/// The most of its own addresses that a node names; two more are where others see it.
+const MOST_OWN: usize = 6;
 
 impl Runner {
     /// Says where this node can be reached, where that changed.
     pub(super) fn advertise(&mut self) {
         self.look_at_networks();
-        let addresses = match self.choice.own(self.port) {
+        let mut addresses = match self.choice.own(self.port) {
             Ok(addresses) => addresses,
             Err(error) => return tracing::warn!(%error, "cannot list the machine's addresses"),
         };
-        if addresses == self.addresses {
+        addresses.truncate(MOST_OWN);
+        addresses.extend(self.routing.finder.mapped(Door::Control));
+        let mapped = self.routing.finder.mapped(Door::Tunnel).to_vec();
+        let tunnel = self.plane.as_ref().map_or(0, |plane| plane.tunnel().port());
+        let candidates = Candidates { addresses, tunnel, mapped };
+        if candidates == self.candidates || !self.node.may_sign() {
             return;
         }
-        tracing::info!(?addresses, "reachable");
-        self.addresses.clone_from(&addresses);
+        tracing::info!(addresses = ?candidates.addresses, mapped = ?candidates.mapped, "reachable");
         let place = (Bucket::Candidates, self.node.id().to_string());
-        let tunnel = self.plane.as_ref().map_or(0, |plane| plane.tunnel().port());
-        let written = postcard::to_stdvec(&Candidates { addresses, tunnel })
+        self.candidates.clone_from(&candidates);
+        let written = postcard::to_stdvec(&candidates)
             .map_err(|error| error.to_string())
             .and_then(|value| self.node.write(self.now(), place, Some(value), 0).map_err(|error| error.to_string()));
         if let Err(error) = written {
@@ -46,6 +54,7 @@ impl Runner {
         // A second node of this machine has the same range on its own interface.
         let foreign = prefixes.filter(|(name, _)| !name.starts_with("edgevpn")).collect();
         self.node.set_local_networks(foreign);
+        self.route_own();
     }
 
     pub(super) fn found(&mut self, found: &Found) {
@@ -58,7 +67,7 @@ impl Runner {
             self.paths.found(found.id, addresses.iter().copied());
         }
         if !is_live {
-            addresses.into_iter().for_each(|address| self.calls.call(address, super::wall()));
+            addresses.into_iter().for_each(|address| self.calls.call(address, self.told()));
         }
     }
 
@@ -71,9 +80,13 @@ impl Runner {
         }
         match content.value.as_deref().map(postcard::from_bytes::<Candidates>) {
             Some(Ok(candidates)) => {
-                self.paths.tunnel_port(content.author, candidates.tunnel);
+                let addresses = candidates.addresses.len() + candidates.mapped.len();
+                tracing::info!(peer = %content.author.short(), addresses, "whereabouts");
+                let mapped = candidates.mapped.into_iter().filter(|address| self.choice.may_try(address));
+                self.paths.tunnel_port(content.author, candidates.tunnel, mapped);
                 let named = candidates.addresses.into_iter().filter(|address| self.choice.may_try(address));
                 self.paths.said(content.author, named);
+                self.place(&content.author);
             }
             Some(Err(error)) => {
                 tracing::warn!(author = %content.author.short(), %error, "says where it is in no known way")

@@ -5,8 +5,9 @@ use super::reach::is_near;
 use crate::herald::Pulse;
 use crate::plane::Plane;
 use crate::status::{PeerStatus, PeerWay, Status};
+use kairn_mesh_protocol::path::Route;
 use kairn_mesh_protocol::swim;
-use kairn_tunnel::PeerState;
+use kairn_tunnel::{Dropped, PeerState};
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -25,8 +26,10 @@ impl Runner {
             tunnel_port: self.plane.as_ref().map(|plane| plane.tunnel().port()),
             tier_reasons: self.plane.as_ref().map_or_else(Vec::new, |plane| plane.tunnel().reasons().to_vec()),
             port: self.port,
-            addresses: self.addresses.clone(),
+            addresses: self.candidates.addresses.clone(),
+            nat: self.routing.finder.nat().to_string(),
             epoch: store.epochs().first().map_or(0, |keys| keys.epoch),
+            clock_ahead: self.node.clock_ahead(),
             uptime: self.start.elapsed().as_secs(),
             entries: store.len(),
             health: swim.health(),
@@ -49,9 +52,14 @@ impl Runner {
     fn peer(&self, view: &swim::View, tunnel: Option<&PeerState>) -> PeerStatus {
         let record = self.node.store().member(&view.id);
         let last = self.paths.last(&view.id, Instant::now());
-        let way = last.map_or(PeerWay::None, |(address, _)| {
-            if is_near(&self.networks, &address.ip()) { PeerWay::Lan } else { PeerWay::Direct }
-        });
+        let near = |ip| if is_near(&self.networks, &ip) { PeerWay::Lan } else { PeerWay::Direct };
+        let path = self.routing.finder.view(&view.id);
+        let (way, relay) = match path.map(|path| path.route) {
+            Some(Route::Direct(address)) => (near(address.ip()), None),
+            Some(Route::Relay(relay)) => (PeerWay::Relayed, Some(relay)),
+            None => (last.map_or(PeerWay::None, |(address, _)| near(address.ip())), None),
+        };
+        let relay = relay.map(|id| self.node.store().member(&id).map_or_else(|| id.short(), |record| record.name));
         let (name, version, roles) =
             record.map_or_else(Default::default, |record| (record.name, record.version, record.roles));
         PeerStatus {
@@ -65,6 +73,9 @@ impl Runner {
             sent: tunnel.map_or(0, |tunnel| tunnel.tx),
             address: last.map(|(address, _)| address),
             way,
+            relay,
+            path_rtt: path.and_then(|path| path.rtt).map(|rtt| rtt.as_secs_f64() * 1_000.0),
+            mtu: path.and_then(|path| path.mtu),
             rtt: view.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
             age: view.age.as_secs(),
             heard: view.heard.map(|heard| heard.as_secs()),
@@ -75,6 +86,9 @@ impl Runner {
 
     fn counters(&self) -> BTreeMap<String, u64> {
         let (node, swim) = (self.node.counters(), self.node.swim().counters());
+        let dropped = self.plane.as_ref().map(|plane| plane.tunnel().counters());
+        let tunnel = dropped.map(|counters| Dropped::ALL.iter().map(|why| counters.dropped(*why)).sum());
+        let tunnel = tunnel.map(|count| ("tunnel_dropped", count));
         let named = [
             ("entries_new", node.entries),
             ("refused", node.refused),
@@ -87,6 +101,11 @@ impl Runner {
             ("refutations", swim.refutations),
             ("statements_forged", swim.forged),
         ];
-        named.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        named
+            .into_iter()
+            .chain(self.routing.counters())
+            .chain(tunnel)
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
     }
 }

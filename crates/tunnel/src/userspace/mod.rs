@@ -299,7 +299,7 @@ impl Worker for Userspace {
                 peer
             }
         };
-        peer.place(endpoint, wish.keepalive);
+        peer.place(endpoint, wish.keepalive, now, &mut core.say(peer.key));
         if peer.preshared() != preshared {
             let index = table.free_index();
             peer.switch(&core.keys, preshared, index, now, &mut core.say(peer.key));

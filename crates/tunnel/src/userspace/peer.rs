@@ -124,12 +124,20 @@ impl Peer {
     }
 
     /// Says where the peer is and how often it is spoken to.
-    pub fn place(&self, endpoint: Endpoint, keepalive: Option<Duration>) {
+    pub fn place(&self, endpoint: Endpoint, keepalive: Option<Duration>, now: Instant, say: Say<'_>) {
         let mut state = self.state();
-        if endpoint != Endpoint::Unknown {
+        let has_moved = endpoint != Endpoint::Unknown && endpoint != state.endpoint;
+        if has_moved {
             state.endpoint = endpoint;
         }
         state.keepalive = keepalive;
+        if has_moved && state.active.waiting && !state.active.is_live() {
+            // The handshake went elsewhere, and would be repeated after 5 s only.
+            let mut out = [0; LARGEST_MESSAGE];
+            if let TunnResult::WriteToNetwork(message) = state.active.tunn.format_handshake_initiation(&mut out, true) {
+                self.speak(&mut state, now, None, message, say);
+            }
+        }
     }
 
     /// The preshared key that is used or switched to.

@@ -43,6 +43,7 @@ impl fmt::Display for Node<'_> {
             "port      {port}/udp, reachable as {}",
             if addresses.is_empty() { "nothing" } else { &addresses }
         )?;
+        writeln!(f, "nat       {}", self.0.nat)?;
         writeln!(f, "running   {}, {entries} entries held", duration(*uptime))?;
         writeln!(f, "peers     {alive} of {} alive", peers.len())?;
         if *health > 0 {
@@ -64,25 +65,33 @@ impl fmt::Display for Peers<'_> {
             return writeln!(f, "no other member is known");
         }
         let wide = self.0.iter().map(|peer| peer.name.chars().count()).max().unwrap_or(0).max(4);
+        let path = self.0.iter().map(|peer| way(peer).chars().count()).max().unwrap_or(0).max(6);
         writeln!(
             f,
-            "{:10}  {:wide$}  {:7}  {:>8}  {:6}  {:>7}  ADDRESS",
+            "{:10}  {:wide$}  {:7}  {:>8}  {:path$}  {:>7}  ADDRESS",
             "NODE", "NAME", "STATE", "FOR", "PATH", "RTT"
         )?;
         for peer in self.0 {
             let id: String = peer.id.chars().take(10).collect();
-            let way = match peer.way {
-                PeerWay::Lan => "lan",
-                PeerWay::Direct => "direct",
-                PeerWay::None => "-",
-            };
-            let rtt = peer.rtt.map_or_else(|| "-".to_owned(), |rtt| format!("{rtt:.1} ms"));
+            let way = way(peer);
+            let rtt = peer.path_rtt.or(peer.rtt).map_or_else(|| "-".to_owned(), |rtt| format!("{rtt:.1} ms"));
             let from = peer.address.map_or_else(|| "-".to_owned(), |address| address.to_string());
             let (name, state, age) = (&peer.name, &peer.state, duration(peer.age));
             let own = peer.ipv4.map_or_else(|| peer.ula.to_string(), |ipv4| format!("{ipv4} {}", peer.ula));
-            writeln!(f, "{id:10}  {name:wide$}  {state:7}  {age:>8}  {way:6}  {rtt:>7}  {own} from {from}")?;
+            writeln!(f, "{id:10}  {name:wide$}  {state:7}  {age:>8}  {way:path$}  {rtt:>7}  {own} from {from}")?;
         }
         Ok(())
+    }
+}
+
+/// The way to a peer.
+fn way(peer: &PeerStatus) -> String {
+    match (peer.way, &peer.relay) {
+        (PeerWay::Lan, _) => "lan".to_owned(),
+        (PeerWay::Direct, _) => "direct".to_owned(),
+        (PeerWay::Relayed, Some(relay)) => format!("relayed by {relay}"),
+        (PeerWay::Relayed, None) => "relayed".to_owned(),
+        (PeerWay::None, _) => "-".to_owned(),
     }
 }
 
@@ -112,6 +121,9 @@ mod tests {
             sent: 2,
             address: Some("192.0.2.7:7946".parse().unwrap()),
             way: PeerWay::Lan,
+            relay: None,
+            path_rtt: None,
+            mtu: None,
             rtt: Some(1.25),
             age: 3_725,
             heard: Some(1),

@@ -39,6 +39,13 @@ fn packet(mark: u8) -> Vec<u8> {
 }
 
 impl End {
+    /// Says where the other is; what is said to it then.
+    fn place(&self, endpoint: Endpoint, keepalive: Option<Duration>) -> Said {
+        let mut said = Said::new();
+        self.other.place(endpoint, keepalive, Instant::now(), &mut |way, text| said.push((way, text.to_vec())));
+        said
+    }
+
     fn seal(&self, packet: &[u8]) -> Said {
         let (mut out, mut said) = (vec![0; 2000], Said::new());
         let sealed =
@@ -82,8 +89,8 @@ fn converse(here: &End, there: &End, said: Said) -> [Vec<Vec<u8>>; 2] {
 
 fn introduced(preshared: [Option<[u8; 32]>; 2]) -> (End, End) {
     let (here, there) = (end(1, 2, preshared[0], 10), end(2, 1, preshared[1], 20));
-    here.other.place(Endpoint::At(there.at), None);
-    there.other.place(Endpoint::At(here.at), None);
+    here.place(Endpoint::At(there.at), None);
+    there.place(Endpoint::At(here.at), None);
     (here, there)
 }
 
@@ -106,7 +113,7 @@ fn nothing_is_sealed_for_one_whose_place_is_unknown_until_it_speaks() {
     let mut out = [0; 200];
     let sealed = here.other.seal(&packet(1), &mut out, Instant::now(), &mut |_, _| panic!("to whom?"));
     assert_eq!(sealed, Err(Dropped::NoEndpoint));
-    there.other.place(Endpoint::At(here.at), None);
+    there.place(Endpoint::At(here.at), None);
     converse(&there, &here, there.seal(&packet(2)));
     assert_eq!(here.other.endpoint(), Endpoint::At(there.at));
     assert_eq!(converse(&here, &there, here.seal(&packet(3))), [vec![], vec![packet(3)]]);
@@ -123,7 +130,7 @@ fn an_old_first_message_from_elsewhere_is_answered_there_and_moves_nobody() {
     assert_eq!((again, said), (Err(Dropped::Replayed), vec![]));
     // One who has forgotten it cannot refuse it, but does not follow it either.
     let forgetful = end(2, 1, None, 30);
-    forgetful.other.place(Endpoint::At(here.at), None);
+    forgetful.place(Endpoint::At(here.at), None);
     let (answered, said) = forgetful.open(&recorded[0].1, Some(elsewhere));
     assert_eq!((answered, said.len(), said[0].0), (Ok(None), 1, Way::To(elsewhere)));
     assert_eq!(forgetful.other.endpoint(), Endpoint::At(here.at));
@@ -149,11 +156,11 @@ fn a_datagram_that_came_before_or_was_changed_is_dropped_and_moves_nobody() {
 fn one_who_is_relayed_stays_so_whatever_comes_directly() {
     let (here, there) = introduced([None, None]);
     converse(&here, &there, here.seal(&packet(1)));
-    there.other.place(Endpoint::Relayed, None);
+    there.place(Endpoint::Relayed, None);
     assert_eq!(there.open(&here.seal(&packet(2))[0].1, Some(here.at)).0, Ok(Some(packet(2))));
     assert_eq!(there.other.endpoint(), Endpoint::Relayed);
     assert_eq!(there.seal(&packet(3))[0].0, Way::Relay);
-    there.other.place(Endpoint::Unknown, None);
+    there.place(Endpoint::Unknown, None);
     assert_eq!(there.other.endpoint(), Endpoint::Relayed);
 }
 
@@ -202,7 +209,7 @@ fn a_peer_is_quiet_when_nobody_has_spoken_for_long_and_slow_with_a_keepalive() {
     assert_eq!(pace(&here, 5), Pace::Quiet);
     converse(&here, &there, here.seal(&packet(1)));
     assert_eq!([5, 100, 600].map(|after| pace(&here, after)), [Pace::Busy, Pace::Slow, Pace::Quiet]);
-    here.other.place(Endpoint::Unknown, Some(Duration::from_secs(25)));
+    here.place(Endpoint::Unknown, Some(Duration::from_secs(25)));
     assert_eq!(pace(&here, 600), Pace::Slow);
     // What a keepalive says opens at the other end, and is no packet.
     let mut said = Said::new();
@@ -211,11 +218,25 @@ fn a_peer_is_quiet_when_nobody_has_spoken_for_long_and_slow_with_a_keepalive() {
     assert_eq!(there.open(&said[0].1, Some(here.at)).0, Ok(None));
     // A new peer with one is spoken to at once.
     let (new, _) = introduced([None, None]);
-    new.other.place(Endpoint::Unknown, Some(Duration::from_secs(25)));
+    new.place(Endpoint::Unknown, Some(Duration::from_secs(25)));
     let mut first = Said::new();
     new.other.tick(now + Duration::from_secs(1), &mut |way, text| first.push((way, text.to_vec())));
     assert_eq!(first.iter().map(|(_, text)| text.len()).collect::<Vec<_>>(), [148]);
     let mut early = Said::new();
     here.other.tick(now + Duration::from_secs(30), &mut |way, text| early.push((way, text.to_vec())));
     assert!(early.is_empty());
+}
+
+#[test]
+fn a_handshake_that_went_to_the_wrong_place_is_said_again_at_the_right_one() {
+    let (here, there) = introduced([None, None]);
+    assert!(here.place(Endpoint::At(address(9)), None).is_empty());
+    let lost = here.seal(&packet(1));
+    assert!(lost.iter().all(|(way, _)| *way == Way::To(address(9))) && !lost.is_empty());
+    let again = here.place(Endpoint::At(there.at), None);
+    assert!(matches!(&again[..], [(Way::To(to), text)] if *to == there.at && text[0] == INITIATION));
+    assert_eq!(converse(&here, &there, again)[1], [packet(1)]);
+    // With a session there is nothing to be said again, and without a move neither.
+    assert!(here.place(Endpoint::At(address(9)), None).is_empty());
+    assert!(here.place(Endpoint::At(address(9)), None).is_empty());
 }
