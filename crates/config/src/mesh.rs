@@ -56,6 +56,10 @@ pub struct MeshSettings {
     pub log: Option<LogLevel>,
     /// Interfaces that carry nothing of the mesh, by the beginnings of their names.
     pub excluded: Vec<String>,
+    /// Names of machines are answered, and this machine asks for them.
+    pub dns: bool,
+    /// The domain of these names.
+    pub dns_domain: Option<Placed<String>>,
     /// There is a private network.
     pub vpn: bool,
     /// The name of its interface.
@@ -75,6 +79,8 @@ impl Default for MeshSettings {
             port: None,
             log: None,
             excluded: Vec::new(),
+            dns: false,
+            dns_domain: None,
             vpn: true,
             interface: None,
             range: None,
@@ -104,6 +110,9 @@ impl MeshSettings {
         self.port = p2p.get("listen_port").and_then(|value| reader.number(value, 1..=65_535, "`listen_port`"));
         self.log = reader.text(p2p, "loglevel").and_then(|text| reader.log(&text));
         self.excluded = reader.texts(p2p, "exclude_interfaces").into_iter().map(|name| name.value).collect();
+        self.dns =
+            p2p.get("dns").is_some_and(|value| value.value != MergedValue::Null) && flag(p2p, "dns", &mut reader.said);
+        self.dns_domain = reader.text(p2p, "dns_domain");
         if let Some(value) = p2p.get("disable_dht").filter(|value| value.value != MergedValue::Null)
             && !flag(p2p, "disable_dht", &mut reader.said)
         {

@@ -20,10 +20,8 @@ use thiserror::Error as ThisError;
 
 /// The most members that are kept.
 pub const MOST_MEMBERS: usize = 4_096;
-/// The most entries of one author.
-pub const MOST_ENTRIES: usize = 512;
-/// The most bytes of keys and values of one author.
-pub const MOST_BYTES: usize = 512 * 1024;
+/// The most entries, and the most bytes of their keys and values, of one author.
+const MOST: Use = Use { entries: 512, bytes: 512 * 1024 };
 /// The same of an administrator, who puts nodes out for ever and gives each member its share of a new secret.
 const MOST_ORDERED: Use = Use { entries: 8_192, bytes: 4 * 1024 * 1024 };
 
@@ -52,7 +50,7 @@ pub enum Refused {
     #[error("written by {author}, who is no administrator", author = .0.short())]
     NotAdministrator(NodeId),
     /// Its author has too many or too large entries, or there are too many members.
-    #[error("there is no room for another entry of {author}: {MOST_ENTRIES} entries and {} KiB are the most of one node, {MOST_MEMBERS} the most members", MOST_BYTES / 1024, author = .0.short())]
+    #[error("there is no room for another entry of {author}: {} entries and {} KiB are the most of one node, {MOST_MEMBERS} the most members", MOST.entries, MOST.bytes / 1024, author = .0.short())]
     Full(NodeId),
 }
 
@@ -252,11 +250,7 @@ impl Store {
         let before = self.used.get(&author).copied().unwrap_or_default();
         let freed = replaced.map_or((0, 0), |(_, size)| (1, size));
         let after = Use { entries: before.entries + 1 - freed.0, bytes: before.bytes + size - freed.1 };
-        let most = if slot.bucket == Bucket::Administration {
-            MOST_ORDERED
-        } else {
-            Use { entries: MOST_ENTRIES, bytes: MOST_BYTES }
-        };
+        let most = if slot.bucket == Bucket::Administration { MOST_ORDERED } else { MOST };
         if after.entries > most.entries || after.bytes > most.bytes {
             return Err(Refused::Full(author));
         }

@@ -1,7 +1,10 @@
 //! The node's local socket (0600): HTTP for programs of this machine. What it answers stands in `docs/mesh-api.md`.
 
 mod metrics;
+mod names;
+mod old;
 mod orders;
+mod services;
 mod stream;
 mod values;
 
@@ -23,6 +26,9 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use tokio::net::UnixListener;
+
+pub use names::Names;
+pub use services::ServiceEvent;
 
 /// An answer of any kind.
 type Answer = Response<BoxBody<Bytes, Infallible>>;
@@ -122,6 +128,18 @@ async fn route(asked: Asked, handle: &Handle) -> Result<Answer, Fault> {
             let key = key.join("/");
             values::one(asked, key, handle).await
         }
+        ["v1", "services"] => services::list(&asked, handle).await,
+        ["v1", "services", name] => {
+            let name = (*name).to_owned();
+            services::expose(&asked, name, handle).await
+        }
+        ["v1", "connections"] => services::connect(&asked, handle).await,
+        ["api", path @ ..] => old::route(&asked, path, handle).await,
+        ["v1", "names"] => names::list(&asked, handle).await,
+        ["v1", "names", name] => {
+            let name = (*name).to_owned();
+            names::one(asked, name, handle).await
+        }
         _ => Err(Fault::missing("there is nothing at this path")),
     }
 }
@@ -169,7 +187,7 @@ impl Asked {
     }
 }
 
-fn json(value: &impl Serialize) -> Result<Answer, Fault> {
+fn json(value: &(impl Serialize + ?Sized)) -> Result<Answer, Fault> {
     match serde_json::to_string(value) {
         Ok(text) => Ok(respond(StatusCode::OK, "application/json", text)),
         Err(error) => Err(Fault::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),

@@ -1,8 +1,10 @@
 //! Asking a node that runs on this machine, over its local socket.
 
+use crate::api::{Names, ServiceEvent};
 use crate::error::Error;
 use crate::fault::Said;
 use crate::orders::{Prepared, Signed, Wish};
+use crate::services::Service;
 use crate::state::StateDir;
 use crate::status::Status;
 use crate::values::{Change, Value};
@@ -15,6 +17,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -104,6 +107,69 @@ impl Client {
     /// No node answers, or it is gone in the middle.
     pub fn watch(&self, prefix: &str, each: impl FnMut(Change) -> ControlFlow<()>) -> Result<(), Error> {
         self.follow(Method::GET, &format!("/v1/watch?prefix={}", plain(prefix)), each)
+    }
+
+    /// The names of the mesh.
+    ///
+    /// # Errors
+    /// No node answers.
+    pub fn names(&self) -> Result<Names, Error> {
+        self.ask(Method::GET, "/v1/names", Vec::new())
+    }
+
+    /// Sets a record of this node.
+    ///
+    /// # Errors
+    /// No node answers, or it refuses.
+    pub fn set_name(&self, name: &str, addresses: &[IpAddr]) -> Result<(), Error> {
+        let list: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+        let route = format!("/v1/names/{}", plain(name));
+        self.ask(Method::PUT, &route, list.join("\n").into_bytes()).map(|serde_json::Map { .. }| ())
+    }
+
+    /// Deletes a record of this node.
+    ///
+    /// # Errors
+    /// No node answers, or it has no such record.
+    pub fn delete_name(&self, name: &str) -> Result<(), Error> {
+        self.ask(Method::DELETE, &format!("/v1/names/{}", plain(name)), Vec::new()).map(|serde_json::Map { .. }| ())
+    }
+
+    /// The services that members expose.
+    ///
+    /// # Errors
+    /// No node answers.
+    pub fn services(&self) -> Result<Vec<Service>, Error> {
+        self.ask(Method::GET, "/v1/services", Vec::new())
+    }
+
+    /// Exposes a service of this machine until `each` breaks off or the node ends.
+    ///
+    /// # Errors
+    /// No node answers, or it refuses.
+    pub fn expose(
+        &self,
+        name: &str,
+        to: SocketAddr,
+        each: impl FnMut(ServiceEvent) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        self.follow(Method::POST, &format!("/v1/services/{}?to={}", plain(name), plain(&to.to_string())), each)
+    }
+
+    /// Takes connections to a service, of one member if it is named, until `each` breaks off or the node ends.
+    ///
+    /// # Errors
+    /// No node answers, or it refuses.
+    pub fn connect(
+        &self,
+        name: &str,
+        listen: SocketAddr,
+        node: Option<&str>,
+        each: impl FnMut(ServiceEvent) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let node = node.map_or_else(String::new, |node| format!("&node={}", plain(node)));
+        let route = format!("/v1/connections?service={}&listen={}{node}", plain(name), plain(&listen.to_string()));
+        self.follow(Method::POST, &route, each)
     }
 
     fn json(&self, value: &impl Serialize) -> Result<Vec<u8>, Error> {

@@ -116,6 +116,9 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// The server of names, or the way to others.
+    #[error("names: {0}")]
+    Names(String),
     /// The local multicast discovery could not be started.
     #[error("discovery in the local network: {0}")]
     Discovery(String),

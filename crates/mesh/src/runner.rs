@@ -2,9 +2,11 @@
 //! done is carried out.
 
 mod calls;
+mod names;
 mod orders;
 mod reach;
 mod routes;
+mod services;
 mod values;
 mod view;
 
@@ -15,10 +17,12 @@ use crate::error::Error;
 use crate::handle::{Handle, Jobs};
 use crate::herald::{Herald, Once};
 use crate::interfaces::Choice;
+use crate::names::{Domain, Resolver, Server};
 use crate::paths::{Candidates, Paths};
 use crate::plane::{Plane, Vpn};
 use crate::routing::{self, Routing};
 use crate::secrets::Secrets;
+use crate::services::Services;
 use crate::session::{Open, Papers, Shared};
 use crate::socket::{Datagram, Socket};
 use crate::state::{self, StateDir};
@@ -30,6 +34,7 @@ use kairn_mesh_protocol::node::{Event, Node, Outgoing, Start};
 use kairn_mesh_protocol::path::Finder;
 use kairn_mesh_protocol::timekeeper::{Change, Clock};
 use kairn_mesh_protocol::{AdminKey, Moment, NetworkKeys, NodeId, Now, Token, Wall, swim};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, RwLock};
@@ -65,8 +70,19 @@ pub struct Settings {
     pub administrators: Vec<AdminKey>,
     /// Interfaces that are passed over, by the beginnings of their names, beside those that always are.
     pub excluded: Vec<String>,
+    /// The names of the members.
+    pub names: NameSettings,
     /// The private network; without one the nodes only agree with each other.
     pub vpn: Option<Vpn>,
+}
+
+/// How the members are named.
+#[derive(Clone, Debug, Default)]
+pub struct NameSettings {
+    /// The domain that they are in.
+    pub domain: Domain,
+    /// Whether this node answers for them, and has its machine ask it.
+    pub is_server: bool,
 }
 
 /// Runs a node until `end` is done, then says farewell. `ready` is called once the node listens.
@@ -142,6 +158,9 @@ pub(crate) struct Runner {
     port: u16,
     endpoint: quinn::Endpoint,
     calls: Calls,
+    services: Arc<Services>,
+    /// What this node exposes: where each service is on this machine.
+    exposed: BTreeMap<String, SocketAddr>,
     datagrams: mpsc::Receiver<Datagram>,
     found: mpsc::Receiver<Found>,
     jobs: Jobs,
@@ -163,6 +182,7 @@ pub(crate) struct Runner {
     is_out: bool,
     _discovery: Discovery,
     _api: Api,
+    names: Option<Server>,
 }
 
 impl Runner {
@@ -202,7 +222,7 @@ impl Runner {
         choice.excluded.extend(settings.excluded.iter().cloned());
         let (discovery, found) = Discovery::start(&network.label, identity.id(), port, &choice)?;
         let (handle, jobs) = Handle::new();
-        let api = Api::open(dir.path(), handle)?;
+        let api = Api::open(dir.path(), handle.clone())?;
         let start = Instant::now();
         let administrators = settings.token.admin().into_iter().chain(&settings.administrators);
         let administrators = administrators.map(|admin| *admin.id()).collect();
@@ -219,6 +239,7 @@ impl Runner {
             )?),
             None => None,
         };
+        let is_server = settings.names.is_server;
         let range = settings.vpn.as_ref().map(|vpn| vpn.range);
         let lease = dir.lease(&network.id, identity.id());
         // IPv6, UDP and WireGuard around what the interface takes.
@@ -248,8 +269,13 @@ impl Runner {
             return Err(Error::PutOut);
         }
         let papers: Shared = Arc::new(RwLock::new(Papers::default()));
+        let mut caller = endpoint.clone();
+        caller.set_default_client_config(configs.service);
+        let services = Services::new(handle.clone(), node.id(), caller, Arc::clone(&papers));
         let mut runner = Self {
-            calls: Calls::new(endpoint.clone(), node.id(), Arc::clone(&papers)),
+            calls: Calls::new(endpoint.clone(), node.id(), Arc::clone(&papers), Arc::clone(&services)),
+            services,
+            exposed: BTreeMap::new(),
             dir,
             settings,
             network,
@@ -277,6 +303,7 @@ impl Runner {
             is_out: false,
             _discovery: discovery,
             _api: api,
+            names: is_server.then(|| Server::start(handle, Resolver::default())),
         };
         let (name, version) = (runner.settings.name.clone(), runner.settings.version.clone());
         runner.node.introduce(runner.now(), &tunnel_key, &name, &version)?;
@@ -376,7 +403,7 @@ impl Runner {
         }
     }
 
-    fn opened(&mut self, open: &Open) {
+    pub(crate) fn opened(&mut self, open: &Open) {
         tracing::info!(peer = %open.peer.short(), address = %open.address, "session");
         self.heard(open.peer, open.address);
         let now = self.now();
@@ -425,6 +452,7 @@ impl Runner {
 
     fn happened(&mut self, event: Event) {
         self.plane_changed();
+        self.jobs.changed();
         match event {
             Event::Changed(Bucket::Candidates, id) => self.moved(&id),
             Event::Changed(Bucket::Members, _) => {
@@ -442,7 +470,6 @@ impl Runner {
             }
             Event::PutOut(node) => self.put_out(node),
             Event::Clock(change) => self.clock_changed(change),
-            Event::Changed(Bucket::Values, _) => self.jobs.changed(),
             Event::Changed(..) | Event::Addresses => {}
             Event::Address { address, why } => self.addressed(address, &why),
             Event::NoAddress { why } => tracing::warn!(why, "no IPv4 address"),
@@ -483,6 +510,7 @@ impl Runner {
         }
         tracing::warn!(node = %node.short(), "put out of the network");
         self.calls.end(&node);
+        self.services.end(&node);
         self.paths.forget(&node);
         self.show_papers();
         self.follow_members();
@@ -537,6 +565,7 @@ impl Runner {
     /// Says that the node leaves, and waits until that is sent.
     async fn farewell(mut self) -> Result<(), Error> {
         self.jobs.end();
+        self.hide_all();
         self.node.leave(self.now());
         let end = Instant::now() + FAREWELL;
         while Instant::now() < end {
@@ -546,6 +575,10 @@ impl Runner {
             self.node.tick(self.now());
         }
         self.keep_house()?;
+        // While the interface is there.
+        if let Some(names) = self.names.take() {
+            names.end().await;
+        }
         if let Some(plane) = self.plane.take() {
             plane.close()?;
         }

@@ -3,7 +3,7 @@
 
 use crate::error::Error;
 use kairn_mesh_protocol::{Identity, NodeId};
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature_with_raw_key};
@@ -22,6 +22,10 @@ use std::time::Duration;
 
 /// What both sides must speak.
 const PROTOCOL: &[u8] = b"kairn-mesh/1";
+/// What both sides of a session for services speak.
+const SERVICE: &[u8] = b"kairn-service/1";
+/// How often something is sent in a session for services: a connection may be silent for long (RFC 9000, 10.1.2).
+const KEEPALIVE: Duration = Duration::from_secs(20);
 /// A session without traffic ends after this long.
 const IDLE: Duration = Duration::from_secs(60);
 /// The most bytes of a session that wait to be read: one message of the largest size.
@@ -37,6 +41,8 @@ pub struct Configs {
     pub server: quinn::ServerConfig,
     /// For calling.
     pub client: quinn::ClientConfig,
+    /// For calling to connect to services.
+    pub service: quinn::ClientConfig,
 }
 
 /// The configurations for one identity.
@@ -53,7 +59,7 @@ pub fn configs(identity: &Identity) -> Result<Configs, Error> {
     let verifier = Arc::new(Verifier { algorithms: provider.signature_verification_algorithms });
 
     let mut server = server(&provider, Arc::clone(&verifier), Arc::clone(&certified)).map_err(tls)?;
-    server.alpn_protocols = vec![PROTOCOL.to_vec()];
+    server.alpn_protocols = vec![PROTOCOL.to_vec(), SERVICE.to_vec()];
     let mut client = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
         .map_err(tls)?
@@ -64,13 +70,19 @@ pub fn configs(identity: &Identity) -> Result<Configs, Error> {
     // The proof is bound to a full handshake.
     client.resumption = Resumption::disabled();
 
+    let mut service = client.clone();
+    service.alpn_protocols = vec![SERVICE.to_vec()];
     let quic = |_| Error::Tls("no cipher suite for QUIC".to_owned());
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(server).map_err(quic)?));
     let mut client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(client).map_err(quic)?));
+    let mut service = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(service).map_err(quic)?));
+    let mut silent = transport()?;
+    silent.keep_alive_interval(Some(KEEPALIVE));
+    service.transport_config(Arc::new(silent));
     let transport = Arc::new(transport()?);
     server.transport_config(Arc::clone(&transport));
     client.transport_config(transport);
-    Ok(Configs { server, client })
+    Ok(Configs { server, client, service })
 }
 
 fn server(
@@ -101,6 +113,12 @@ fn transport() -> Result<quinn::TransportConfig, Error> {
 
 fn spki(id: &NodeId) -> Vec<u8> {
     [PUBLIC.as_slice(), id.as_bytes()].concat()
+}
+
+/// Whether a connection is one for services.
+pub fn is_for_services(connection: &quinn::Connection) -> bool {
+    let data = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
+    data.is_some_and(|data| data.protocol.as_deref() == Some(SERVICE))
 }
 
 /// The node whose key the other side of a connection has proven to hold.

@@ -1,12 +1,14 @@
 //! Whole nodes in one process, each with files, sockets and discovery of its own, talking over the loopback interface.
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-use kairn_mesh::{Change, Client, Settings, StateDir, Status, run};
+use kairn_mesh::{Change, Client, NameSettings, ServiceEvent, Settings, StateDir, Status, run};
 use kairn_mesh_protocol::Token;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -29,6 +31,7 @@ async fn start(dir: &Path, token: u8, peers: &[u16]) -> Running {
         administrators: Vec::new(),
         peers: peers.iter().map(|port| SocketAddr::from(([127, 0, 0, 1], *port))).collect(),
         excluded: Vec::new(),
+        names: NameSettings::default(),
         vpn: None,
     };
     let (end, ended) = oneshot::channel::<()>();
@@ -195,4 +198,224 @@ async fn values_go_to_all_belong_to_their_author_and_are_watched() {
     other.stop().await;
     watch.await.unwrap().unwrap();
     one.stop().await;
+}
+
+/// A verb that goes on at a node, until it is dropped.
+struct Going {
+    events: tokio::sync::mpsc::UnboundedReceiver<ServiceEvent>,
+    /// Ends it.
+    client: JoinHandle<Result<(), kairn_mesh::Error>>,
+}
+
+impl Going {
+    /// Runs it in a process of its own, as far as the node can tell.
+    fn start(
+        node: &Running,
+        verb: impl FnOnce(&Client, &mut dyn FnMut(ServiceEvent) -> ControlFlow<()>) -> Result<(), kairn_mesh::Error>
+        + Send
+        + 'static,
+    ) -> Self {
+        let (told, events) = tokio::sync::mpsc::unbounded_channel();
+        let client = Client::new(&node.dir);
+        let client = tokio::task::spawn_blocking(move || {
+            verb(&client, &mut |event| {
+                if told.send(event).is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })
+        });
+        Self { events, client }
+    }
+
+    async fn next(&mut self) -> ServiceEvent {
+        tokio::time::timeout(PATIENCE, self.events.recv()).await.unwrap().unwrap()
+    }
+
+    /// Where connections are taken.
+    async fn listening(&mut self) -> SocketAddr {
+        let event = self.next().await;
+        let address = if let ServiceEvent::Listening { address } = event { Some(address) } else { None };
+        address.unwrap()
+    }
+}
+
+/// A service that sends back what it gets, and a farewell once it gets no more.
+async fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let (mut read, mut write) = stream.split();
+                tokio::io::copy(&mut read, &mut write).await.unwrap();
+                write.write_all(b"bye").await.unwrap();
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_carried_to_what_a_member_exposes_and_each_direction_ends_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = start(&dir.path().join("one"), 5, &[]).await;
+    let other = start(&dir.path().join("other"), 5, &[one.port]).await;
+    for node in [&one, &other] {
+        node.until("the other", |status| alive(status) == 1).await;
+    }
+    let to = echo().await;
+    let mut exposed = Going::start(&one, move |node, each| node.expose("Echo", to, each));
+    assert_eq!(exposed.next().await, ServiceEvent::Exposed { name: "echo".to_owned(), to });
+    until_services(&other, &["echo"]).await;
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    // From the other node, and from the one that exposes it itself.
+    for node in [&other, &one] {
+        let mut taken = Going::start(node, move |node, each| node.connect("echo", any, None, each));
+        let address = taken.listening().await;
+        let connections = (0..8_usize).map(|number| {
+            tokio::spawn(async move {
+                let sent: Vec<u8> = (0..1_000_000).map(|at: usize| (at * 31 + number) as u8).collect();
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                let (mut read, mut write) = stream.split();
+                let write = async {
+                    write.write_all(&sent).await.unwrap();
+                    write.shutdown().await.unwrap();
+                };
+                let mut got = Vec::new();
+                let (_, read) = tokio::join!(write, read.read_to_end(&mut got));
+                assert_eq!((read.unwrap(), &got[sent.len()..]), (sent.len() + 3, &b"bye"[..]));
+                assert!(got[..sent.len()] == sent);
+            })
+        });
+        for connection in connections.collect::<Vec<_>>() {
+            tokio::time::timeout(PATIENCE, connection).await.unwrap().unwrap();
+        }
+    }
+    let status = other.status().await;
+    assert_eq!((status.counters["connections_called"], status.counters["connections_refused"]), (8, 0));
+    assert_eq!(one.status().await.counters["connections_served"], 8);
+
+    // A service that is not there, one that nobody exposes, and one whose name is taken.
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let mut broken = Going::start(&one, move |node, each| node.expose("broken", closed, each));
+    broken.next().await;
+    until_services(&other, &["broken", "echo"]).await;
+    for (name, wanted) in [("broken", "does not answer there"), ("nothing", "no member exposes `nothing`")] {
+        let mut taken = Going::start(&other, move |node, each| node.connect(name, any, None, each));
+        let address = taken.listening().await;
+        // It may be reset before the caller has looked.
+        let ended = async { TcpStream::connect(address).await?.read(&mut [0; 8]).await };
+        let ended = tokio::time::timeout(PATIENCE, ended).await.unwrap();
+        assert!(ended.is_err(), "{name}: {ended:?}");
+        let ServiceEvent::Refused { why } = taken.next().await else { panic!() };
+        assert!(why.contains(wanted), "{why}");
+    }
+    let twice = ask(&one, move |node| node.expose("echo", to, |_| ControlFlow::Break(()))).await.unwrap_err();
+    assert!(twice.to_string().contains("already exposes `echo`"), "{twice}");
+
+    // What a node exposes goes with it.
+    one.stop().await;
+    until_services(&other, &[]).await;
+    exposed.client.await.unwrap().unwrap();
+    other.stop().await;
+}
+
+async fn until_services(node: &Running, wanted: &[&str]) {
+    let start = Instant::now();
+    loop {
+        let services = ask(node, Client::services).await.unwrap();
+        let names: Vec<&str> = services.iter().map(|service| service.name.as_str()).collect();
+        if names == wanted {
+            return;
+        }
+        assert!(start.elapsed() < PATIENCE, "{services:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_does_not_read_holds_its_caller_back_and_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = start(&dir.path().join("one"), 6, &[]).await;
+    let other = start(&dir.path().join("other"), 6, &[one.port]).await;
+    for node in [&one, &other] {
+        node.until("the other", |status| alive(status) == 1).await;
+    }
+    let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (to, echo) = (deaf.local_addr().unwrap(), echo().await);
+    let mut exposed = Going::start(&one, move |node, each| node.expose("deaf", to, each));
+    let mut beside = Going::start(&one, move |node, each| node.expose("echo", echo, each));
+    exposed.next().await;
+    beside.next().await;
+    until_services(&other, &["deaf", "echo"]).await;
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut taken = Going::start(&other, move |node, each| node.connect("deaf", any, None, each));
+    let mut stream = TcpStream::connect(taken.listening().await).await.unwrap();
+    let held = deaf.accept().await.unwrap();
+    let (mut sent, chunk) = (0, vec![7; 1024 * 1024]);
+    while let Ok(written) = tokio::time::timeout(Duration::from_secs(2), stream.write(&chunk)).await {
+        sent += written.unwrap();
+        assert!(sent < 64 * 1024 * 1024, "nothing holds the caller back");
+    }
+    let mut taken = Going::start(&other, move |node, each| node.connect("echo", any, None, each));
+    let mut stream = TcpStream::connect(taken.listening().await).await.unwrap();
+    stream.write_all(b"hello").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut got = String::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut got)).await.unwrap().unwrap();
+    assert_eq!(got, "hellobye");
+    drop(held);
+    one.stop().await;
+    other.stop().await;
+}
+
+/// What a program made for Kairos reads at the local socket.
+async fn old(node: &Running, path: &str) -> serde_json::Value {
+    let mut stream = tokio::net::UnixStream::connect(node.dir.join("api.sock")).await.unwrap();
+    stream.write_all(format!("GET /api/{path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.0 200"), "{path}: {answer}");
+    serde_json::from_str(body).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn programs_made_for_kairos_read_the_state_in_the_form_that_they_know() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = start(&dir.path().join("one"), 7, &[]).await;
+    let other = start(&dir.path().join("other"), 7, &[one.port]).await;
+    let status = one.until("the other", |status| alive(status) == 1).await;
+    ask(&one, |node| node.put("kairos/uuid-role", b"master".to_vec(), None)).await.unwrap();
+    ask(&one, |node| node.put("machines/x", b"forged".to_vec(), None)).await.unwrap();
+    let to = SocketAddr::from(([127, 0, 0, 1], 9));
+    let mut exposed = Going::start(&one, move |node, each| node.expose("web", to, each));
+    exposed.next().await;
+
+    let machines = old(&one, "machines").await;
+    let ids: Vec<&str> =
+        machines.as_array().unwrap().iter().map(|machine| machine["PeerID"].as_str().unwrap()).collect();
+    let peer = &status.peers[0];
+    assert_eq!(ids, [status.id.as_str(), peer.id.as_str()]);
+    assert_eq!(machines[1]["Hostname"], "other");
+    assert_eq!((&machines[1]["Online"], &machines[1]["Connected"]), (&true.into(), &true.into()));
+    assert_eq!(old(&one, "nodes").await[1]["ID"], peer.id);
+    assert_eq!(old(&one, "services").await[0]["Name"], "web");
+    assert_eq!(old(&one, "files").await, serde_json::json!([]));
+    let summary = old(&one, "summary").await;
+    assert_eq!((&summary["Machines"], &summary["NodeID"]), (&2.into(), &status.id.clone().into()));
+    assert_eq!(old(&one, "dns").await[1]["Records"]["AAAA"], peer.ula.to_string());
+
+    // Values are texts that hold JSON, as they were.
+    assert_eq!(old(&one, "ledger/kairos/uuid-role").await, "\"master\"");
+    assert_eq!(old(&one, "ledger/kairos").await, serde_json::json!({ "uuid-role": "\"master\"" }));
+    assert_eq!(old(&one, "ledger/kairos/nothing").await, "");
+    let ledger = old(&one, "ledger").await;
+    let machine: serde_json::Value =
+        serde_json::from_str(ledger["machines"][peer.ula.to_string()].as_str().unwrap()).unwrap();
+    assert_eq!((&machine["PeerID"], machines.as_array().unwrap().len()), (&peer.id.clone().into(), 2));
+    assert_eq!(ledger["machines"].as_object().unwrap().len(), 2, "{ledger}");
+    assert!(ledger["healthcheck"][&peer.id].as_str().unwrap().ends_with("Z\""));
+    for node in [one, other] {
+        node.stop().await;
+    }
 }

@@ -57,7 +57,9 @@ pub(crate) static P2P: Block = block(
             .example("debug"),
         not_yet("network_id", Text, "Tells clusters of one network apart.").example("edge"),
         not_yet("role", Text, "Fixes the machine's role instead of having it elected.").example("worker"),
-        not_yet("dns", Bool, "Resolves names of the network."),
+        done("dns", Bool, "Answers for names of the network's machines, and has the machine ask for them.")
+            .example("true"),
+        done("dns_domain", Text, "Is the domain of these names, the same on all machines.").example("mesh.internal"),
         not_yet("minimum_nodes", COUNT, "Waits for so many machines before roles are elected."),
         not_yet("expected_nodes", COUNT, "Says how many machines there will be."),
         not_yet("dynamic_roles", Bool, "Elects roles anew when machines come and go."),

@@ -17,7 +17,8 @@ fn without_a_block_there_is_no_token_and_all_is_as_usual() {
 #[test]
 fn every_key_is_read_with_its_place() {
     let text = "p2p:\n  network_token: ' abc '\n  peers: ['192.0.2.1:7946', '[2001:db8::1]:1', 'gate.example.org:7946']\n  \
-                listen_port: '7000'\n  loglevel: WARN\n  exclude_interfaces: [wwan]\n  disable_dht: true\n  vpn:\n    create: no\n    \
+                listen_port: '7000'\n  loglevel: WARN\n  exclude_interfaces: [wwan]\n  dns: true\n  dns_domain: edge.example\n  \
+                disable_dht: true\n  vpn:\n    create: no\n    \
                 interface: mesh0\n    range: 10.7.0.0/16\n    mtu: 1380";
     let (settings, said) = read(text);
     assert_eq!(said, Vec::<String>::new());
@@ -26,6 +27,7 @@ fn every_key_is_read_with_its_place() {
     let peers: Vec<&str> = settings.peers.iter().map(|peer| peer.value.as_str()).collect();
     assert_eq!(peers, ["192.0.2.1:7946", "[2001:db8::1]:1", "gate.example.org:7946"]);
     assert_eq!((settings.port, settings.log, settings.vpn), (Some(7_000), Some(LogLevel::Warn), false));
+    assert_eq!((settings.dns, settings.dns_domain.unwrap().value.as_str()), (true, "edge.example"));
     assert_eq!((settings.excluded, settings.mtu), (vec!["wwan".to_owned()], Some(1_380)));
     assert_eq!(settings.interface.as_deref(), Some("mesh0"));
     assert_eq!(settings.range.map(|range| (range.value, range.span.to_string())).unwrap().0, "10.7.0.0/16");

@@ -9,7 +9,10 @@ use kairn_report::Span;
 const WITHOUT_EFFECT: &[(&[&str], &str)] = &[
     (&["EDGEVPNTOKEN", "EDGEVPNCONFIG"], "the token stands in `p2p.network_token`"),
     (&["EDGEVPN_NETWORK_ID"], "`p2p.network_id` is where it stands, and is not supported yet"),
-    (&["DNSADDRESS", "DNSFORWARD", "DNSFORWARDSERVER", "DNSCACHESIZE"], "`p2p.dns` is not supported yet"),
+    (
+        &["DNSADDRESS", "DNSFORWARD", "DNSFORWARDSERVER", "DNSCACHESIZE"],
+        "`p2p.dns` says whether names are answered; servers for others are those of the machine",
+    ),
     (&["ROUTER"], "packets for machines outside the mesh are not taken"),
     (&["DHCPLEASEDIR", "EDGEVPNLEDGERSTATE"], "the node keeps its files in its own directory"),
     (&["API", "APILISTEN", "APILISTENUNIXMODE", "EDGEVPN_API"], "programs ask the node at its own socket"),

@@ -2,7 +2,8 @@
 
 use super::Reading;
 use clap::{Args, Subcommand, ValueEnum};
-use kairn_mesh::{DEFAULT_DIR, Range};
+use kairn_mesh::{DEFAULT_DIR, Domain, Range};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// `kairn mesh`.
@@ -26,6 +27,34 @@ pub enum Mesh {
     Peers(MeshReading),
     /// Shows this machine's addresses in the mesh
     Ip(MeshReading),
+    /// The names of the members, and records that this node sets
+    Dns(MeshDns),
+    /// Lets members connect to a TCP service of this machine, until it is interrupted
+    Expose {
+        /// Name of the service: letters, digits and hyphens
+        name: String,
+        /// Where it is: [HOST:]PORT; without HOST on this machine
+        #[arg(value_name = "ADDR")]
+        address: String,
+        /// Where to ask, and how to answer
+        #[command(flatten)]
+        asking: MeshReading,
+    },
+    /// Takes connections here and carries them to a service that a member exposes, until it is interrupted
+    Connect {
+        /// Name of the service
+        name: String,
+        /// Where to listen: [IP:]PORT; without IP on this machine only; port 0 is any
+        listen: String,
+        /// Node whose service is meant, where several expose one of this name
+        #[arg(long, value_name = "NODE")]
+        node: Option<String>,
+        /// Where to ask, and how to answer
+        #[command(flatten)]
+        asking: MeshReading,
+    },
+    /// Shows the services that members expose
+    Services(MeshReading),
     /// Changes the network's secret on all members and prints the token for new machines; the one before lets nobody new in
     Rotate(MeshOrder),
     /// Puts nodes out of the network for ever, changes the secret, and prints the token for new machines
@@ -40,6 +69,44 @@ pub enum Mesh {
     /// Values that the members' programs share: each node has its own under every key
     #[command(subcommand)]
     Kv(MeshKv),
+}
+
+/// `kairn mesh dns`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct MeshDns {
+    /// What to do; without it the names are listed
+    #[command(subcommand)]
+    pub verb: Option<MeshRecord>,
+    /// Where to ask, and how to answer
+    #[command(flatten)]
+    pub asking: MeshReading,
+}
+
+/// `kairn mesh dns VERB`.
+#[derive(Debug, Subcommand)]
+pub enum MeshRecord {
+    /// Sets a record: NAME in the mesh's domain stands for these addresses
+    Set {
+        /// One label, such as `www`
+        name: String,
+        /// What it stands for
+        #[arg(required = true)]
+        addresses: Vec<IpAddr>,
+        /// Directory of the node
+        #[arg(long, value_name = "DIR", default_value = DEFAULT_DIR)]
+        state_dir: PathBuf,
+    },
+    /// Deletes a record of this node
+    Delete {
+        /// Name
+        name: String,
+        /// Directory of the node
+        #[arg(long, value_name = "DIR", default_value = DEFAULT_DIR)]
+        state_dir: PathBuf,
+    },
+    /// Lists the names
+    List(MeshReading),
 }
 
 /// `kairn mesh kv`.
@@ -135,6 +202,12 @@ pub struct MeshUp {
     /// Makes no private network: the nodes only agree with each other
     #[arg(long, conflicts_with_all = ["interface", "range", "tier", "mtu"])]
     pub no_vpn: bool,
+    /// Answers for the names of the members, and has this machine ask here: systemd-resolved for the mesh's domain, else resolv.conf
+    #[arg(long)]
+    pub dns: bool,
+    /// Domain of the members' names, the same on all
+    #[arg(long, value_name = "DOMAIN")]
+    pub dns_domain: Option<Domain>,
     /// Interfaces that carry nothing of the mesh, by the beginning of their names
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub exclude_interface: Vec<String>,

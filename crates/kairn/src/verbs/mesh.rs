@@ -1,10 +1,12 @@
 //! `kairn mesh`: tokens, this machine's node, and what it says.
 
+mod dns;
 mod herald;
 mod kv;
 mod orders;
 mod seeds;
 pub mod service;
+mod services;
 mod settings;
 mod table;
 
@@ -31,6 +33,10 @@ pub fn run(verb: Mesh) -> Result<ExitCode, Report> {
         Mesh::Status(verb) => status(&verb),
         Mesh::Peers(verb) => peers(&verb),
         Mesh::Ip(verb) => ip(&verb),
+        Mesh::Dns(verb) => dns::run(&verb),
+        Mesh::Expose { name, address, asking } => services::expose(&name, &address, &asking),
+        Mesh::Connect { name, listen, node, asking } => services::connect(&name, &listen, node.as_deref(), &asking),
+        Mesh::Services(asking) => services::list(&asking),
         Mesh::Kv(verb) => kv::run(&verb),
     }
 }

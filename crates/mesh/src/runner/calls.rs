@@ -1,7 +1,9 @@
 //! Sessions at work: calling, answering, asking and being asked, each a task of its own that reports to the loop.
 
 use crate::error::Error;
+use crate::services::Services;
 use crate::session::{self, Open, Shared};
+use crate::tls;
 use kairn_mesh_protocol::{NodeId, Wall, message};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -42,6 +44,7 @@ pub struct Calls {
     endpoint: quinn::Endpoint,
     own: NodeId,
     papers: Shared,
+    services: Arc<Services>,
     open: Arc<Mutex<BTreeMap<NodeId, Open>>>,
     /// Addresses that are being called.
     calling: Arc<Mutex<BTreeSet<SocketAddr>>>,
@@ -52,11 +55,11 @@ pub struct Calls {
 
 impl Calls {
     /// No sessions yet.
-    pub fn new(endpoint: quinn::Endpoint, own: NodeId, papers: Shared) -> Self {
+    pub fn new(endpoint: quinn::Endpoint, own: NodeId, papers: Shared, services: Arc<Services>) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING);
         let limit = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
         let (open, calling) = (Arc::default(), Arc::default());
-        Self { endpoint, own, papers, open, calling, limit, sender, receiver }
+        Self { endpoint, own, papers, services, open, calling, limit, sender, receiver }
     }
 
     /// The next report.
@@ -98,6 +101,11 @@ impl Calls {
             // Whoever only calls and does not prove anything must not keep others out for long, nor cost much.
             let Ok(_permit) = task.limit.clone().try_acquire_owned() else { return incoming.ignore() };
             let done = match session::answer(incoming, task.own, &task.papers, wall).await {
+                // The permit is for those that prove themselves yet.
+                Ok(open) if tls::is_for_services(&open.connection) => {
+                    tokio::spawn(task.services.serve(open));
+                    return;
+                }
                 Ok(open) => {
                     task.keep(&open);
                     Done::Opened(open)
@@ -130,6 +138,7 @@ impl Calls {
             endpoint: self.endpoint.clone(),
             own: self.own,
             papers: Arc::clone(&self.papers),
+            services: Arc::clone(&self.services),
             open: Arc::clone(&self.open),
             calling: Arc::clone(&self.calling),
             limit: Arc::clone(&self.limit),
@@ -144,6 +153,7 @@ struct Task {
     endpoint: quinn::Endpoint,
     own: NodeId,
     papers: Shared,
+    services: Arc<Services>,
     open: Arc<Mutex<BTreeMap<NodeId, Open>>>,
     calling: Arc<Mutex<BTreeSet<SocketAddr>>>,
     limit: Arc<tokio::sync::Semaphore>,

@@ -9,6 +9,8 @@ use kairn_mesh_protocol::path::Route;
 use kairn_mesh_protocol::swim;
 use kairn_tunnel::{Dropped, PeerState};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 impl Runner {
@@ -84,6 +86,11 @@ impl Runner {
         }
     }
 
+    /// Where programs of this machine can ask for names.
+    pub(crate) fn names_server(&self) -> Option<IpAddr> {
+        self.names.as_ref().and_then(crate::names::Server::address)
+    }
+
     fn counters(&self) -> BTreeMap<String, u64> {
         let (node, swim) = (self.node.counters(), self.node.swim().counters());
         let dropped = self.plane.as_ref().map(|plane| plane.tunnel().counters());
@@ -101,8 +108,26 @@ impl Runner {
             ("refutations", swim.refutations),
             ("statements_forged", swim.forged),
         ];
+        let services = self.services.counters();
+        let carried = [
+            ("connections_served", services.served.load(Ordering::Relaxed)),
+            ("connections_called", services.called.load(Ordering::Relaxed)),
+            ("connections_refused", services.refused.load(Ordering::Relaxed)),
+        ];
+        let names = self.names.as_ref().map(|names| {
+            let counters = names.counters();
+            let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            [
+                ("dns_queries", read(&counters.queries)),
+                ("dns_forwarded", read(&counters.forwarded)),
+                ("dns_malformed", read(&counters.malformed)),
+                ("dns_strangers", read(&counters.strangers)),
+            ]
+        });
         named
             .into_iter()
+            .chain(carried)
+            .chain(names.into_iter().flatten())
             .chain(self.routing.counters())
             .chain(tunnel)
             .map(|(name, value)| (name.to_owned(), value))

@@ -6,7 +6,7 @@ use crate::output;
 use crate::verbs::config;
 use kairn_config::{LogLevel, MeshSettings, Placed};
 use kairn_host::files;
-use kairn_mesh::{DEFAULT_MTU, DEFAULT_PORT, Range, Settings, Tier, Vpn};
+use kairn_mesh::{DEFAULT_MTU, DEFAULT_PORT, Domain, NameSettings, Range, Settings, Tier, Vpn};
 use kairn_mesh_protocol::{AdminKey, Error as ProtocolError, NodeId, Token, TokenFault};
 use kairn_report::{Kind, Report};
 use std::net::SocketAddr;
@@ -44,6 +44,7 @@ pub fn of(verb: &MeshUp, name: String) -> Result<(Settings, Vec<Name>), Report> 
         peers,
         administrators: administrators(&said)?,
         excluded,
+        names: names_of(verb, &said)?,
         vpn: vpn(verb, &said)?,
     };
     Ok((settings, names))
@@ -81,6 +82,18 @@ fn administrators(said: &MeshSettings) -> Result<Vec<AdminKey>, Report> {
         })
     };
     said.admin_keys.iter().map(read).collect()
+}
+
+/// How the members are named, and whether the machine asks this node.
+fn names_of(verb: &MeshUp, said: &MeshSettings) -> Result<NameSettings, Report> {
+    let domain = match (&verb.dns_domain, &said.dns_domain) {
+        (Some(domain), _) => domain.clone(),
+        (None, Some(Placed { value, span })) => value.parse().map_err(|fault| {
+            Report::new(Kind::Config, format!("{fault}")).context(format!("{span}: `p2p.dns_domain`"))
+        })?,
+        (None, None) => Domain::default(),
+    };
+    Ok(NameSettings { domain, is_server: verb.dns || said.dns })
 }
 
 /// The private network; the command line asks for one with any of its options, whatever the configuration says.
@@ -173,6 +186,20 @@ mod tests {
             let expected = expected.map(|(name, mtu, range)| (name.to_owned(), mtu, range.to_owned()));
             assert_eq!(found, expected, "{line} {block}");
         }
+    }
+
+    #[test]
+    fn names_are_answered_where_either_asks_for_it() {
+        for (line, block, expected) in [
+            ("", "{}", (false, "mesh.internal")),
+            ("", "{dns: true, dns_domain: Edge.example}", (true, "edge.example")),
+            ("--dns --dns-domain a.example", "{dns_domain: b.example}", (true, "a.example")),
+        ] {
+            let names = names_of(&verb(line), &said(block)).unwrap();
+            assert_eq!((names.is_server, names.domain.to_string().as_str()), expected, "{line} {block}");
+        }
+        let wrong = names_of(&verb(""), &said("{dns_domain: a..b}")).err().unwrap().to_string();
+        assert!(wrong.contains("/oem/a:2:19: `p2p.dns_domain`"), "{wrong}");
     }
 
     #[test]
