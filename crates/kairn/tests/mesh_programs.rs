@@ -217,6 +217,19 @@ fn machines_find_each_other_by_name_and_their_resolver_is_as_it_was_afterwards()
     until("the record is gone", || found(1, &["ahostsv4", "www.mesh.internal"]), |said| !said.contains("10.1.0.77"));
     assert_eq!(found(1, &["ahostsv4", "nobody.mesh.internal"]), "");
 
+    // What is no question is counted and not answered, and so is who is neither on the machine nor in the mesh.
+    let send = |machine: usize, address: &str| {
+        let script = format!("exec 3<>/dev/udp/{address}/53; printf 'no question' >&3");
+        assert!(pair.on(machine, &["bash", "-c", &script]).status().unwrap().success());
+    };
+    let in_the_mesh = states[1]["ipv4"].as_str().unwrap();
+    send(2, "127.0.0.153");
+    run(&format!("ip -n {} route add {in_the_mesh}/32 via 192.0.2.2", pair.namespace(1)));
+    send(1, in_the_mesh);
+    run(&format!("ip -n {} route del {in_the_mesh}/32", pair.namespace(1)));
+    let counted = |status: &Value| ["dns_malformed", "dns_strangers"].iter().all(|name| status["counters"][name] == 1);
+    until("the counters", || other.json(&["status"]), counted);
+
     // Killed, it leaves the names of others in place, and the next run makes it whole.
     assert!(std::fs::read_to_string(pair.conf(1)).unwrap().ends_with(RESOLV));
     one.end("KILL");

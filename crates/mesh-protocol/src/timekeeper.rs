@@ -73,6 +73,16 @@ impl Timekeeper {
         self.ahead
     }
 
+    /// What the node goes by: its `own` clock, a `borrowed` time; or it is `waiting` for one, or `alone` with a wrong clock.
+    pub const fn standing(&self) -> &'static str {
+        match self.clock {
+            _ if self.is_borrowed => "borrowed",
+            Clock::Sure | Clock::Doubtful => "own",
+            Clock::Unset if self.is_alone => "alone",
+            Clock::Unset => "waiting",
+        }
+    }
+
     /// The time that is told to others: nothing where it is not this node's own.
     pub fn told(&self, (_, wall): Now) -> Option<Wall> {
         (self.clock == Clock::Sure).then_some(wall)

@@ -137,6 +137,8 @@ impl Diagnostic for Error {
             Self::Tunnel(error) => error.kind(),
             Self::Files(error) => error.kind(),
             Self::Tls(_) => Kind::Bug,
+            // Whoever decided it: a service manager that starts it again changes nothing.
+            Self::PutOut => Kind::User,
             Self::Declined { status, .. } if (400..500).contains(status) => Kind::User,
             _ => Kind::Environment,
         }

@@ -10,25 +10,34 @@ const WAITING: usize = 64;
 /// Work for the loop.
 pub type Job = Box<dyn FnOnce(&mut Runner) + Send>;
 
+/// Counts changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Revision {
+    /// Of anything.
+    pub any: u64,
+    /// Of values of programs.
+    pub values: u64,
+}
+
 /// The tasks' end.
 #[derive(Clone)]
 pub struct Handle {
     jobs: mpsc::Sender<Job>,
-    revisions: watch::Receiver<u64>,
+    revisions: watch::Receiver<Revision>,
 }
 
 /// The loop's end.
 pub struct Jobs {
     receiver: mpsc::Receiver<Job>,
     /// Counts changes of what programs can watch; nothing once the node ends.
-    revisions: Option<watch::Sender<u64>>,
+    revisions: Option<watch::Sender<Revision>>,
 }
 
 impl Handle {
     /// Both ends.
     pub fn new() -> (Self, Jobs) {
         let (jobs, receiver) = mpsc::channel(WAITING);
-        let (sender, revisions) = watch::channel(0);
+        let (sender, revisions) = watch::channel(Revision::default());
         (Self { jobs, revisions }, Jobs { receiver, revisions: Some(sender) })
     }
 
@@ -51,7 +60,7 @@ impl Handle {
     }
 
     /// Tells of changes of what programs can watch, and of the node's end.
-    pub fn revisions(&self) -> watch::Receiver<u64> {
+    pub fn revisions(&self) -> watch::Receiver<Revision> {
         self.revisions.clone()
     }
 }
@@ -62,10 +71,13 @@ impl Jobs {
         self.receiver.recv().await
     }
 
-    /// Something that programs can watch changed.
-    pub fn changed(&self) {
+    /// Something that programs can watch changed: a value, or something else.
+    pub fn changed(&self, is_value: bool) {
         if let Some(revisions) = &self.revisions {
-            revisions.send_modify(|count| *count = count.wrapping_add(1));
+            revisions.send_modify(|revision| {
+                revision.any = revision.any.wrapping_add(1);
+                revision.values = revision.values.wrapping_add(is_value.into());
+            });
         }
     }
 

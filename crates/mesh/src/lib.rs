@@ -4,6 +4,7 @@ mod api;
 mod client;
 mod clock;
 mod discovery;
+mod doctor;
 mod error;
 mod fault;
 mod handle;
@@ -26,6 +27,7 @@ mod values;
 
 pub use api::{Names, ServiceEvent};
 pub use client::Client;
+pub use doctor::{Finding, Gravity, diagnose};
 pub use error::Error;
 pub use herald::{Herald, Pulse};
 pub use interfaces::EXCLUDED;

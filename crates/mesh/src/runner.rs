@@ -174,6 +174,8 @@ pub(crate) struct Runner {
     /// When the data plane is made to follow what changed.
     plane_due: Option<Instant>,
     networks: Vec<if_addrs::Interface>,
+    /// How many announcements of others came from the local network.
+    announcements: u64,
     /// A time that is over for certain, since the Unix epoch.
     past: Duration,
     /// An administrator ordered something that is not written down yet.
@@ -298,6 +300,7 @@ impl Runner {
             routing,
             plane_due: None,
             networks: Vec::new(),
+            announcements: 0,
             past,
             ordered: false,
             is_out: false,
@@ -452,7 +455,7 @@ impl Runner {
 
     fn happened(&mut self, event: Event) {
         self.plane_changed();
-        self.jobs.changed();
+        self.jobs.changed(matches!(event, Event::Changed(Bucket::Values, _)));
         match event {
             Event::Changed(Bucket::Candidates, id) => self.moved(&id),
             Event::Changed(Bucket::Members, _) => {

@@ -33,6 +33,9 @@ pub struct Status {
     pub nat: String,
     /// The epoch of the network's secret.
     pub epoch: u32,
+    /// What it goes by: `own`, the machine's clock; `borrowed`, that of its peers; `waiting` for somebody who has the time; `alone`,
+    /// a clock that is wrong, for lack of others.
+    pub clock: String,
     /// Milliseconds that its time is ahead of the machine's clock, where it goes by that of its peers.
     pub clock_ahead: i64,
     /// For how many seconds it has been running.

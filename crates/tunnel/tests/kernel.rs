@@ -189,3 +189,19 @@ fn a_name_or_port_that_is_taken_gives_way_to_the_next_for_the_kernel_too() {
     drop((first, second, third));
     assert!(!run(&format!("ip -n {} -o link", world.node(1))).contains("edgevpn"));
 }
+
+#[test]
+fn what_a_process_that_was_killed_has_left_gives_way_to_its_next_run() {
+    let Some(world) = world(1) else { return };
+    let open = |seed| {
+        let mut wish = settings(seed).0;
+        wish.tier = Wanted::Kernel;
+        within(&world.node(1), || Tunnel::open(wish)).unwrap()
+    };
+    std::mem::forget(open(1));
+    let again = open(1);
+    assert_eq!((again.name(), again.port()), ("edgevpn0", 51820));
+    let other = open(2);
+    assert_eq!((other.name(), other.port()), ("edgevpn1", 51821));
+    assert_eq!(again.peers().unwrap(), []);
+}

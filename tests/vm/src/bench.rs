@@ -1,9 +1,10 @@
-//! Benchmarks: boots of the sealed image against other initramfs generators, an installation against a plain copy, and
-//! what steps of a configuration cost. The last run's figures replace those between two marks of the specification, with the command that made them.
+//! Benchmarks: boots of the sealed image against other initramfs generators, an installation against a plain copy, the
+//! mesh against a link made by hand, and what steps of a configuration cost. The last run's figures replace those between two marks of the specification, with the command that made them.
 
 mod boot;
 mod guest;
 mod install;
+mod mesh;
 mod peers;
 mod steps;
 mod table;
@@ -29,8 +30,10 @@ pub fn run(world: &World, words: &[&str]) -> Result<bool, Fault> {
         ["boot", runs] => boot::run(world, number(runs)?),
         ["install"] => install::run(world, ROUNDS),
         ["install", rounds] => install::run(world, number(rounds)?),
+        ["mesh"] => mesh::run(world, ROUNDS),
+        ["mesh", rounds] => mesh::run(world, number(rounds)?),
         ["steps"] => steps::run(world, BOOTS),
         ["steps", rounds] => steps::run(world, number(rounds)?),
-        _ => Err(Fault::Failed("usage: kairn-vm bench disks|boot|install|steps [RUNS]".into())),
+        _ => Err(Fault::Failed("usage: kairn-vm bench disks|boot|install|mesh|steps [RUNS]".into())),
     }
 }

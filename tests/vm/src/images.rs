@@ -69,6 +69,11 @@ impl World {
         self.medium(name, out, "--raw", "disk.raw", "")
     }
 
+    /// The same with more in its configuration.
+    pub fn disk_image_with(&self, name: &str, out: &Path, more: &str) -> Result<PathBuf, Fault> {
+        self.medium(name, out, "--raw", "disk.raw", more)
+    }
+
     /// Makes the medium that installs by itself.
     pub fn install_medium(&self) -> Result<PathBuf, Fault> {
         self.install_medium_of(&self.base()?)

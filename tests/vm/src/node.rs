@@ -42,11 +42,16 @@ pub struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    /// Starts a machine and waits until it lets us in.
-    pub fn start(stage: &'a Stage<'a>, machine: &Machine) -> Result<Self, Fault> {
+    /// Starts a machine; [`Self::arrive`] waits for it.
+    pub fn power_on(stage: &'a Stage<'a>, machine: &Machine) -> Result<Self, Fault> {
         let running = machine.start()?;
         let ssh = running.ssh()?;
-        let mut node = Self { stage, running, from: Mark::default(), ssh };
+        Ok(Self { stage, running, from: Mark::default(), ssh })
+    }
+
+    /// Starts a machine and waits until it lets us in.
+    pub fn start(stage: &'a Stage<'a>, machine: &Machine) -> Result<Self, Fault> {
+        let mut node = Self::power_on(stage, machine)?;
         node.arrive()?;
         Ok(node)
     }

@@ -8,6 +8,7 @@ mod corruption;
 pub mod fallback;
 mod loader;
 mod media;
+pub mod mesh;
 mod power;
 mod registry;
 mod reset;
@@ -36,8 +37,14 @@ pub const ALL: &[Scenario] = &[
         run: trixie::life,
     },
     Scenario {
+        name: "mesh-forms",
+        about: "two machines of one image with a token form the mesh by the kernel's WireGuard, and one is upgraded",
+        slots: 2,
+        run: mesh::forms,
+    },
+    Scenario {
         name: "upgrade-from-registry",
-        about: "an upgrade from a registry brings a unit, keeps what is the user's, and is rolled back",
+        about: "an upgrade from a registry brings a unit, keeps what is the user's, and is rolled back; what is damaged then is given up",
         slots: 1,
         run: upgrade::from_registry,
     },
@@ -64,12 +71,6 @@ pub const ALL: &[Scenario] = &[
         about: "a release that ends in emergency mode is ended by its deadline and given up for the one before",
         slots: 1,
         run: fallback::emergency,
-    },
-    Scenario {
-        name: "good-superblock-flipped",
-        about: "a good deployment with a flipped bit in its superblock is given up within two boots",
-        slots: 1,
-        run: corruption::good_superblock_flipped,
     },
     Scenario {
         name: "fallback-kernel-panics",

@@ -16,7 +16,7 @@ fn without_a_block_there_is_no_token_and_all_is_as_usual() {
 
 #[test]
 fn every_key_is_read_with_its_place() {
-    let text = "p2p:\n  network_token: ' abc '\n  peers: ['192.0.2.1:7946', '[2001:db8::1]:1', 'gate.example.org:7946']\n  \
+    let text = "p2p:\n  network_token: ' abc '\n  admin_keys: [def]\n  peers: ['192.0.2.1:7946', '[2001:db8::1]:1', 'gate.example.org:7946']\n  \
                 listen_port: '7000'\n  loglevel: WARN\n  exclude_interfaces: [wwan]\n  dns: true\n  dns_domain: edge.example\n  \
                 disable_dht: true\n  vpn:\n    create: no\n    \
                 interface: mesh0\n    range: 10.7.0.0/16\n    mtu: 1380";
@@ -24,6 +24,8 @@ fn every_key_is_read_with_its_place() {
     assert_eq!(said, Vec::<String>::new());
     let token = settings.token.unwrap();
     assert_eq!((token.value.reveal().as_str(), token.span.to_string().as_str()), ("abc", "t:3:18"));
+    let keys: Vec<_> = settings.admin_keys.iter().map(|key| (key.value.as_str(), key.span.to_string())).collect();
+    assert_eq!(keys, [("def", "t:4:16".to_owned())]);
     let peers: Vec<&str> = settings.peers.iter().map(|peer| peer.value.as_str()).collect();
     assert_eq!(peers, ["192.0.2.1:7946", "[2001:db8::1]:1", "gate.example.org:7946"]);
     assert_eq!((settings.port, settings.log, settings.vpn), (Some(7_000), Some(LogLevel::Warn), false));

@@ -25,6 +25,8 @@ pub enum Mesh {
     Status(MeshReading),
     /// Shows the other members, as this machine's node sees them
     Peers(MeshReading),
+    /// Says what keeps this machine's node from its peers, or from the best way to them; ends with 4 where something does not work
+    Doctor(MeshReading),
     /// Shows this machine's addresses in the mesh
     Ip(MeshReading),
     /// The names of the members, and records that this node sets

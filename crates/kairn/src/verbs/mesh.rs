@@ -14,14 +14,15 @@ use crate::cli::{Mesh, MeshReading, MeshUp};
 use crate::output::{self, Format};
 use herald::Herald;
 use kairn_host::files;
-use kairn_mesh::{Client, StateDir, random, run_for};
+use kairn_mesh::{Client, Gravity, StateDir, diagnose, random, run_for};
 use kairn_mesh_protocol::Token;
 use kairn_report::{Kind, Report};
 use serde_json::json;
+pub use settings::faults;
 use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
-use table::{Node, Peers};
+use table::{Findings, Node, Peers};
 use tokio::signal::unix::{SignalKind, signal};
 
 pub fn run(verb: Mesh) -> Result<ExitCode, Report> {
@@ -32,6 +33,7 @@ pub fn run(verb: Mesh) -> Result<ExitCode, Report> {
         Mesh::Up(verb) => up(&verb),
         Mesh::Status(verb) => status(&verb),
         Mesh::Peers(verb) => peers(&verb),
+        Mesh::Doctor(verb) => doctor(&verb),
         Mesh::Ip(verb) => ip(&verb),
         Mesh::Dns(verb) => dns::run(&verb),
         Mesh::Expose { name, address, asking } => services::expose(&name, &address, &asking),
@@ -95,6 +97,16 @@ fn peers(verb: &MeshReading) -> Result<ExitCode, Report> {
         Format::Human => output::raw(&Peers(&status.peers).to_string())?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn doctor(verb: &MeshReading) -> Result<ExitCode, Report> {
+    let found = diagnose(&Client::new(&verb.state_dir).status()?);
+    match verb.reading.output {
+        Format::Json => output::json(&found)?,
+        Format::Human => output::raw(&Findings(&found).to_string())?,
+    }
+    let is_well = found.iter().all(|finding| finding.gravity == Gravity::Note);
+    Ok(if is_well { ExitCode::SUCCESS } else { Kind::Environment.exit_code().into() })
 }
 
 fn ip(verb: &MeshReading) -> Result<ExitCode, Report> {

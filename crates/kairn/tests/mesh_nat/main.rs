@@ -82,6 +82,7 @@ fn two_behind_cones_go_direct_and_again_after_a_router_restarts_and_a_machine_mo
     eprintln!("figure: direct {} ms after a router's restart", moved().unwrap().duration_since(restart).as_millis());
     one.reaches(&other, &[]);
     one.goes(&other, "direct");
+    other.goes(&one, "direct");
 
     // The machine moves to another address behind its router, which translates it to another port.
     let moving = Instant::now();

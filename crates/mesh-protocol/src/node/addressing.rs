@@ -270,6 +270,8 @@ impl Node {
             Advice::Claim(proposal) => self.claim(now, range, &proposal),
             Advice::Resume(claimed) => {
                 addressing.lease = None;
+                // Its witnesses may not be here, and without any it counts like one that was just made.
+                addressing.claimed = Some(now.0);
                 self.publish(now, *claimed);
             }
             Advice::GiveWay { next, .. } => {

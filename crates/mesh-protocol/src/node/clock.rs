@@ -16,6 +16,11 @@ impl Node {
         self.time.told(now)
     }
 
+    /// What this node goes by: `own`, `borrowed`, `waiting` or `alone`.
+    pub const fn time_standing(&self) -> &'static str {
+        self.time.standing()
+    }
+
     /// Milliseconds that this node's time is ahead of the machine's clock.
     pub const fn clock_ahead(&self) -> i64 {
         self.time.ahead()

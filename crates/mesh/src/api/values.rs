@@ -81,7 +81,7 @@ async fn follow(handle: &Handle, lines: &Lines, prefix: String) -> Result<(), Go
     let (mut shown, mut revisions, wanted) = (Shown::default(), handle.revisions(), Wanted::Prefix(prefix));
     let mut is_first = true;
     loop {
-        revisions.mark_unchanged();
+        let seen = revisions.borrow_and_update().values;
         let wanted = wanted.clone();
         let current = match handle.run(move |runner| runner.values(&wanted)).await {
             Ok(Ok(current)) => current,
@@ -96,7 +96,8 @@ async fn follow(handle: &Handle, lines: &Lines, prefix: String) -> Result<(), Go
         }
         let expiry = shown.next_expiry();
         tokio::select! {
-            changed = revisions.changed() => if changed.is_err() { return Ok(()) },
+            // Members that come and go are no reason to look.
+            changed = revisions.wait_for(|revision| revision.values != seen) => if changed.is_err() { return Ok(()) },
             () = sleep_until(expiry.unwrap_or_else(Instant::now).into()), if expiry.is_some() => {}
             () = lines.gone() => return Err(Gone),
         }

@@ -62,6 +62,7 @@ impl Runner {
             found.addresses.iter().copied().filter(|address| self.choice.may_try(address)).collect();
         let is_live = self.node.swim().state(&found.id).is_some_and(swim::State::is_live);
         tracing::debug!(id = %found.id.short(), ?addresses, is_live, "found in the local network");
+        self.announcements = self.announcements.saturating_add(1);
         // Of members only: anybody can announce any name.
         if self.node.store().member(&found.id).is_some() {
             self.paths.found(found.id, addresses.iter().copied());

@@ -31,6 +31,7 @@ impl Runner {
             addresses: self.candidates.addresses.clone(),
             nat: self.routing.finder.nat().to_string(),
             epoch: store.epochs().first().map_or(0, |keys| keys.epoch),
+            clock: self.node.time_standing().to_owned(),
             clock_ahead: self.node.clock_ahead(),
             uptime: self.start.elapsed().as_secs(),
             entries: store.len(),
@@ -98,6 +99,7 @@ impl Runner {
         let tunnel = tunnel.map(|count| ("tunnel_dropped", count));
         let named = [
             ("entries_new", node.entries),
+            ("found", self.announcements),
             ("refused", node.refused),
             ("comparisons", node.comparisons),
             ("dropped", node.dropped.values().sum()),

@@ -3,8 +3,7 @@
 use super::{PATIENCE, Services, WINDOW, break_off, carry, dial, read_answer, said, write_name};
 use crate::error::Error;
 use crate::session;
-use kairn_host::{Clock as _, SystemClock};
-use kairn_mesh_protocol::{NodeId, Wall};
+use kairn_mesh_protocol::NodeId;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -105,8 +104,8 @@ impl Services {
         }
         let mut failed = Error::Unknown(to);
         for address in addresses {
-            let wall = Wall::since_epoch(SystemClock.since_epoch());
-            match session::call(&self.endpoint, self.own, &self.papers, *address, Some(wall)).await {
+            // Clocks are told in the sessions of the control plane.
+            match session::call(&self.endpoint, self.own, &self.papers, *address, None).await {
                 Ok(open) if open.peer == to => {
                     open.connection.set_receive_window(WINDOW.into());
                     let link = Link { connection: open.connection, users: Arc::default() };

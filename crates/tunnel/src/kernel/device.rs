@@ -46,6 +46,15 @@ impl Device {
         Ok(Self { netlink, family, link })
     }
 
+    /// The link's own key; none where it has none, or is no WireGuard interface.
+    pub fn public_key(&self) -> Option<PublicKey> {
+        let answers = self.netlink.ask(self.message(WireguardCmd::GetDevice, Vec::new()), NLM_F_DUMP).ok()?;
+        answers.into_iter().flat_map(|answer| answer.payload.attributes).find_map(|attribute| match attribute {
+            WireguardAttribute::PublicKey(key) => Some(PublicKey(key)),
+            _ => None,
+        })
+    }
+
     /// Sets the private key.
     pub fn set_key(&self, private: &SecretKey) -> Result<(), Error> {
         let answer = self.set(vec![WireguardAttribute::PrivateKey(*private.reveal())]);

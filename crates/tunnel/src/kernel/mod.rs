@@ -63,6 +63,7 @@ impl Kernel {
     /// Makes the interface; takes it away again when something beside it cannot be had.
     pub fn open(settings: &Settings, counters: Arc<Counters>) -> Result<Self, Error> {
         let links = Links::open()?;
+        remove_left(&links, settings)?;
         links.check_free(&settings.addresses, None)?;
         let link = make_link(&links, &settings.name)?;
         match Self::set_up(&links, &link, settings, counters) {
@@ -225,6 +226,23 @@ impl Worker for Kernel {
         errors.extend(self.links.remove(&self.link).err());
         Error::all(errors)
     }
+}
+
+/// Removes what a process that was killed has left: the kernel keeps such an interface. It is told by its key, which nobody else has.
+fn remove_left(links: &Links, settings: &Settings) -> Result<(), Error> {
+    let own = crate::public_key(&settings.private_key);
+    for name in interface::names(&settings.name) {
+        let Some(index) = links.find(&name)? else { continue };
+        let link = Link { name, index };
+        match Device::open(link.clone()) {
+            Ok(device) if device.public_key() == Some(own) => links.remove(&link)?,
+            Ok(_) => {}
+            // Then none of these is an interface of the kernel's WireGuard.
+            Err(Error::NoKernelWireguard) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 fn make_link(links: &Links, first: &str) -> Result<Link, Error> {

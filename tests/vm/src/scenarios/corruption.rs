@@ -1,7 +1,7 @@
 //! Bits of a deployment on the disk that are not as they were built. Verity finds them; what follows depends on whether the deployment is
 //! on trial.
 
-use super::fallback::{fell_back, upgraded};
+use super::fallback::{fell_back, fell_back_from, upgraded};
 use super::upgrade::WITH_UNIT;
 use crate::fault::Fault;
 use crate::node::{Node, deployment, wrong};
@@ -48,31 +48,34 @@ pub fn hash_block_flipped(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     on_trial(stage, release::VERITY, length(release::VERITY)? - leaves + data * DIGEST)
 }
 
-/// The same in a good deployment that has one before it: the second boot that fails in a row is its last.
-pub fn good_superblock_flipped(stage: &Stage<'_>) -> Result<Verdict, Fault> {
-    let built = stage.world.variant("second", WITH_UNIT)?;
-    let mut node = upgraded(stage, &built)?;
-    node.reboot()?;
-    node.expect_good(2)?;
-    flip(&node, &built.join("release"), release::ROOT, SUPERBLOCK)?;
-    fell_back(stage, &mut node, 3, &["root", PANIC])
+/// The same in a good deployment whose release was built into a directory: the second boot that fails in a row is its last, and the good one
+/// below it boots.
+pub fn good_superblock_flipped(
+    stage: &Stage<'_>,
+    node: &mut Node<'_>,
+    built: &Path,
+    [from, to]: [u32; 2],
+) -> Result<Verdict, Fault> {
+    node.expect_good(from)?;
+    flip(node, &built.join("release"), from, release::ROOT, SUPERBLOCK)?;
+    fell_back_from(stage, node, [from, to], 3, &["root", PANIC])
 }
 
 /// Flips a bit of a deployment on trial, which must be given up.
 fn on_trial(stage: &Stage<'_>, file: &str, at: u64) -> Result<Verdict, Fault> {
     let built = stage.world.variant("second", WITH_UNIT)?;
     let mut node = upgraded(stage, &built)?;
-    flip(&node, &built.join("release"), file, at)?;
+    flip(&node, &built.join("release"), 2, file, at)?;
     fell_back(stage, &mut node, 3, &[PANIC])
 }
 
-/// Flips a bit of a file of deployment 2, whose release was built into a directory on this side.
-fn flip(node: &Node<'_>, built: &Path, file: &str, at: u64) -> Result<(), Fault> {
+/// Flips a bit of a file of a deployment, whose release was built into a directory on this side.
+fn flip(node: &Node<'_>, built: &Path, sequence: u32, file: &str, at: u64) -> Result<(), Fault> {
     let mut byte = [0];
     let read = File::open(built.join(file)).and_then(|file| file.read_exact_at(&mut byte, at));
     read.map_err(Fault::io(format!("read the built {file}")))?;
-    let id = deployment(&node.status()?, Sequence(2)).and_then(|found| found.release);
-    let id = id.ok_or_else(|| Fault::Failed("there is no deployment 2".into()))?;
+    let id = deployment(&node.status()?, Sequence(sequence)).and_then(|found| found.release);
+    let id = id.ok_or_else(|| Fault::Failed(format!("there is no deployment {sequence}")))?;
     let (state, flipped) = (run::STATE, byte.map(|byte| byte ^ 0x10).map(|byte| format!("\\{byte:03o}")).concat());
     let path = format!("{state}/{}/{id}/{file}", paths::RELEASES);
     node.sh(&format!(

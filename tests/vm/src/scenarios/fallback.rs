@@ -153,21 +153,32 @@ fn spoil_kernel(node: &Node<'_>, how: impl Fn(&str) -> String) -> Result<(), Fau
 
 /// Reboots, and expects deployment 1 after so many boots with a reason that holds some words.
 pub fn fell_back(stage: &Stage<'_>, node: &mut Node<'_>, boots: usize, words: &[&str]) -> Result<Verdict, Fault> {
+    fell_back_from(stage, node, [2, 1], boots, words)
+}
+
+/// The same from one deployment to the next below it that is good.
+pub fn fell_back_from(
+    stage: &Stage<'_>,
+    node: &mut Node<'_>,
+    [from, to]: [u32; 2],
+    boots: usize,
+    words: &[&str],
+) -> Result<Verdict, Fault> {
     let before = node.restarts();
-    let took = node.reboot_until(1)?;
+    let took = node.reboot_until(to)?;
     let restarts = node.restarts() - before;
     // The one before is good: its boots are not a trial, whatever the loader counted last.
-    ensure(took.last().is_some_and(|entry| entry.contains("entry kairn-1.conf, not counted")), || {
-        format!("deployment 1 boots as if on trial: {took:?}")
+    ensure(took.last().is_some_and(|entry| entry.contains(&format!("entry kairn-{to}.conf, not counted"))), || {
+        format!("deployment {to} boots as if on trial: {took:?}")
     })?;
-    let status = node.expect_good(1)?;
+    let status = node.expect_good(to)?;
     // The loader may have counted a boot whose kernel was mute then.
     ensure(took.len() <= boots && took.len() + restarts >= boots, || {
         format!("coming back took {} boots instead of {boots} (mute and reset: {restarts} times)", took.len())
     })?;
-    let second = deployment(&status, Sequence(2)).map(|found| found.state);
-    ensure(second == Some(DeploymentState::Bad), || format!("deployment 2 is not bad:\n{status}"))?;
-    let fallback = status.fallback.clone().filter(|fallback| fallback.sequence == Sequence(2));
+    let given_up = deployment(&status, Sequence(from)).map(|found| found.state);
+    ensure(given_up == Some(DeploymentState::Bad), || format!("deployment {from} is not bad:\n{status}"))?;
+    let fallback = status.fallback.clone().filter(|fallback| fallback.sequence == Sequence(from));
     let Some(fallback) = fallback else {
         return Err(Fault::Failed(format!("the status does not say why the machine fell back:\n{status}")));
     };

@@ -1,5 +1,6 @@
 //! Upgrades from a registry, and back.
 
+use super::corruption::good_superblock_flipped;
 use crate::fault::{Fault, ensure};
 use crate::images::Change;
 use crate::node::{LONG, Node, deployment};
@@ -30,7 +31,8 @@ const STAGES: &str = "stages:\n  before-upgrade: [{commands: ['echo before >> /u
 /// A file that the image seeds into a persistent directory.
 const SEEDED: &str = "/etc/ssh/moduli";
 
-/// Upgrades from a registry to a release that brings a unit, is refused the same once more, and rolls back.
+/// Upgrades from a registry to a release that brings a unit, is refused the same once more, and rolls back. A flipped bit in the superblock of
+/// that good deployment has the one before it boot again, within two boots that fail.
 pub fn from_registry(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     let Some(registry) = stage.registry()? else {
         return Ok(Verdict::Skipped("there is no program of a registry".into()));
@@ -77,6 +79,9 @@ pub fn from_registry(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     let passive = deployment(&status, Sequence(2)).and_then(|found| found.role.clone());
     ensure(passive.as_deref() == Some("passive"), || format!("the second release is not kept:\n{status}"))?;
     node.sh(&format!("test ! -e /run/vm-marker && test ! -e {SEEDED} && test \"$(cat ~/kept)\" = kept"))?;
+
+    let verdict = good_superblock_flipped(stage, &mut node, &stage.world.base()?, [3, 2])?;
+    ensure(node.sh("cat /run/vm-marker")? == "second", || "it is not the second release that runs".into())?;
     node.shut_down()?;
-    Ok(Verdict::Passed)
+    Ok(verdict)
 }

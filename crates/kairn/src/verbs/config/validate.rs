@@ -3,6 +3,7 @@
 use super::load;
 use crate::cli::Validate;
 use crate::output::{self, Format};
+use crate::verbs::mesh;
 use kairn_config::{Document, Severity, lenient};
 use kairn_report::{Kind, Report};
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ pub fn validate_text(text: &str) -> Result<ExitCode, Report> {
 
 fn check(documents: &[Document], is_lenient: bool, format: Format) -> Result<ExitCode, Report> {
     let mut found = kairn_config::validate(documents);
+    found.extend(mesh::faults(&kairn_config::merge(documents).mesh));
     if is_lenient {
         lenient(&mut found);
     }

@@ -4,11 +4,11 @@ use super::seeds::Name;
 use crate::cli::{MeshTier, MeshUp};
 use crate::output;
 use crate::verbs::config;
-use kairn_config::{LogLevel, MeshSettings, Placed};
+use kairn_config::{Code, Diagnostic, LogLevel, MeshSettings, Placed, Severity};
 use kairn_host::files;
 use kairn_mesh::{DEFAULT_MTU, DEFAULT_PORT, Domain, NameSettings, Range, Settings, Tier, Vpn};
 use kairn_mesh_protocol::{AdminKey, Error as ProtocolError, NodeId, Token, TokenFault};
-use kairn_report::{Kind, Report};
+use kairn_report::{Kind, Report, Span};
 use std::net::SocketAddr;
 use std::path::Path;
 use tracing_subscriber::filter::LevelFilter;
@@ -73,15 +73,28 @@ fn token(verb: &MeshUp, said: &MeshSettings) -> Result<Token, Report> {
 
 /// A key that is none ends it: this machine would not heed the orders that the others do.
 fn administrators(said: &MeshSettings) -> Result<Vec<AdminKey>, Report> {
-    let read = |Placed { value, span }: &Placed<String>| {
-        let key = value.parse::<NodeId>().ok().and_then(|id| AdminKey::new(*id.as_bytes()).ok());
-        key.ok_or_else(|| {
-            Report::new(Kind::Config, format!("`{value}` is no administrator's key"))
-                .hint("it has 52 letters and digits, as `kairn mesh token --admin-key FILE` prints them")
-                .context(format!("{span}: `p2p.admin_keys`"))
-        })
+    let wrong = |span: &Span, fault: String| {
+        Report::new(Kind::Config, fault)
+            .hint("it has 52 letters and digits, as `kairn mesh token --admin-key FILE` prints them")
+            .context(format!("{span}: `p2p.admin_keys`"))
     };
-    said.admin_keys.iter().map(read).collect()
+    said.admin_keys.iter().map(|key| administrator(&key.value).map_err(|fault| wrong(&key.span, fault))).collect()
+}
+
+fn administrator(text: &str) -> Result<AdminKey, String> {
+    let key = text.parse::<NodeId>().ok().and_then(|id| AdminKey::new(*id.as_bytes()).ok());
+    key.ok_or_else(|| format!("`{text}` is no administrator's key"))
+}
+
+/// What is wrong with a token and keys, which only a node itself can tell.
+pub fn faults(said: &MeshSettings) -> Vec<Diagnostic> {
+    let bad = |span: &Span, what: String| Diagnostic::new(Severity::Error, Code::BadValue, span.clone(), what);
+    let token = said.token.iter().filter_map(|token| {
+        let fault = token.value.reveal().parse::<Token>().err()?;
+        Some(bad(&token.span, format!("`network_token` {fault}")))
+    });
+    let keys = said.admin_keys.iter().filter_map(|key| Some(bad(&key.span, administrator(&key.value).err()?)));
+    token.chain(keys).collect()
 }
 
 /// How the members are named, and whether the machine asks this node.
@@ -210,6 +223,17 @@ mod tests {
         assert!(text.contains("/oem/a:2:22: `p2p.network_token`") && !text.contains(wrong), "{text}");
         let none = token(&verb(""), &said("{}")).err().unwrap();
         assert!(none.to_string().contains("there is no network token"), "{none}");
+    }
+
+    #[test]
+    fn keys_of_administrators_are_read_and_a_wrong_one_is_an_error_with_its_place() {
+        let key = kairn_mesh_protocol::Identity::from_seed(&[7; 32]).id().to_string();
+        assert_eq!(administrators(&said(&format!("{{admin_keys: [{key}]}}"))).unwrap().len(), 1);
+        let report = administrators(&said("{admin_keys: [nonsense]}")).unwrap_err();
+        assert!(report.to_string().contains("/oem/a:2:20: `p2p.admin_keys`"), "{report}");
+        let text = format!("{{admin_keys: [{key}, nonsense], network_token: kairn1qqqq}}");
+        let places: Vec<_> = faults(&said(&text)).iter().map(|fault| fault.span.place.column).collect();
+        assert_eq!(places, [100, 74]);
     }
 
     #[test]

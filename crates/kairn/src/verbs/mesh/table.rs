@@ -1,6 +1,6 @@
 //! The mesh for people: tables and QR codes.
 
-use kairn_mesh::{PeerStatus, PeerWay, Status};
+use kairn_mesh::{Finding, PeerStatus, PeerWay, Status};
 use kairn_report::{Kind, Report};
 use qrcode::render::unicode;
 use qrcode::{EcLevel, QrCode};
@@ -79,6 +79,25 @@ impl fmt::Display for Peers<'_> {
             let (name, state, age) = (&peer.name, &peer.state, duration(peer.age));
             let own = peer.ipv4.map_or_else(|| peer.ula.to_string(), |ipv4| format!("{ipv4} {}", peer.ula));
             writeln!(f, "{id:10}  {name:wide$}  {state:7}  {age:>8}  {way:path$}  {rtt:>7}  {own} from {from}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What keeps a node from its peers.
+pub struct Findings<'a>(pub &'a [Finding]);
+
+impl fmt::Display for Findings<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return writeln!(f, "nothing is wrong that could be seen from here");
+        }
+        for Finding { gravity, about, peer, text, hint } in self.0 {
+            let peer = peer.as_ref().map_or_else(String::new, |peer| format!("{peer} "));
+            writeln!(f, "{gravity}: {about}: {peer}{text}")?;
+            if let Some(hint) = hint {
+                writeln!(f, "  hint: {hint}")?;
+            }
         }
         Ok(())
     }

@@ -1,0 +1,341 @@
+//! What keeps a node from its peers, or from the best way to them, read off what it says of itself.
+
+use crate::status::{PeerStatus, PeerWay, Status};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A node that has run for so many seconds should have found whoever is in its local network.
+const FINDING: u64 = 15;
+/// After so many seconds without an answer a peer's tunnel is out of reach, whatever its control port says.
+const SILENCE: u64 = 200;
+/// What WireGuard puts around a packet over IPv6, in bytes: 40 of IPv6, 8 of UDP, 32 of its own.
+const AROUND: u16 = 80;
+/// The smallest packet that IPv6 permits a link to carry (RFC 8200, section 5).
+const LEAST: u16 = 1_280;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Gravity {
+    /// Worth knowing.
+    Note,
+    /// Something does not work.
+    Problem,
+}
+
+impl fmt::Display for Gravity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Note => "note",
+            Self::Problem => "problem",
+        })
+    }
+}
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub gravity: Gravity,
+    /// What it is about: `node`, `clock`, `firewall`, `multicast`, `nat`, `mtu`, `tunnel` or `address`.
+    pub about: String,
+    /// The peer that it is about: its machine's name, or the beginning of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// What it is.
+    pub text: String,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Finding {
+    fn new(gravity: Gravity, about: &str, text: impl Into<String>) -> Self {
+        Self { gravity, about: about.to_owned(), peer: None, text: text.into(), hint: None }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    fn of(mut self, peer: &PeerStatus) -> Self {
+        self.peer = Some(if peer.name.is_empty() { peer.id.chars().take(10).collect() } else { peer.name.clone() });
+        self
+    }
+}
+
+/// What can be said of a node and its peers, the gravest first.
+pub fn diagnose(status: &Status) -> Vec<Finding> {
+    let mut found = node(status);
+    found.extend(status.peers.iter().flat_map(|peer| of_peer(status, peer)));
+    found.sort_by_key(|finding| std::cmp::Reverse(finding.gravity));
+    found
+}
+
+fn node(status: &Status) -> Vec<Finding> {
+    use Gravity::{Note, Problem};
+    let mut found = Vec::new();
+    match status.clock.as_str() {
+        "borrowed" => found.push(
+            Finding::new(
+                Note,
+                "clock",
+                format!("goes by its peers' clocks, {} ahead of the machine's", ahead(status.clock_ahead)),
+            )
+            .hint("have NTP set the machine's clock: whatever else runs here has the wrong time"),
+        ),
+        "waiting" => found.push(
+            Finding::new(Problem, "clock", "the machine's clock is not set, and nobody has said yet what time it is")
+                .hint(
+                    "the node signs nothing meanwhile; bring one peer with the right time into reach, or set the clock",
+                ),
+        ),
+        "alone" => found.push(
+            Finding::new(Problem, "clock", "the machine's clock is not set, and nobody says what time it is")
+                .hint("what this node writes will be old to others until it meets one that has the time"),
+        ),
+        _ => {}
+    }
+    if status.addresses.is_empty() {
+        found.push(
+            Finding::new(Problem, "node", "the machine has no address that others could reach")
+                .hint("bring a network up; interfaces of containers and clusters do not count"),
+        );
+    }
+    if status.interface.is_some() && status.ipv4.is_none() && status.uptime >= FINDING {
+        found.push(
+            Finding::new(Problem, "address", "no IPv4 address of the mesh is settled")
+                .hint("the log says why: the range overlaps with a network of the machine, is full, or nobody witnesses a claim yet"),
+        );
+    }
+    if status.tier.as_deref() == Some("userspace") && !status.tier_reasons.is_empty() {
+        let reasons = status.tier_reasons.join("; ");
+        found.push(Finding::new(Note, "tunnel", format!("the kernel's WireGuard does not carry it: {reasons}")));
+    }
+    match status.nat.as_str() {
+        "symmetric" => found.push(
+            Finding::new(Note, "nat", "the router gives each destination another port (symmetric NAT)").hint(format!(
+                "peers behind such a router are reached through a relay only; forward {} to this machine",
+                ports(status)
+            )),
+        ),
+        "blocked" => found.push(
+            Finding::new(Problem, "firewall", "nothing comes back by UDP from those that were asked").hint(format!(
+                "let {} out and in; on another network than the peers' this node is cut off until then",
+                ports(status)
+            )),
+        ),
+        _ => {}
+    }
+    if status.peers.is_empty() && status.uptime >= FINDING {
+        let heard = status.counters.get("found").copied().unwrap_or_default();
+        found.push(match heard {
+            0 => Finding::new(Problem, "multicast", "no other node was ever heard in the local network")
+                .hint("if one is there, the switch or a firewall keeps multicast back (5353/udp): name it with --peer or p2p.peers"),
+            heard => Finding::new(Problem, "node", format!("{heard} announcements came, and no node of them is a member"))
+                .hint(format!("a firewall keeps back {}/udp, or their token is another or an older one: the log says which", status.port)),
+        });
+    }
+    if status.health > 0 {
+        found.push(
+            Finding::new(Note, "node", format!("misses answers itself ({} of 8)", status.health))
+                .hint("the machine or its link is overloaded; it suspects others more slowly because of that"),
+        );
+    }
+    found.extend(counted(status));
+    found
+}
+
+/// Counters that should stand at nothing.
+fn counted(status: &Status) -> impl Iterator<Item = Finding> {
+    let named = [
+        ("refused", "messages and entries of members were refused", "the log has each with its reason"),
+        (
+            "statements_forged",
+            "statements with a wrong signature came",
+            "a member lies or is damaged: the log says who sent them",
+        ),
+        (
+            "overrun",
+            "datagrams came faster than the node reads",
+            "the machine is overloaded, or somebody floods the port",
+        ),
+    ];
+    named.into_iter().filter_map(|(name, text, hint)| {
+        let count = status.counters.get(name).copied().filter(|count| *count > 0)?;
+        Some(Finding::new(Gravity::Note, "node", format!("{count} {text}")).hint(hint))
+    })
+}
+
+fn of_peer(status: &Status, peer: &PeerStatus) -> Vec<Finding> {
+    use Gravity::{Note, Problem};
+    let mut found = Vec::new();
+    let has_tunnel = status.interface.is_some();
+    match (peer.state.as_str(), peer.way) {
+        ("left", _) => {}
+        ("dead", _) => found.push(
+            Finding::new(Problem, "node", format!("does not answer since {} s", peer.age))
+                .hint("it is off, or nothing of it comes through: ask its own doctor"),
+        ),
+        (_, PeerWay::Relayed) => {
+            let by = peer.relay.as_deref().unwrap_or("another member");
+            let why = match status.nat.as_str() {
+                "symmetric" => "this machine's router gives each destination another port",
+                "blocked" => "this machine's UDP does not get through",
+                _ => "its router, or a firewall at either end, lets nothing straight through",
+            };
+            let ports = ports(status);
+            found.push(
+                Finding::new(Note, "nat", format!("is reached through {by}: {why}"))
+                    .hint(format!("forward {ports} to either of the two machines for a direct way")),
+            );
+        }
+        (_, PeerWay::None) if peer.heard.is_none() => found.push(
+            Finding::new(Problem, "firewall", "is known from others, and nothing comes from it itself")
+                .hint(format!("{} must get through between the two, or a third that both reach", ports(status))),
+        ),
+        _ if has_tunnel && peer.sent > 0 && peer.handshake.is_none_or(|age| age > SILENCE) => {
+            found.push(Finding::new(Problem, "firewall", "answers, but its WireGuard port does not").hint(format!(
+                "a firewall lets {}/udp through and not WireGuard's, the port after it, here or there",
+                status.port
+            )))
+        }
+        _ => {}
+    }
+    if let Some(mtu) = peer.mtu.filter(|mtu| *mtu < LEAST + AROUND) {
+        found.push(
+            Finding::new(Problem, "mtu", format!("the way carries packets of {mtu} bytes only"))
+                .hint(format!("set p2p.vpn.mtu to {} on all nodes, or mend the link", mtu.saturating_sub(AROUND))),
+        );
+    }
+    found.into_iter().map(|finding| finding.of(peer)).collect()
+}
+
+fn ports(status: &Status) -> String {
+    match status.tunnel_port {
+        Some(tunnel) => format!("{}/udp and {tunnel}/udp", status.port),
+        None => format!("{}/udp", status.port),
+    }
+}
+
+/// Milliseconds as people say them.
+fn ahead(milliseconds: i64) -> String {
+    let seconds = milliseconds / 1_000;
+    match seconds.unsigned_abs() {
+        0..120 => format!("{seconds} s"),
+        120..172_800 => format!("{} min", seconds / 60),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn status(peers: Vec<PeerStatus>) -> Status {
+        Status {
+            id: "a".repeat(52),
+            name: "edge-1".to_owned(),
+            network: "0".repeat(32),
+            ula: "fd00::1".parse().unwrap(),
+            ipv4: Some("10.1.0.1".parse().unwrap()),
+            interface: Some("edgevpn0".to_owned()),
+            tier: Some("kernel".to_owned()),
+            tunnel_port: Some(7_947),
+            tier_reasons: Vec::new(),
+            port: 7_946,
+            addresses: vec!["192.0.2.1:7946".parse().unwrap()],
+            nat: "none".to_owned(),
+            epoch: 0,
+            clock: "own".to_owned(),
+            clock_ahead: 0,
+            uptime: 100,
+            entries: 3,
+            health: 0,
+            peers,
+            counters: BTreeMap::new(),
+        }
+    }
+
+    fn peer() -> PeerStatus {
+        PeerStatus {
+            id: "b".repeat(52),
+            name: "edge-2".to_owned(),
+            state: "alive".to_owned(),
+            ula: "fd00::2".parse().unwrap(),
+            ipv4: None,
+            handshake: Some(10),
+            received: 10,
+            sent: 10,
+            address: Some("192.0.2.2:7946".parse().unwrap()),
+            way: PeerWay::Lan,
+            relay: None,
+            path_rtt: None,
+            mtu: Some(1_500),
+            rtt: Some(1.0),
+            age: 30,
+            heard: Some(1),
+            roles: Vec::new(),
+            version: "0.1.0".to_owned(),
+        }
+    }
+
+    fn said(status: &Status) -> Vec<(Gravity, String, Option<String>)> {
+        let found = diagnose(status).into_iter();
+        found.map(|Finding { gravity, about, peer, .. }| (gravity, about, peer)).collect()
+    }
+
+    #[test]
+    fn nothing_is_said_of_what_works() {
+        assert_eq!(diagnose(&status(vec![peer(), PeerStatus { state: "left".to_owned(), ..peer() }])), []);
+    }
+
+    #[test]
+    fn each_trouble_of_the_node_is_named_once_with_what_to_do() {
+        use Gravity::{Note, Problem};
+        let well = || status(vec![peer()]);
+        let counter = |name: &str| BTreeMap::from([(name.to_owned(), 3)]);
+        for (changed, gravity, about) in [
+            (Status { clock: "borrowed".to_owned(), clock_ahead: 650_000_000_000, ..well() }, Note, "clock"),
+            (Status { clock: "waiting".to_owned(), ..well() }, Problem, "clock"),
+            (Status { clock: "alone".to_owned(), ..well() }, Problem, "clock"),
+            (Status { addresses: Vec::new(), ..well() }, Problem, "node"),
+            (Status { ipv4: None, ..well() }, Problem, "address"),
+            (Status { nat: "symmetric".to_owned(), ..well() }, Note, "nat"),
+            (Status { nat: "blocked".to_owned(), ..well() }, Problem, "firewall"),
+            (Status { peers: Vec::new(), ..well() }, Problem, "multicast"),
+            (Status { peers: Vec::new(), counters: counter("found"), ..well() }, Problem, "node"),
+            (Status { health: 3, ..well() }, Note, "node"),
+            (Status { counters: counter("overrun"), ..well() }, Note, "node"),
+        ] {
+            assert_eq!(said(&changed), [(gravity, about.to_owned(), None)], "{changed:?}");
+            assert!(diagnose(&changed).iter().all(|finding| finding.hint.is_some()));
+        }
+        let slow = Status { tier: Some("userspace".to_owned()), tier_reasons: vec!["no module".to_owned()], ..well() };
+        assert_eq!(said(&slow), [(Note, "tunnel".to_owned(), None)]);
+        // Who has just started has not found anybody yet, and that is no trouble.
+        assert_eq!(diagnose(&Status { peers: Vec::new(), uptime: 3, ipv4: None, ..well() }), []);
+    }
+
+    #[test]
+    fn of_a_peer_is_said_why_it_is_not_reached_straight() {
+        use Gravity::{Note, Problem};
+        let relayed = PeerStatus { way: PeerWay::Relayed, relay: Some("gate".to_owned()), ..peer() };
+        for (changed, gravity, about) in [
+            (PeerStatus { state: "dead".to_owned(), ..peer() }, Problem, "node"),
+            (relayed.clone(), Note, "nat"),
+            (PeerStatus { way: PeerWay::None, heard: None, ..peer() }, Problem, "firewall"),
+            (PeerStatus { handshake: None, ..peer() }, Problem, "firewall"),
+            (PeerStatus { mtu: Some(1_300), ..peer() }, Problem, "mtu"),
+        ] {
+            assert_eq!(said(&status(vec![changed])), [(gravity, about.to_owned(), Some("edge-2".to_owned()))]);
+        }
+        let symmetric = Status { nat: "symmetric".to_owned(), ..status(vec![relayed]) };
+        assert!(diagnose(&symmetric).iter().any(|finding| finding.text.contains("this machine's router")));
+        // A node without a private network has no tunnel to be blocked.
+        let bare = Status { interface: None, ipv4: None, ..status(vec![PeerStatus { handshake: None, ..peer() }]) };
+        assert_eq!(diagnose(&bare), []);
+    }
+}

@@ -1,0 +1,139 @@
+//! Machines that share a token in their configuration, on a wire of their own.
+
+use super::upgrade::WITH_UNIT;
+use crate::fault::{Fault, ensure};
+use crate::node::{Node, wrong};
+use crate::runner::Verdict;
+use crate::world::Stage;
+use kairn_host::Runner;
+use kairn_lab::{Disk, Format, Network};
+use serde_json::Value;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// A token of no network but this one.
+pub const TOKEN: &str = "kairn1qavdd5qn8uv6fkaryqk2cj93vkk2w23ln2z84j5n99aj7flymxw6spldz6j";
+/// From a system that is up to addresses that are witnessed, beside other machines.
+const TO_FORM: Duration = Duration::from_secs(180);
+/// Seconds that a first answer may take through a mesh that has formed.
+const TO_ANSWER: u32 = 60;
+
+/// Two machines of one disk image, whose configuration names a token and nothing else of the mesh, form it by the kernel's WireGuard
+/// without gateway, DHCP or internet between them; one is upgraded and comes back as who it was.
+pub fn forms(stage: &Stage<'_>) -> Result<Verdict, Fault> {
+    let image =
+        stage.world.disk_image_with("mesh", &stage.world.base()?, &format!("p2p:\n  network_token: {TOKEN}\n"))?;
+    let second = stage.world.variant("second", WITH_UNIT)?;
+    let mut one = plugged_in(stage, &image, "one", &[])?;
+    let mut other = plugged_in(stage, &image, "other", &[Node::release_disk(&second)])?;
+    one.arrive()?;
+    other.arrive()?;
+    let (first, second) = (formed(&one)?, formed(&other)?);
+    for (node, status) in [(&one, &first), (&other, &second)] {
+        node.expect_good(1)?;
+        ensure(of(status, "tier") == "kernel", || format!("it is not the kernel that carries it: {status:#}"))?;
+        is_a_service(node)?;
+    }
+    ensure(of(&first, "id") != of(&second, "id") && of(&first, "ipv4") != of(&second, "ipv4"), || {
+        format!("two machines of one image are one node: {first:#}")
+    })?;
+    reach(&one, &second)?;
+    reach(&other, &first)?;
+    stage.note("the mesh has formed");
+
+    // A node that hangs is started again, which takes less than the upgrade of the other.
+    one.sh("sudo kill -STOP $(systemctl show --property=MainPID --value kairn-mesh.service)")?;
+    let done = other.upgrade_from_disk()?;
+    ensure(done.status.success(), || format!("the upgrade failed: {}{}", done.text(), done.stderr))?;
+    other.reboot()?;
+    other.expect_good(2)?;
+    stage.note("upgraded");
+    for (node, before) in [(&one, &first), (&other, &second)] {
+        let after = formed(node)?;
+        for field in ["id", "ula", "ipv4", "interface", "tier"] {
+            ensure(of(&after, field) == of(before, field), || {
+                format!("`{field}` was {}: {after:#}", of(before, field))
+            })?;
+        }
+    }
+    reach(&one, &second)?;
+    reach(&other, &first)?;
+    let restarts = one.sh("systemctl show --property=NRestarts --value kairn-mesh.service")?;
+    ensure(restarts != "0", || "the node that hung was not started again".into())?;
+
+    one.sh("sudo systemctl stop kairn-mesh.service")?;
+    let status = one.status()?;
+    ensure(status.warnings.iter().any(|warning| warning.contains("the mesh does not work")), || {
+        format!("the status does not tell of a mesh that does not run:\n{status}")
+    })?;
+    // As when a token comes with the network.
+    one.sh("sudo kairn stage run network")?;
+    formed(&one)?;
+    one.cut_power()?;
+    other.cut_power()?;
+    Ok(Verdict::Passed)
+}
+
+/// Starts a machine with a disk of the image. Besides the network that lets us in, and nothing else, it has a wire to the other one.
+pub fn plugged_in<'a>(stage: &'a Stage<'a>, image: &Path, name: &str, more: &[Disk]) -> Result<Node<'a>, Fault> {
+    let disk = Disk::qcow2(stage.dir.join(format!("{name}.qcow2")));
+    disk.create_over(&Runner::default(), image, Format::Raw, None)?;
+    // One end waits, the other connects, while QEMU starts; the name is of no file, whose path might be too long.
+    let end = if name == "one" { "server=on" } else { "server=off" };
+    let wire =
+        format!("stream,id=wire,{end},addr.type=unix,addr.abstract=on,addr.path=kairn-vm-{}", std::process::id());
+    let address = format!("52:54:00:4d:45:{:02x}", name.len());
+    let card = format!("virtio-net-pci,netdev=wire,romfile=,mac={address}");
+    let mut builder = stage.machine(name).network(Some(Network { isolated: true, ..Network::default() }));
+    builder = builder.forward(0, 22).disk(disk).extra(["-netdev", &wire, "-device", &card]);
+    for disk in more {
+        builder = builder.disk(disk.clone());
+    }
+    Node::power_on(stage, &builder.create()?)
+}
+
+/// Waits until a node and one other have addresses that are witnessed, and returns what it says.
+pub fn formed(node: &Node<'_>) -> Result<Value, Fault> {
+    let began = Instant::now();
+    loop {
+        // A node that is started again does not answer for a moment.
+        let said = node.sh("sudo kairn mesh status --output json || true")?;
+        let status: Value = if said.is_empty() { Value::Null } else { serde_json::from_str(&said).map_err(wrong)? };
+        let peers = of(&status, "peers").as_array().map_or(&[][..], Vec::as_slice);
+        let ready = |peer: &Value| of(peer, "state") == "alive" && of(peer, "ipv4").is_string();
+        if of(&status, "ipv4").is_string() && peers.len() == 1 && peers.iter().all(ready) {
+            return Ok(status);
+        }
+        ensure(began.elapsed() < TO_FORM, || format!("the mesh has not formed in {TO_FORM:?}: {status:#}"))?;
+        node.sh("sleep 1")?;
+    }
+}
+
+/// A field of what a node says; null where it says nothing of it.
+pub fn of<'a>(status: &'a Value, field: &str) -> &'a Value {
+    status.get(field).unwrap_or(&Value::Null)
+}
+
+/// Has the other's sshd answer a node at both of its addresses: the image has no `ping`.
+fn reach(node: &Node<'_>, other: &Value) -> Result<(), Fault> {
+    for address in ["ipv4", "ula"] {
+        let address = of(other, address).as_str().unwrap_or_default();
+        let script = format!("until exec 3<>/dev/tcp/{address}/22; do sleep 1; done; read -r line <&3; echo \"$line\"");
+        let heard = node.sh(&format!("timeout {TO_ANSWER} bash -c '{script}' 2>&1"))?;
+        ensure(heard.contains("SSH-2.0"), || format!("{address} answers: {heard}"))?;
+    }
+    Ok(())
+}
+
+/// The node runs as the unit says: active, with its keys for itself and no token on any command line.
+fn is_a_service(node: &Node<'_>) -> Result<(), Fault> {
+    let unit = node.sh("systemctl show --property=ActiveState,StatusText kairn-mesh.service")?;
+    let expected = ["ActiveState=active", "others alive"];
+    ensure(expected.iter().all(|part| unit.contains(part)), || format!("the unit says: {unit}"))?;
+    let modes = node.sh("sudo stat -c %a /usr/local/.kairos/mesh /usr/local/.kairos/mesh/identity")?;
+    ensure(modes == "700\n600", || format!("the node's files have the modes {modes:?}"))?;
+    let lines = node.sh("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")?;
+    ensure(lines.contains("kairn mesh up") && !lines.contains(TOKEN), || format!("command lines: {lines}"))?;
+    let status = node.status()?;
+    ensure(!status.warnings.iter().any(|warning| warning.contains("mesh")), || format!("it warns:\n{status}"))
+}
