@@ -17,6 +17,7 @@ fn node(seed: u8, token: &Token) -> Node {
         epochs: vec![token.epoch()],
             secret: None,
         administrators: Vec::new(),
+        allowed: None,
         generation: 1,
         incarnation: Incarnation::FIRST,
         seed: seed.into(),

@@ -6,14 +6,16 @@ use kairn_mesh_protocol::admission::Proof;
 use kairn_mesh_protocol::entry::Entry;
 use kairn_mesh_protocol::member::MemberRecord;
 use kairn_mesh_protocol::message::{self, Answer, Datagram, Question};
+use kairn_mesh_protocol::order::Order;
 use kairn_mesh_protocol::path::probe;
-use kairn_mesh_protocol::{NodeId, Token, ballot, swim};
+use kairn_mesh_protocol::{Identity, NodeId, Token, ballot, swim};
+use kairn_report::Secret;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((reader, bytes)) = bytes.split_first() else { return };
     let (network, node) = (Token::new([1; 32], None).network().id, NodeId::new([1; 32]));
-    match reader % 11 {
+    match reader % 12 {
         0 => {
             if let Ok(Ok(token)) = std::str::from_utf8(bytes).map(str::parse::<Token>) {
                 // What is read is written the same, but for white space and case.
@@ -32,6 +34,17 @@ fuzz_target!(|bytes: &[u8]| {
         5 => drop(message::decode::<Question>("question", bytes)),
         6 => drop(message::decode::<Answer>("answer", bytes)),
         7 => drop(swim::Datagram::decode(bytes)),
+        10 => {
+            let (key, value) = bytes.split_at(bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len()));
+            let order = Order::decode(&String::from_utf8_lossy(key), value.get(1..).unwrap_or_default());
+            if let Ok(order) = order {
+                assert_eq!(Order::decode(&order.key(), &order.encode().expect("there is memory")), Ok(order.clone()));
+                if let Order::Rotation(part) = order {
+                    assert!(part.open(&network, &Identity::from_seed(&[1; 32])).is_none());
+                    drop(part.open_retired(&Secret::new([1; 32])));
+                }
+            }
+        }
         9 => {
             if let Ok(text) = probe::decode(bytes) {
                 let again = probe::encode(&text, bytes.len()).map(|bytes| probe::decode(&bytes));

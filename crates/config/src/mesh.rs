@@ -52,6 +52,8 @@ pub struct MeshSettings {
     pub peers: Vec<Placed<String>>,
     /// Public keys of those who may put machines out and change the secret, beside the one in the token.
     pub admin_keys: Vec<Placed<String>>,
+    /// The names of the nodes that may be members; all where there are none.
+    pub allowed: Vec<Placed<String>>,
     /// The UDP port to listen on.
     pub port: Option<u16>,
     /// How much is logged.
@@ -82,6 +84,7 @@ impl Default for MeshSettings {
             token: None,
             peers: Vec::new(),
             admin_keys: Vec::new(),
+            allowed: Vec::new(),
             port: None,
             log: None,
             excluded: Vec::new(),
@@ -115,6 +118,7 @@ impl MeshSettings {
         self.peers = reader.texts(p2p, "peers");
         self.peers.retain(|peer| reader.peer(peer));
         self.admin_keys = reader.texts(p2p, "admin_keys");
+        self.allowed = reader.texts(p2p, "allowed_nodes");
         self.port = p2p.get("listen_port").and_then(|value| reader.number(value, 1..=65_535, "`listen_port`"));
         self.log = reader.text(p2p, "loglevel").and_then(|text| reader.log(&text));
         self.excluded = reader.texts(p2p, "exclude_interfaces").into_iter().map(|name| name.value).collect();

@@ -31,7 +31,7 @@ use addressing::Addressing;
 use ballots::Ballots;
 use comparison::Comparison;
 use kairn_report::Secret;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -135,6 +135,8 @@ pub struct Start {
     pub secret: Option<Secret<[u8; 32]>>,
     /// Whose word on rotation and revocation counts.
     pub administrators: Vec<NodeId>,
+    /// Who may be a member, this node itself always; everybody with the secret where nothing is said.
+    pub allowed: Option<BTreeSet<NodeId>>,
     /// Higher than in every run before.
     pub generation: u64,
     /// The last incarnation that it signed.
@@ -189,6 +191,7 @@ impl Node {
             epochs,
             secret,
             administrators,
+            allowed,
             generation,
             incarnation,
             seed,
@@ -197,8 +200,9 @@ impl Node {
             lease,
         } = start;
         let mut rng = fastrand::Rng::with_seed(seed);
+        let allowed = allowed.map(|allowed| allowed.into_iter().chain([identity.id()]).collect());
         Self {
-            store: Store::new(network.id, epochs, administrators),
+            store: Store::new(network.id, epochs, administrators).only(allowed),
             secret,
             time: Timekeeper::new(clock, now),
             introduction: None,

@@ -40,6 +40,9 @@ pub enum Refused {
     /// Its author was put out.
     #[error("written by {author}, who was put out", author = .0.short())]
     Revoked(NodeId),
+    /// Its author is not among those that this node lets in.
+    #[error("written by {author}, who is not on this node's list", author = .0.short())]
+    NotAllowed(NodeId),
     /// A member's record whose proof does not hold with a secret that still lets nodes in.
     #[error("the record of {author} does not prove that it holds the network's secret", author = .0.short())]
     Unproven(NodeId),
@@ -121,6 +124,8 @@ pub struct Store {
     /// The newest epoch first; the retired ones let known members come back only.
     epochs: Vec<EpochKeys>,
     administrators: BTreeSet<NodeId>,
+    /// Who may be a member; everybody with the secret where nothing is said.
+    allowed: Option<BTreeSet<NodeId>>,
     revoked: BTreeSet<NodeId>,
     held: BTreeMap<Slot, Held>,
     names: BTreeMap<EntryId, Slot>,
@@ -135,11 +140,24 @@ impl Store {
             clock: Clock::default(),
             epochs,
             administrators: administrators.into_iter().collect(),
+            allowed: None,
             revoked: BTreeSet::new(),
             held: BTreeMap::new(),
             names: BTreeMap::new(),
             used: BTreeMap::new(),
         }
+    }
+
+    /// Lets these nodes in and nobody else, whoever has the secret.
+    #[must_use]
+    pub fn only(mut self, allowed: Option<BTreeSet<NodeId>>) -> Self {
+        self.allowed = allowed;
+        self
+    }
+
+    /// Whether a node may be a member as far as the list of those that may goes.
+    pub fn allows(&self, node: &NodeId) -> bool {
+        self.allowed.as_ref().is_none_or(|allowed| allowed.contains(node))
     }
 
     /// The network that it belongs to.
@@ -215,6 +233,9 @@ impl Store {
         let Content { bucket, key, author, value, .. } = entry.content();
         if self.revoked.contains(author) {
             return Err(Refused::Revoked(*author));
+        }
+        if bucket.ownership() != Ownership::Administrator && !self.allows(author) {
+            return Err(Refused::NotAllowed(*author));
         }
         if bucket.ownership() == Ownership::Administrator {
             return match value {

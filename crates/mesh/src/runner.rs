@@ -36,7 +36,7 @@ use kairn_mesh_protocol::node::{Event, Node, Outgoing, Start};
 use kairn_mesh_protocol::path::Finder;
 use kairn_mesh_protocol::timekeeper::{Change, Clock};
 use kairn_mesh_protocol::{AdminKey, Moment, NetworkKeys, NodeId, Now, Token, Wall, swim};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, RwLock};
@@ -70,6 +70,8 @@ pub struct Settings {
     pub peers: Vec<SocketAddr>,
     /// Keys of administrators beside the token's.
     pub administrators: Vec<AdminKey>,
+    /// Who may be a member; everybody with the token where nothing is said.
+    pub allowed: Option<BTreeSet<NodeId>>,
     /// Interfaces that are passed over, by the beginnings of their names, beside those that always are.
     pub excluded: Vec<String>,
     /// The names of the members.
@@ -258,6 +260,7 @@ impl Runner {
             epochs: secrets.epochs,
             secret: secrets.newest,
             administrators,
+            allowed: settings.allowed.clone(),
             generation,
             incarnation,
             seed,
@@ -348,9 +351,9 @@ impl Runner {
     fn show_papers(&self) {
         let (record, store) = (self.node.record().and_then(|record| record.encode().ok()), self.node.store());
         let (epochs, revoked) = (store.epochs().to_vec(), store.revoked().clone());
-        let members = store.member_ids().collect();
+        let (allowed, members) = (self.settings.allowed.clone(), store.member_ids().collect());
         match self.papers.write() {
-            Ok(mut papers) => *papers = Papers { epochs, record, revoked, members },
+            Ok(mut papers) => *papers = Papers { epochs, record, revoked, allowed, members },
             Err(error) => tracing::error!(%error, "sessions see an old state of this node"),
         }
     }

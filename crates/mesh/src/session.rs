@@ -27,6 +27,8 @@ pub struct Papers {
     pub record: Option<Vec<u8>>,
     /// Nodes that were put out.
     pub revoked: BTreeSet<NodeId>,
+    /// Who may come in; everybody with the secret where nothing is said.
+    pub allowed: Option<BTreeSet<NodeId>>,
     /// The members: one that was off while the secret changed may come back.
     pub members: BTreeSet<NodeId>,
 }
@@ -156,6 +158,9 @@ fn finish(
     let papers = papers.read().map_err(|_| Error::call(address, &"the node stopped"))?;
     if papers.revoked.contains(&peer) {
         return Err(refuse("it was put out of the network"));
+    }
+    if papers.allowed.as_ref().is_some_and(|allowed| !allowed.contains(&peer)) {
+        return Err(refuse(&format!("it is not among those that this node lets in: {peer}")));
     }
     let is_known = papers.members.contains(&peer);
     proof.check(&papers.epochs, session, side, is_known).map_err(|why| refuse(&why.to_string()))?;

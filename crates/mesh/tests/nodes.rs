@@ -29,6 +29,7 @@ async fn start(dir: &Path, token: u8, peers: &[u16]) -> Running {
         version: "0.1.0".to_owned(),
         port: 0,
         administrators: Vec::new(),
+        allowed: None,
         peers: peers.iter().map(|port| SocketAddr::from(([127, 0, 0, 1], *port))).collect(),
         excluded: Vec::new(),
         names: NameSettings::default(),

@@ -56,6 +56,7 @@ impl Whole {
             epochs: vec![token.epoch()],
             secret: None,
             administrators: Vec::new(),
+            allowed: None,
             generation: 1,
             incarnation: Incarnation::FIRST,
             seed,

@@ -44,6 +44,12 @@ pub(crate) static P2P: Block = block(
             .example("['192.0.2.1:7946', gate.example.org:7946]"),
         done("admin_keys", TEXTS, "Lists public keys that may put machines out of the network and change its secret.")
             .example("[fx774t3qcwfvgf73vmoidcoqbmbtqklczd2tts5lvmnk7uebtbpa]"),
+        done(
+            "allowed_nodes",
+            TEXTS,
+            "Lists the nodes that may be members, whoever has the token; all may where it is empty.",
+        )
+        .example("[fx774t3qcwfvgf73vmoidcoqbmbtqklczd2tts5lvmnk7uebtbpa]"),
         done("listen_port", Shape::Int(1, 65_535), "Is the UDP port of the network; WireGuard takes the one after it.")
             .example("7946"),
         done("exclude_interfaces", TEXTS, "Leaves out network interfaces, by the beginnings of their names.")

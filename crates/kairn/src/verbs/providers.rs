@@ -114,7 +114,7 @@ pub fn start(api: &str, paths: &[PathBuf], sink: &mut Progress) -> Result<ExitCo
     }
     let telling = Telling::new(Path::new("/"), BOOTSTRAP, &documents, &[("api", api)])?;
     if telling.providers.is_empty() {
-        output::say("warning: the configuration asks for a cluster, and no provider is here to make one");
+        output::say("no provider is here to be told of the start");
         return Ok(ExitCode::SUCCESS);
     }
     all_well(&telling.event, &telling.tell(sink))?;

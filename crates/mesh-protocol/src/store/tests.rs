@@ -252,3 +252,12 @@ proptest! {
         drop(asking.answered(&framed));
     }
 }
+
+#[test]
+fn with_a_list_nobody_else_is_a_member() {
+    let (listed, other) = (node(1), node(2));
+    let mut store = store().only(Some([listed.id()].into()));
+    assert!(matches!(store.take(record(&listed, &token().epoch(), 0), (NOW, WALL)), Ok(Taken::New(_))));
+    let refused = store.take(record(&other, &token().epoch(), 0), (NOW, WALL));
+    assert_eq!(refused, Err(Refused::NotAllowed(other.id())));
+}

@@ -10,6 +10,7 @@ use kairn_mesh::{DEFAULT_MTU, DEFAULT_PORT, Domain, NameSettings, Range, Rules, 
 use kairn_mesh_protocol::ballot::DEFAULT_MINIMUM;
 use kairn_mesh_protocol::{AdminKey, Error as ProtocolError, NodeId, Token, TokenFault};
 use kairn_report::{Kind, Report, Span};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use tracing_subscriber::filter::LevelFilter;
@@ -44,6 +45,7 @@ pub fn of(verb: &MeshUp, name: String) -> Result<(Settings, Vec<Name>), Report> 
         port: verb.port.or(said.port).unwrap_or(DEFAULT_PORT),
         peers,
         administrators: administrators(&said)?,
+        allowed: allowed(&said)?,
         excluded,
         names: names_of(verb, &said)?,
         rules: Rules::new(said.minimum_nodes.unwrap_or(DEFAULT_MINIMUM), said.expected_nodes)?,
@@ -88,6 +90,17 @@ fn administrator(text: &str) -> Result<AdminKey, String> {
     key.ok_or_else(|| format!("`{text}` is no administrator's key"))
 }
 
+/// A name that is none ends it too: somebody is kept out who should not be.
+fn allowed(said: &MeshSettings) -> Result<Option<BTreeSet<NodeId>>, Report> {
+    let read = |Placed { value, span }: &Placed<String>| {
+        value.parse::<NodeId>().map_err(|fault| {
+            Report::new(Kind::Config, fault.to_string()).context(format!("{span}: `p2p.allowed_nodes`"))
+        })
+    };
+    let allowed: BTreeSet<NodeId> = said.allowed.iter().map(read).collect::<Result<_, _>>()?;
+    Ok(Some(allowed).filter(|allowed| !allowed.is_empty()))
+}
+
 /// What is wrong with a token and keys, which only a node itself can tell.
 pub fn faults(said: &MeshSettings) -> Vec<Diagnostic> {
     let bad = |span: &Span, what: String| Diagnostic::new(Severity::Error, Code::BadValue, span.clone(), what);
@@ -96,7 +109,9 @@ pub fn faults(said: &MeshSettings) -> Vec<Diagnostic> {
         Some(bad(&token.span, format!("`network_token` {fault}")))
     });
     let keys = said.admin_keys.iter().filter_map(|key| Some(bad(&key.span, administrator(&key.value).err()?)));
-    token.chain(keys).collect()
+    let nodes = said.allowed.iter();
+    let nodes = nodes.filter_map(|node| Some(bad(&node.span, node.value.parse::<NodeId>().err()?.to_string())));
+    token.chain(keys).chain(nodes).collect()
 }
 
 /// How the members are named, and whether the machine asks this node.
@@ -236,6 +251,15 @@ mod tests {
         let text = format!("{{admin_keys: [{key}, nonsense], network_token: kairn1qqqq}}");
         let places: Vec<_> = faults(&said(&text)).iter().map(|fault| fault.span.place.column).collect();
         assert_eq!(places, [100, 74]);
+    }
+
+    #[test]
+    fn a_list_of_nodes_is_read_and_an_empty_one_is_none() {
+        let node = kairn_mesh_protocol::Identity::from_seed(&[7; 32]).id();
+        assert_eq!(allowed(&said(&format!("{{allowed_nodes: [{node}]}}"))).unwrap(), Some(BTreeSet::from([node])));
+        assert_eq!(allowed(&said("{allowed_nodes: []}")).unwrap(), None);
+        let report = allowed(&said("{allowed_nodes: [edge-7]}")).unwrap_err();
+        assert!(report.to_string().contains("/oem/a:2:23: `p2p.allowed_nodes`"), "{report}");
     }
 
     #[test]
