@@ -139,9 +139,9 @@ pub struct BallotStatus {
     pub expected: u16,
     /// How many have promised or voted in the round that this node leads.
     pub answers: usize,
-    /// Who votes, once a first round was seen; of those that are not alive `missing` names them.
+    /// How many vote; 0 until a first round was seen.
     pub voters: usize,
-    /// Voters that are not alive.
+    /// Those of them that are not alive.
     pub missing: Vec<BallotNode>,
     /// What keeps it from being decided, or what has to be done.
     pub why: Vec<String>,
