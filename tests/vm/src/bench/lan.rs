@@ -101,7 +101,6 @@ fn measured(stage: &Stage<'_>, nodes: usize, starts: usize, token: &Path) -> Res
         if start == starts && nodes > 2 {
             rest(stage, &running, &mut measured)?;
         }
-        running.into_iter().try_for_each(Node::end)?;
     }
     Ok(measured)
 }

@@ -3,7 +3,6 @@
 use crate::fault::{Fault, ensure};
 use crate::runner::say;
 use kairn_host::{Invocation, Runner};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::fs;
 use std::io::{Read, Write};
@@ -179,14 +178,6 @@ impl Node {
         let busy = busy(&stat).ok_or_else(|| Fault::Failed(format!("no processor time in: {stat}")))?;
         let resident = resident(&status).ok_or_else(|| Fault::Failed(format!("no resident memory in: {status}")))?;
         Ok(Usage { sent: count("tx")?, received: count("rx")?, busy, resident })
-    }
-
-    /// Has it say goodbye and waits for its end.
-    pub fn end(mut self) -> Result<(), Fault> {
-        let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| Fault::Failed("a process without a number".into()))?;
-        kill_process(pid, Signal::TERM).map_err(|error| Fault::Failed(format!("cannot end a node: {error}")))?;
-        self.process.wait().map(drop).map_err(Fault::io("wait for a node"))
     }
 }
 
