@@ -112,9 +112,10 @@ impl Whole {
         self.is_put_out
     }
 
-    /// Questions that wait for their answers, and sessions that are open or were.
-    pub fn waiting(&self) -> usize {
-        self.asked.len() + self.sessions.len() + self.out.len()
+    /// Questions that wait for their answers, sessions that are open, and datagrams.
+    pub fn waiting(&self, now: Moment) -> usize {
+        let open = self.sessions.values().filter(|last| now.since(**last) <= IDLE);
+        self.asked.len() + open.count() + self.out.len()
     }
 
     /// Whether it lets somebody in who proves this in a session.
