@@ -25,6 +25,8 @@ usage: cargo xtask <task> [--yes]
   bench WHAT [N] set up, build, then measure on an otherwise idle machine, N times, and write the figures to SPECIFICATION.md
                    boot     boots of the sealed image against initramfs-tools and dracut on ext4
                    install  an installation against a plain copy of what it writes
+                   lan      nodes of the mesh in a local network: how fast they find each other, and what they use at rest
+                   mesh     the mesh's kernel tier against a WireGuard link made by hand
                    steps    steps of a configuration: files that are there already, and commands against a shell's loop
   sim mesh [NAME...] [--seed N]
                  simulate networks of the mesh in full, print what was measured, and fail when a figure does not hold

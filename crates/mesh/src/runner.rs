@@ -42,7 +42,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-use tokio::time::sleep_until;
+use tokio::time::{sleep_until, timeout};
 pub(crate) use values::Wanted;
 
 /// How often what must outlive the process is written down, and the machine's addresses are looked at.
@@ -596,7 +596,10 @@ impl Runner {
             plane.close()?;
         }
         self.endpoint.close(0_u8.into(), b"the node ends");
-        self.endpoint.wait_idle().await;
+        // A call that nobody answers would be waited for until it is given up, after a minute.
+        if timeout(FAREWELL, self.endpoint.wait_idle()).await.is_err() {
+            tracing::debug!("sessions are left without an answer");
+        }
         Ok(())
     }
 }

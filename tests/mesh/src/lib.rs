@@ -6,9 +6,11 @@
 //! [`scenarios`] what it is put through; the program of this package runs them and prints what was measured.
 #![forbid(unsafe_code)]
 
+pub mod day;
 pub mod liar;
 pub mod member;
 pub mod report;
+pub mod rotation;
 pub mod scenarios;
 pub mod state;
 pub mod whole;

@@ -4,7 +4,7 @@
 
 use kairn_mesh_sim::report::Figure;
 use kairn_mesh_sim::world::Weather;
-use kairn_mesh_sim::{scenarios, state};
+use kairn_mesh_sim::{day, rotation, scenarios, state};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -100,6 +100,16 @@ const ALL: &[Simulation] = &[
         name: "parted-state",
         about: "what was written on both sides of a partition is everywhere after it",
         run: |seed| state::parted(seed, 60, Weather::PROMISED),
+    },
+    Simulation {
+        name: "rotation",
+        about: "100 whole nodes change their secret, one is put out, one is off meanwhile",
+        run: |seed| rotation::rotation(seed, 100, Weather::PROMISED),
+    },
+    Simulation {
+        name: "day",
+        about: "what 100 whole nodes hold does not grow in a day of writing and restarts",
+        run: |seed| day::day(seed, 100, Duration::from_hours(24)),
     },
 ];
 

@@ -10,12 +10,16 @@ use std::time::Duration;
 /// The most that a node of a large network may send and receive, in bytes per second: 8 kbit/s.
 const BUDGET: f64 = 1_000.0;
 
-fn seconds(time: Option<Duration>) -> f64 {
+pub(crate) fn seconds(time: Option<Duration>) -> f64 {
     time.map_or(f64::NAN, |time| time.as_secs_f64())
 }
 
 /// Runs until something holds, and says how long that took to within 50 ms: what is looked at here is too much for every event.
-fn run_until(world: &mut World<Whole>, limit: Duration, holds: impl Fn(&World<Whole>) -> bool) -> Option<Duration> {
+pub(crate) fn run_until(
+    world: &mut World<Whole>,
+    limit: Duration,
+    holds: impl Fn(&World<Whole>) -> bool,
+) -> Option<Duration> {
     const STEP: Duration = Duration::from_millis(50);
     let began = world.now();
     while world.now() - began < limit {
@@ -32,17 +36,17 @@ fn held(world: &World<Whole>, place: Place, whole: &Whole) -> BTreeSet<EntryId> 
 }
 
 /// Whether all that are up hold the same entries.
-fn agree(world: &World<Whole>) -> bool {
+pub(crate) fn agree(world: &World<Whole>) -> bool {
     let mut states = world.nodes().map(|(place, whole)| held(world, place, whole));
     let Some(first) = states.next() else { return true };
     states.all(|state| state == first)
 }
 
-fn all_members(world: &World<Whole>, count: usize) -> bool {
+pub(crate) fn all_members(world: &World<Whole>, count: usize) -> bool {
     world.nodes().all(|(_, whole)| whole.node().swim().live().len() == count - 1)
 }
 
-fn write(world: &mut World<Whole>, place: Place, key: &str, value: Vec<u8>) -> Option<EntryId> {
+pub(crate) fn write(world: &mut World<Whole>, place: Place, key: &str, value: Vec<u8>) -> Option<EntryId> {
     let put = |whole: &mut Whole, now: crate::world::Now| {
         whole.node_mut().write((now.moment, now.wall), (Bucket::Values, key.to_owned()), Some(value), 0).ok()
     };

@@ -3,10 +3,11 @@
 use crate::member::{Directory, identity};
 use crate::world::{Node, Now, Place, Weather, World};
 use kairn_mesh_protocol::address::Range;
+use kairn_mesh_protocol::admission::{Proof, Session, Side};
 use kairn_mesh_protocol::node::{Event, Outgoing, Start};
-use kairn_mesh_protocol::swim::Incarnation;
+use kairn_mesh_protocol::swim::{self, Incarnation};
 use kairn_mesh_protocol::timekeeper::Clock;
-use kairn_mesh_protocol::{Moment, Token, TunnelKey, node};
+use kairn_mesh_protocol::{Identity, Moment, NodeId, Token, TunnelKey, node};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,20 +45,34 @@ pub struct Whole {
     sessions: BTreeMap<Place, Moment>,
     out: Vec<(Place, Vec<u8>)>,
     refused: Vec<String>,
+    deaths: usize,
+    is_put_out: bool,
+}
+
+/// Whose word on rotation and revocation counts.
+pub fn administrator() -> Identity {
+    Identity::from_seed(&[0xad; 32])
 }
 
 impl Whole {
-    /// A node that knows nobody.
-    pub fn new(directory: &Arc<Directory>, place: Place, seed: u64, now: Now, range: Option<Range>) -> Self {
+    /// A node that knows nobody, in the run of this number, with the network's first token.
+    pub fn new(
+        directory: &Arc<Directory>,
+        place: Place,
+        generation: u64,
+        seed: u64,
+        now: Now,
+        range: Option<Range>,
+    ) -> Self {
         let token = Token::new([0x17; 32], None);
         let start = Start {
             identity: identity(place),
             network: token.network(),
             epochs: vec![token.epoch()],
             secret: None,
-            administrators: Vec::new(),
+            administrators: vec![administrator().id()],
             allowed: None,
-            generation: 1,
+            generation,
             incarnation: Incarnation::FIRST,
             seed,
             clock: Clock::Sure,
@@ -69,7 +84,8 @@ impl Whole {
         let written = node.introduce(clocks, &TunnelKey::new([7; 32]), &format!("edge-{}", place.0), "0.1.0");
         let refused = written.err().map(|why| why.to_string()).into_iter().collect();
         let (asked, sessions, out) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        Self { node, directory: Arc::clone(directory), asked, sessions, out, refused }
+        let directory = Arc::clone(directory);
+        Self { node, directory, asked, sessions, out, refused, deaths: 0, is_put_out: false }
     }
 
     /// What it knows.
@@ -85,6 +101,34 @@ impl Whole {
     /// What it refused of others, and what was refused of its own.
     pub fn refused(&self) -> &[String] {
         &self.refused
+    }
+
+    /// How often it took another for dead.
+    pub const fn deaths(&self) -> usize {
+        self.deaths
+    }
+
+    /// Whether it was told that it is put out.
+    pub const fn is_put_out(&self) -> bool {
+        self.is_put_out
+    }
+
+    /// Questions that wait for their answers, sessions that are open, and datagrams.
+    pub fn waiting(&self, now: Moment) -> usize {
+        let open = self.sessions.values().filter(|last| now.since(**last) <= IDLE);
+        self.asked.len() + open.count() + self.out.len()
+    }
+
+    /// Whether it lets somebody in who proves this in a session.
+    pub fn admits(&self, session: &Session, side: Side, proof: &Proof) -> bool {
+        let (store, asking) = (self.node.store(), if side == Side::Client { session.client } else { session.server });
+        let is_known = store.member(&asking).is_some();
+        !store.revoked().contains(&asking) && proof.check(store.epochs(), session, side, is_known).is_ok()
+    }
+
+    /// What it proves in a session.
+    pub fn proof(&self, session: &Session, side: Side) -> Proof {
+        Proof::new(self.node.store().epochs(), session, side, None, None)
     }
 
     /// Takes in the record of another that it has a session with.
@@ -114,15 +158,19 @@ impl Whole {
                 Outgoing::Question { to, number, bytes } => {
                     let Some(place) = self.directory.place(&to) else { continue };
                     self.open(now, place);
-                    let message = framed(QUESTION, number, &bytes);
+                    let proof = self.proof(&session(self.node.id(), to), Side::Client).encode().unwrap_or_default();
+                    let message = framed(QUESTION, number, &proof, &bytes);
                     self.out.push((place, message.clone()));
                     self.asked.insert(number, Asked { to: place, message, due: now.moment + AGAIN, tries: 1 });
                 }
             }
         }
         for event in self.node.take_events() {
-            if let Event::Refused { why, .. } = event {
-                self.refused.push(why);
+            match event {
+                Event::Refused { why, .. } => self.refused.push(why),
+                Event::Membership(swim::Event::Died { .. }) => self.deaths += 1,
+                Event::PutOut(node) if node == self.node.id() => self.is_put_out = true,
+                _ => {}
             }
         }
     }
@@ -145,9 +193,26 @@ impl Whole {
     }
 }
 
-/// A message of a session: kind, number, text, and what is around it on the wire.
-fn framed(kind: u8, number: u64, text: &[u8]) -> Vec<u8> {
-    [&[kind], number.to_be_bytes().as_slice(), text, &[0; AROUND]].concat()
+/// The session between two nodes: its bytes stand for what TLS exports, and are no secret here.
+pub const fn session(client: NodeId, server: NodeId) -> Session {
+    Session { exporter: [7; 32], client, server }
+}
+
+/// A message of a session: kind, number, proof with its length, text, and the rest of what is around it on the wire. What a session
+/// proves once is proven in each question here, in the place of headers and tags of the same size.
+fn framed(kind: u8, number: u64, proof: &[u8], text: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(proof.len()).unwrap_or(u16::MAX);
+    let rest = vec![0; AROUND.saturating_sub(2 + proof.len())];
+    [&[kind], number.to_be_bytes().as_slice(), &length.to_be_bytes(), proof, &rest, text].concat()
+}
+
+/// The number, the proof and the text of such a message, without its kind.
+fn unframed(rest: &[u8]) -> Option<(u64, &[u8], &[u8])> {
+    let (number, rest) = rest.split_first_chunk::<8>()?;
+    let (length, rest) = rest.split_first_chunk::<2>()?;
+    let length = usize::from(u16::from_be_bytes(*length));
+    let text = rest.get(length.max(AROUND - 2)..)?;
+    Some((u64::from_be_bytes(*number), rest.get(..length)?, text))
 }
 
 impl Node for Whole {
@@ -157,15 +222,17 @@ impl Node for Whole {
         if *kind == DATAGRAM {
             // What is dropped is counted by the node.
             self.node.datagram(clocks, rest).ok();
-        } else if let Some((number, text)) = rest.split_first_chunk::<8>() {
-            let text = text.get(..text.len().saturating_sub(AROUND)).unwrap_or_default();
-            let number = u64::from_be_bytes(*number);
+        } else if let Some((number, proof, text)) = unframed(rest) {
             match *kind {
                 QUESTION => {
                     let Some(id) = self.directory.id(from).copied() else { return };
+                    let proof = Proof::decode(proof).ok();
+                    if !proof.is_some_and(|proof| self.admits(&session(id, self.node.id()), Side::Client, &proof)) {
+                        return;
+                    }
                     self.open(now, from);
                     let answer = self.node.question(clocks, id, text);
-                    self.out.push((from, framed(ANSWER, number, &answer)));
+                    self.out.push((from, framed(ANSWER, number, &[], &answer)));
                 }
                 ANSWER if self.asked.remove(&number).is_some() => self.node.answered(clocks, number, Ok(text)),
                 _ => {}
@@ -192,14 +259,16 @@ impl Node for Whole {
 
 /// A network of nodes each of which was told of one before it; clocks are up to ten minutes off.
 pub fn network(seed: u64, weather: Weather, count: usize) -> World<Whole> {
-    let directory = Arc::new(Directory::new(count));
+    network_of(&Arc::new(Directory::new(count)), seed, weather, count)
+}
+
+/// The same, of the first of a directory.
+pub fn network_of(directory: &Arc<Directory>, seed: u64, weather: Weather, count: usize) -> World<Whole> {
     let mut world = World::new(seed, weather, HEADERS);
     let mut rng = fastrand::Rng::with_seed(seed ^ 0x7768_6f6c);
-    // Where the default range has an address for everybody.
-    let range = Some(Range::default()).filter(|range| u32::try_from(count).is_ok_and(|count| count <= range.size()));
     for _ in 0..count {
         let place = world.add_place(rng.i64(-600_000..=600_000));
-        let whole = Whole::new(&directory, place, rng.u64(..), world.clocks(place), range);
+        let whole = Whole::new(directory, place, 1, rng.u64(..), world.clocks(place), range(count));
         world.start(place, whole);
         if place.0 > 0 {
             meet(&mut world, place, Place(rng.usize(..place.0)));
@@ -208,12 +277,25 @@ pub fn network(seed: u64, weather: Weather, count: usize) -> World<Whole> {
     world
 }
 
-/// Has two nodes open a session.
-pub fn meet(world: &mut World<Whole>, one: Place, other: Place) {
+/// The default range, where it has an address for everybody.
+pub fn range(count: usize) -> Option<Range> {
+    Some(Range::default()).filter(|range| u32::try_from(count).is_ok_and(|count| count <= range.size()))
+}
+
+/// Has two nodes open a session, as the engine does; says whether both let the other in.
+pub fn meet(world: &mut World<Whole>, one: Place, other: Place) -> bool {
+    let Some((client, server)) = world.node(one).zip(world.node(other)) else { return false };
+    let session = session(client.node.id(), server.node.id());
+    let lets_in = |asked: &Whole, asking: &Whole, side| asked.admits(&session, side, &asking.proof(&session, side));
+    // The client speaks first.
+    if !lets_in(server, client, Side::Client) || !lets_in(client, server, Side::Server) {
+        return false;
+    }
     for (to, from) in [(one, other), (other, one)] {
         let record = world.node(from).and_then(|whole| whole.node.record()?.encode().ok());
         if let Some(record) = record {
             world.with(to, |whole, now| whole.meet(now, from, &record));
         }
     }
+    true
 }

@@ -231,6 +231,11 @@ impl<N: Node> World<N> {
         self.seats.get(place.0).map(|seat| seat.traffic).unwrap_or_default()
     }
 
+    /// How many datagrams are on their way, and how often nodes will be woken.
+    pub fn under_way(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Lets time pass.
     pub fn run_for(&mut self, length: Duration) {
         let end = self.now + length;

@@ -1,10 +1,12 @@
 //! Benchmarks: boots of the sealed image against other initramfs generators, an installation against a plain copy, the
-//! mesh against a link made by hand, and what steps of a configuration cost. The last run's figures replace those between two marks of the specification, with the command that made them.
+//! mesh against a link made by hand, nodes of the mesh in a local network, and what steps of a configuration cost. The last run's figures replace those between two marks of the specification, with the command that made them.
 
 mod boot;
 mod guest;
 mod install;
+mod lan;
 mod mesh;
+mod namespaces;
 mod peers;
 mod steps;
 mod table;
@@ -16,6 +18,8 @@ use crate::world::World;
 const BOOTS: usize = 7;
 /// Rounds of installing when no number is given.
 const ROUNDS: usize = 3;
+/// Starts of each network when no number is given.
+const STARTS: usize = 5;
 
 /// Runs the benchmark that the words name.
 pub fn run(world: &World, words: &[&str]) -> Result<bool, Fault> {
@@ -30,10 +34,12 @@ pub fn run(world: &World, words: &[&str]) -> Result<bool, Fault> {
         ["boot", runs] => boot::run(world, number(runs)?),
         ["install"] => install::run(world, ROUNDS),
         ["install", rounds] => install::run(world, number(rounds)?),
+        ["lan"] => lan::run(world, STARTS),
+        ["lan", starts] => lan::run(world, number(starts)?),
         ["mesh"] => mesh::run(world, ROUNDS),
         ["mesh", rounds] => mesh::run(world, number(rounds)?),
         ["steps"] => steps::run(world, BOOTS),
         ["steps", rounds] => steps::run(world, number(rounds)?),
-        _ => Err(Fault::Failed("usage: kairn-vm bench disks|boot|install|mesh|steps [RUNS]".into())),
+        _ => Err(Fault::Failed("usage: kairn-vm bench disks|boot|install|lan|mesh|steps [RUNS]".into())),
     }
 }

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         ["bench", words @ ..] => world::World::from_environment().and_then(|world| bench::run(&world, words)),
         ["list"] => list(),
         _ => Err(Fault::Failed(
-            "usage: kairn-vm test [FILTER...] | base | demo | bench boot|install|mesh|steps [RUNS] | list".into(),
+            "usage: kairn-vm test [FILTER...] | base | demo | bench boot|install|lan|mesh|steps [RUNS] | list".into(),
         )),
     };
     match done {

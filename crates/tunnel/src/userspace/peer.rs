@@ -23,6 +23,9 @@ const SESSION: Duration = Duration::from_secs(180);
 const STALE: Duration = Duration::from_millis(1500);
 /// While a handshake may be under way or an answer is due, ticks come at the short interval.
 const BUSY: Duration = Duration::from_secs(16);
+/// When the first handshake with a peer is said again, each after the time before: the other side may not have heard of this node
+/// yet, and a `Tunn` by itself waits 5 s.
+const AGAIN: [Duration; 3] = [Duration::from_millis(500), Duration::from_millis(1_000), Duration::from_millis(2_000)];
 /// No `Tunn` does anything of itself that long after the last word from either side (three times `SESSION`).
 const QUIET: Duration = Duration::from_secs(545);
 
@@ -45,6 +48,8 @@ struct Session {
     ticked: Instant,
     /// A packet waits in it for a handshake.
     waiting: bool,
+    /// When the first handshake was said last, and how often it was said again.
+    first: Option<(Instant, usize)>,
 }
 
 impl Session {
@@ -192,7 +197,10 @@ impl Peer {
         let session = pick(&mut state, by_next);
         let sealed = match session.tunn.encapsulate(packet, out) {
             TunnResult::WriteToNetwork(message) => {
-                session.waiting |= message.first() != Some(&DATA);
+                if message.first() != Some(&DATA) {
+                    session.waiting = true;
+                    session.first.get_or_insert((now, 0));
+                }
                 Some((way, message.len()))
             }
             TunnResult::Err(_) => return Err(Dropped::Malformed),
@@ -281,10 +289,25 @@ impl Peer {
         if let Some(since) = state.active.tunn.time_since_last_handshake() {
             state.last_handshake = now.checked_sub(since).or(state.last_handshake);
         }
+        self.repeat_first(&mut state, now, say);
         let over = state.former.as_ref().is_some_and(|(_, until)| now >= *until);
         let over = if over { state.former.take().map(|(session, _)| session.index) } else { None };
         self.keep_alive(&mut state, now, say);
         (pace(&state, now), over)
+    }
+
+    /// Says the handshake again that a packet waits for, where there never was an answer.
+    fn repeat_first(&self, state: &mut State, now: Instant, say: Say<'_>) {
+        let session = &mut state.active;
+        let Some((last, times)) = session.first.filter(|_| session.waiting && !session.is_live()) else { return };
+        if AGAIN.get(times).is_none_or(|pause| now.duration_since(last) < *pause) {
+            return;
+        }
+        session.first = Some((now, times + 1));
+        let mut out = [0; LARGEST_MESSAGE];
+        if let TunnResult::WriteToNetwork(message) = session.tunn.format_handshake_initiation(&mut out, true) {
+            self.speak(state, now, None, message, say);
+        }
     }
 
     fn keep_alive(&self, state: &mut State, now: Instant, say: Say<'_>) {
@@ -356,7 +379,7 @@ fn session(keys: &Keys, key: PublicKey, preshared: Option<[u8; 32]>, index: u32,
     let peer = boringtun::x25519::PublicKey::from(key.0);
     // Keepalives are ours, since a `Tunn` cannot be told another interval, and gives up for good after 90 s without an answer.
     let tunn = Tunn::new(keys.private.clone(), peer, preshared, None, index, Some(keys.limiter.clone()));
-    Session { index, tunn, ticked: now, waiting: false }
+    Session { index, tunn, ticked: now, waiting: false, first: None }
 }
 
 fn way(endpoint: Endpoint) -> Option<Way> {

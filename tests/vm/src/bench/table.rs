@@ -26,15 +26,20 @@ pub struct Facts {
 impl Facts {
     /// Asks this machine.
     pub fn of_this_machine(runner: &Runner, runs: usize, retried: usize) -> Result<Self, Fault> {
-        let text = fs::read_to_string("/proc/cpuinfo").map_err(Fault::io("read /proc/cpuinfo"))?;
-        let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-        let model = model.map_or("an unnamed processor", |(_, model)| model.trim());
-        let count = text.lines().filter(|line| line.starts_with("processor")).count();
         let version = runner.run(&Invocation::new("qemu-system-x86_64").arg("--version"))?.text();
         let version = version.lines().next().unwrap_or_default();
         let version = version.split("version ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or("unknown");
-        Ok(Self { here: format!("{count} processors ({model}), QEMU {version}"), runs, retried })
+        Ok(Self { here: format!("{}, QEMU {version}", processors()?), runs, retried })
     }
+}
+
+/// How many processors this machine has, and of which kind.
+pub fn processors() -> Result<String, Fault> {
+    let text = fs::read_to_string("/proc/cpuinfo").map_err(Fault::io("read /proc/cpuinfo"))?;
+    let model = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("an unnamed processor", |(_, model)| model.trim());
+    let count = text.lines().filter(|line| line.starts_with("processor")).count();
+    Ok(format!("{count} processors ({model})"))
 }
 
 /// A row: its name, and one value of a boot.

@@ -240,3 +240,23 @@ fn a_handshake_that_went_to_the_wrong_place_is_said_again_at_the_right_one() {
     assert!(here.place(Endpoint::At(address(9)), None).is_empty());
     assert!(here.place(Endpoint::At(address(9)), None).is_empty());
 }
+
+#[test]
+fn a_first_handshake_that_nobody_answers_is_soon_said_again_a_few_times() {
+    let (here, there) = introduced([None, None]);
+    assert_eq!(here.seal(&packet(1)).len(), 1);
+    let began = Instant::now();
+    let tick = |millis| {
+        let mut said = Said::new();
+        here.other.tick(began + Duration::from_millis(millis), &mut |way, text| said.push((way, text.to_vec())));
+        said
+    };
+    let counts: Vec<usize> =
+        [250, 600, 700, 1_700, 2_700, 3_800].into_iter().map(|millis| tick(millis).len()).collect();
+    assert_eq!(counts, [0, 1, 0, 1, 0, 1]);
+    assert!(tick(7_000).is_empty(), "after that it is WireGuard's own time");
+    // The last one is as good as the first, and with a session there is nothing to be said again.
+    let again = here.place(Endpoint::At(address(9)), None);
+    assert_eq!(converse(&here, &there, again)[1], [packet(1)]);
+    assert!(tick(7_500).is_empty());
+}
