@@ -353,3 +353,54 @@ fn a_range_that_overlaps_a_network_of_the_machine_is_refused_and_said_once() {
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(matches!(&said[0].1, Event::NoAddress { why } if why.contains("10.1.0.0/24") && why.contains("eth0")));
 }
+
+/// A node that starts again with nothing but its lease.
+fn again(network: &mut Network, seed: u8, lease: Option<Lease>) -> NodeId {
+    let identity = Identity::from_seed(&[seed; 32]);
+    let id = identity.id();
+    let start = Start {
+        identity,
+        network: token().network(),
+        epochs: vec![token().epoch()],
+        secret: None,
+        administrators: Vec::new(),
+        allowed: None,
+        generation: 2,
+        incarnation: Incarnation::FIRST,
+        seed: 77,
+        clock: Clock::Sure,
+        range: Some(Range::default()),
+        lease,
+    };
+    let mut node = Node::new(start, network.now);
+    node.introduce(network.clocks(), &TunnelKey::new([seed; 32]), &format!("edge-{seed}"), "0.1.0").unwrap();
+    network.nodes.insert(id, node);
+    id
+}
+
+#[test]
+fn nodes_that_all_start_again_have_their_addresses_again_whenever_they_meet() {
+    for (first, second) in [(0, 0), (500, 0), (0, 500), (2_000, 2_000), (5_000, 1_000), (15_000, 0), (15_000, 15_000)] {
+        for both in [true, false] {
+            let mut network = Network::new();
+            let ids: Vec<NodeId> = [1, 2].map(|seed| network.add(seed, &token())).to_vec();
+            assert!(network.meet(ids[0], ids[1]));
+            network.run(Duration::from_secs(20));
+            let before: Vec<_> = ids.iter().map(|id| network.nodes[id].address()).collect();
+            assert!(before.iter().all(Option::is_some));
+            let leases: Vec<_> = ids.iter().map(|id| network.nodes[id].lease()).collect();
+            network.nodes.remove(&ids[1]);
+            if both {
+                network.nodes.remove(&ids[0]);
+                again(&mut network, 1, leases[0].clone());
+            }
+            network.run(Duration::from_millis(first));
+            again(&mut network, 2, leases[1].clone());
+            network.run(Duration::from_millis(second));
+            assert!(network.meet(ids[0], ids[1]));
+            network.run(Duration::from_secs(30));
+            let back: Vec<_> = ids.iter().map(|id| network.nodes[id].address()).collect();
+            assert_eq!(back, before, "both: {both}, {first} ms and {second} ms: {:?}", network.events);
+        }
+    }
+}

@@ -104,7 +104,10 @@ pub fn formed(node: &Node<'_>) -> Result<Value, Fault> {
         if of(&status, "ipv4").is_string() && peers.len() == 1 && peers.iter().all(ready) {
             return Ok(status);
         }
-        ensure(began.elapsed() < TO_FORM, || format!("the mesh has not formed in {TO_FORM:?}: {status:#}"))?;
+        if began.elapsed() >= TO_FORM {
+            let log = node.sh("sudo journalctl --unit kairn-mesh.service --boot --no-pager --output cat | tail -60")?;
+            return Err(wrong(format!("the mesh has not formed in {TO_FORM:?}: {status:#}\n{log}")));
+        }
         node.sh("sleep 1")?;
     }
 }
