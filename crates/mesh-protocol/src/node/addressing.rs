@@ -146,7 +146,8 @@ impl Node {
     pub fn lease(&self) -> Option<Lease> {
         let addressing = self.addressing.as_ref()?;
         addressing.settled?;
-        addressing.book.of(&self.id()).cloned().map(Lease)
+        // As it was said, with witnesses that this node may not know yet.
+        addressing.claims.get(&self.id()).cloned().map(Lease)
     }
 
     /// The witnessed addresses of others.
@@ -223,8 +224,17 @@ impl Node {
         let mut live: BTreeSet<NodeId> = self.swim.live().iter().copied().collect();
         live.insert(own);
         let facts = addressing.facts(own, &live);
-        let wanted: Vec<Claimed> = facts.to_witness().into_iter().cloned().collect();
+        let mut wanted: Vec<Claimed> = facts.to_witness().into_iter().cloned().collect();
         let advice = facts.advise(now.0);
+        // Who started again with a lease from before its witnesses says so without them: this node remembers, the claimant does not.
+        let holders = addressing.book.holders();
+        let lost = addressing.claims.values().filter(|said| {
+            let is_held = holders.values().any(|held| held.claim == said.claim);
+            said.claim.node() != own && !said.is_witnessed() && is_held
+        });
+        wanted.extend(
+            lost.filter(|said| !wanted.iter().any(|other| other.claim == said.claim)).cloned().collect::<Vec<_>>(),
+        );
         self.witness(now, wanted, &live);
         self.follow(now, advice);
     }

@@ -404,3 +404,23 @@ fn nodes_that_all_start_again_have_their_addresses_again_whenever_they_meet() {
         }
     }
 }
+
+#[test]
+fn a_node_that_starts_again_with_a_lease_from_before_its_witness_is_witnessed_anew() {
+    let mut network = Network::new();
+    let first = network.add(1, &token());
+    network.run(Duration::from_secs(20));
+    let (address, lease) = (network.nodes[&first].address(), network.nodes[&first].lease());
+    assert!(address.is_some());
+    let second = network.add(2, &token());
+    assert!(network.meet(first, second));
+    network.run(Duration::from_secs(20));
+    let before = network.nodes[&first].address();
+    let lease = if before == address { lease } else { network.nodes[&first].lease() };
+    network.nodes.remove(&first);
+    network.run(Duration::from_secs(5));
+    again(&mut network, 1, lease);
+    assert!(network.meet(first, second));
+    network.run(Duration::from_secs(20));
+    assert_eq!(network.nodes[&first].address(), before);
+}
