@@ -22,7 +22,6 @@ use crate::names::{Domain, Resolver, Server};
 use crate::paths::{Candidates, Paths};
 use crate::plane::{Plane, Vpn};
 use crate::routing::{self, Routing};
-use crate::secrets::Secrets;
 use crate::services::Services;
 use crate::session::{Open, Papers, Shared};
 use crate::socket::{Datagram, Socket};
@@ -453,15 +452,6 @@ impl Runner {
         self.flush_routing();
     }
 
-    /// Keeps what an administrator ordered: without it a restart would let in whom they put out.
-    fn keep_secrets(&self) {
-        let orders = self.node.orders(self.now().0);
-        let (epochs, newest) = (self.node.store().epochs().to_vec(), self.node.secret().cloned());
-        if let Err(error) = self.dir.keep_secrets(&self.network.id, &Secrets { epochs, newest, orders }) {
-            tracing::error!(error = kairn_report::in_one_line(&error), "orders are forgotten at a restart");
-        }
-    }
-
     fn happened(&mut self, event: Event) {
         self.plane_changed();
         self.jobs.changed(matches!(event, Event::Changed(Bucket::Values, _)));
@@ -514,19 +504,6 @@ impl Runner {
         self.show_papers();
         self.candidates = Candidates::default();
         self.advertise();
-    }
-
-    fn put_out(&mut self, node: NodeId) {
-        if node == self.node.id() {
-            self.is_out = true;
-            return;
-        }
-        tracing::warn!(node = %node.short(), "put out of the network");
-        self.calls.end(&node);
-        self.services.end(&node);
-        self.paths.forget(&node);
-        self.show_papers();
-        self.follow_members();
     }
 
     fn addressed(&self, address: Option<Ipv4Addr>, why: &str) {

@@ -1,8 +1,9 @@
-//! Orders of an administrator: what is to be signed, and what was.
+//! Orders of an administrator: what is to be signed, what was, and what is kept and done of it.
 
 use super::Runner;
 use crate::fault::Fault;
 use crate::orders::{Prepared, Signed, Wish};
+use crate::secrets::Secrets;
 use crate::state::random;
 use hyper::StatusCode;
 use kairn_mesh_protocol::entry::{Bucket, Content, Entry};
@@ -53,6 +54,29 @@ impl Runner {
             self.node.order(self.now(), entry)?;
         }
         Ok(serde_json::Map::new())
+    }
+
+    /// Keeps what an administrator ordered: without it a restart would let in whom they put out.
+    pub(super) fn keep_secrets(&self) {
+        let orders = self.node.orders(self.now().0);
+        let (epochs, newest) = (self.node.store().epochs().to_vec(), self.node.secret().cloned());
+        if let Err(error) = self.dir.keep_secrets(&self.network.id, &Secrets { epochs, newest, orders }) {
+            tracing::error!(error = kairn_report::in_one_line(&error), "orders are forgotten at a restart");
+        }
+    }
+
+    /// A node is no member any more: it, or this one, was put out.
+    pub(super) fn put_out(&mut self, node: NodeId) {
+        if node == self.node.id() {
+            self.is_out = true;
+            return;
+        }
+        tracing::warn!(node = %node.short(), "put out of the network");
+        self.calls.end(&node);
+        self.services.end(&node);
+        self.paths.forget(&node);
+        self.show_papers();
+        self.follow_members();
     }
 
     fn check_administrator(&self, administrator: &NodeId) -> Result<(), Fault> {
