@@ -316,26 +316,10 @@ fn a_node_comes_back_with_the_address_of_its_lease() {
     let kept = Lease::decode(&network_id, ids[2], &lease.encode(&network_id).unwrap()).unwrap();
     network.nodes.remove(&ids[2]);
     network.run(Duration::from_secs(20));
-    let start = || Start {
-        identity: Identity::from_seed(&[3; 32]),
-        network: token().network(),
-        epochs: vec![token().epoch()],
-        secret: None,
-        administrators: Vec::new(),
-        allowed: None,
-        generation: 2,
-        incarnation: Incarnation::FIRST,
-        seed: 77,
-        clock: Clock::Sure,
-        range: Some(Range::default()),
-        lease: Some(kept.clone()),
-    };
     // Alone too, where nobody knows its witnesses.
     let mut alone = Network::new();
     for (network, others) in [(&mut network, &ids[..1]), (&mut alone, &[][..])] {
-        let mut node = Node::new(start(), network.now);
-        node.introduce(network.clocks(), &TunnelKey::new([3; 32]), "edge-3", "0.1.0").unwrap();
-        network.nodes.insert(ids[2], node);
+        again(network, 3, Some(kept.clone()));
         others.iter().for_each(|other| assert!(network.meet(*other, ids[2])));
         network.run(Duration::from_secs(3));
         assert_eq!(network.nodes[&ids[2]].address(), address);
