@@ -10,11 +10,16 @@ use crate::keys::NetworkId;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
+use std::time::Duration;
 
 /// The most bytes of a value.
 pub const LARGEST_VALUE: usize = 32 * 1024;
 /// The most bytes of a key.
 pub const LONGEST_KEY: usize = 256;
+/// The most bytes of an encoded entry.
+const LARGEST: usize = LARGEST_VALUE + LONGEST_KEY + 200;
+/// The most bytes of its age: a `u64` in postcard.
+const LONGEST_AGE: usize = 10;
 
 /// The kinds of entries. Who may write what is a property of the bucket, so that no bucket is open by oversight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -94,7 +99,7 @@ pub struct Content {
     pub author: NodeId,
     /// When, by the author's clock of stamps.
     pub stamp: Stamp,
-    /// For how many seconds from its receipt it holds; 0 is for ever.
+    /// For how many seconds it holds, by the clocks of those that it comes through; 0 is for ever.
     pub lifetime: u32,
     /// What it says; nothing where the author took it back.
     pub value: Option<Vec<u8>>,
@@ -124,7 +129,7 @@ impl Entry {
     /// # Errors
     /// It does not parse, or is longer than any entry.
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        let limit = LARGEST_VALUE + LONGEST_KEY + 200;
+        let limit = LARGEST;
         if bytes.len() > limit {
             return Err(Error::TooLarge { kind: "entry", length: bytes.len(), limit });
         }
@@ -139,6 +144,35 @@ impl Entry {
     /// Memory ran out.
     pub fn encode(&self) -> Result<Vec<u8>, Error> {
         postcard::to_stdvec(self).map_err(|error| Error::Malformed("entry", error.to_string()))
+    }
+
+    /// The entry as one member hands it to another: followed by its age, in milliseconds. The age is the time that has passed at
+    /// the author and at those that it came through, so that it ends everywhere at one time whatever their wall clocks show.
+    ///
+    /// # Errors
+    /// Memory ran out.
+    pub fn encode_aged(&self, age: Duration) -> Result<Vec<u8>, Error> {
+        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        postcard::to_extend(&age, self.encode()?).map_err(|error| Error::Malformed("entry", error.to_string()))
+    }
+
+    /// Reads what another member handed over: the entry and its age.
+    ///
+    /// # Errors
+    /// As [`Entry::decode`]; the age is absent or no number; something follows it.
+    pub fn decode_aged(bytes: &[u8]) -> Result<(Self, Duration), Error> {
+        let malformed = |why: String| Error::Malformed("entry", why);
+        let limit = LARGEST + LONGEST_AGE;
+        if bytes.len() > limit {
+            return Err(Error::TooLarge { kind: "entry", length: bytes.len(), limit });
+        }
+        let (entry, age): (Self, _) = postcard::take_from_bytes(bytes).map_err(|error| malformed(error.to_string()))?;
+        entry.content.check_size()?;
+        let (age, rest) = postcard::take_from_bytes(age).map_err(|error| malformed(format!("its age: {error}")))?;
+        if !rest.is_empty() {
+            return Err(malformed(format!("{} bytes follow it", rest.len())));
+        }
+        Ok((entry, Duration::from_millis(age)))
     }
 
     /// Checks the signature, and that the bucket's rule lets the author write this key. Whether an author is an administrator

@@ -7,6 +7,7 @@ use crate::entry::{Entry, EntryId};
 use crate::error::Error;
 use crate::identity::NodeId;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::time::Duration;
 
 /// The most bytes of a question or an answer.
 pub const LARGEST: usize = 1024 * 1024;
@@ -89,7 +90,7 @@ pub fn encode<T: Serialize>(kind: &'static str, message: &T) -> Result<Vec<u8>, 
     postcard::to_stdvec(message).map_err(|error| Error::Malformed(kind, error.to_string()))
 }
 
-/// Entries, encoded.
+/// Entries with their ages, encoded: see [`Entry::encode_aged`].
 pub type Encoded = Vec<Vec<u8>>;
 
 /// Encodes entries into as few lists as fit `limit` bytes each; what alone does not fit is left out and named.
@@ -97,13 +98,13 @@ pub type Encoded = Vec<Vec<u8>>;
 /// # Errors
 /// Memory ran out.
 pub fn pack<'a>(
-    entries: impl IntoIterator<Item = (EntryId, &'a Entry)>,
+    entries: impl IntoIterator<Item = (EntryId, (&'a Entry, Duration))>,
     limit: usize,
 ) -> Result<(Vec<Encoded>, Vec<EntryId>), Error> {
     let (mut lists, mut left): (Vec<Encoded>, _) = (Vec::new(), Vec::new());
     let mut room = 0;
-    for (id, entry) in entries {
-        let bytes = entry.encode()?;
+    for (id, (entry, age)) in entries {
+        let bytes = entry.encode_aged(age)?;
         let size = bytes.len() + 3;
         if size + AROUND > limit {
             left.push(id);

@@ -14,6 +14,7 @@ use crate::address::{Lease, Range};
 use crate::ballot::BallotName;
 use crate::datagram::{Dropped, LARGEST, Opener, Sealer};
 use crate::entry::{Bucket, Entry, EntryId};
+use crate::error::Error;
 use crate::identity::{Identity, NodeId};
 use crate::keys::{EpochKeys, NetworkKeys};
 use crate::member::MemberRecord;
@@ -288,7 +289,7 @@ impl Node {
     pub fn joined(&mut self, now: Now, peer: NodeId, record: Option<&[u8]>, wall: Option<Wall>) {
         let now = wall.map_or(now, |wall| self.heard_time(now, peer, wall));
         if let Some(record) = record {
-            self.take_encoded(now, peer, record);
+            self.take(now, peer, Entry::decode(record).map(|entry| (entry, Duration::ZERO)));
         }
         if self.comparison.is_none() && peer != self.id() {
             self.compare(now, peer);
@@ -374,8 +375,12 @@ impl Node {
     }
 
     fn take_encoded(&mut self, now: Now, from: NodeId, bytes: &[u8]) {
-        let taken = Entry::decode(bytes).map_err(Refused::from).and_then(|entry| {
-            let taken = self.store.take(entry.clone(), now)?;
+        self.take(now, from, Entry::decode_aged(bytes));
+    }
+
+    fn take(&mut self, now: Now, from: NodeId, came: Result<(Entry, Duration), Error>) {
+        let taken = came.map_err(Refused::from).and_then(|(entry, age)| {
+            let taken = self.store.take(entry.clone(), age, now)?;
             Ok((entry, taken))
         });
         match taken {
@@ -448,7 +453,7 @@ impl Node {
     /// Sends entries by their names; those that no datagram holds are named only.
     fn push(&mut self, now: Now, to: NodeId, names: &[EntryId]) {
         let entries =
-            names.iter().take(message::names_in_datagram()).filter_map(|id| Some((*id, self.store.entry(id, now.0)?)));
+            names.iter().take(message::names_in_datagram()).filter_map(|id| Some((*id, self.store.aged(id, now.0)?)));
         match message::pack(entries, LARGEST) {
             Ok((lists, large)) => {
                 lists.into_iter().for_each(|list| self.seal(to, &Datagram::Entries(list)));

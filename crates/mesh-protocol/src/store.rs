@@ -1,8 +1,8 @@
 //! The shared state as one node holds it: the valid entries, kept so that any order of receipt ends in the same state.
 //!
-//! Memory is bounded: each author has a quota, and authors are members or administrators only. An entry with a lifetime is hidden
-//! when that has passed since its receipt here, and forgotten after the same time again, so that it cannot come back from a
-//! neighbour that got it later.
+//! Memory is bounded: each author has a quota, and authors are members or administrators only. An entry with a lifetime comes with
+//! its age, is hidden when that is its lifetime, and forgotten after the same time again, so that a neighbour whose clock stood still
+//! does not bring it back.
 
 mod orders;
 
@@ -24,6 +24,9 @@ pub const MOST_MEMBERS: usize = 4_096;
 const MOST: Use = Use { entries: 512, bytes: 512 * 1024 };
 /// The same of an administrator, who puts nodes out for ever and gives each member its share of a new secret.
 const MOST_ORDERED: Use = Use { entries: 8_192, bytes: 4 * 1024 * 1024 };
+
+/// By how much ages may differ that honest members say of one entry: what it was on its way is not counted.
+const UNDER_WAY: Duration = Duration::from_secs(5);
 
 /// Why an entry was not taken in.
 #[derive(Clone, Debug, PartialEq, Eq, ThisError)]
@@ -93,6 +96,8 @@ struct Held {
     id: EntryId,
     entry: Entry,
     received: Moment,
+    /// How old it was when it was received: the youngest that anybody said.
+    age: Duration,
 }
 
 impl Held {
@@ -102,12 +107,26 @@ impl Held {
             .map(|seconds| Duration::from_secs(seconds.into()))
     }
 
+    fn age(&self, now: Moment) -> Duration {
+        self.age + now.since(self.received)
+    }
+
     fn is_expired(&self, now: Moment) -> bool {
-        self.lifetime().is_some_and(|lifetime| now.since(self.received) >= lifetime)
+        self.lifetime().is_some_and(|lifetime| self.age(now) >= lifetime)
     }
 
     fn is_forgotten(&self, now: Moment) -> bool {
-        self.lifetime().is_some_and(|lifetime| now.since(self.received) >= 2 * lifetime)
+        self.lifetime().is_some_and(|lifetime| self.age(now) >= 2 * lifetime)
+    }
+
+    /// Hears another say how old it is. Who said that it is older than it is, is put right by whoever knows better; nobody
+    /// makes it live on beyond its lifetime from its first receipt here. Says whether it holds again.
+    fn hear_age(&mut self, said: Duration, now: Moment) -> bool {
+        let was_expired = self.is_expired(now);
+        if said + UNDER_WAY < self.age(now) {
+            self.age = said.saturating_sub(now.since(self.received));
+        }
+        was_expired && !self.is_expired(now)
     }
 }
 
@@ -191,22 +210,22 @@ impl Store {
         let content = Content { bucket, key, author: identity.id(), stamp, lifetime, value };
         let entry = Entry::sign(&self.network, identity, content)?;
         self.check(&entry)?;
-        self.put(entry.clone(), now)?;
+        self.put(entry.clone(), Duration::ZERO, now)?;
         Ok(entry)
     }
 
-    /// Takes in an entry that came from anywhere.
+    /// Takes in an entry that came from anywhere, and is as old as its sender says.
     ///
     /// # Errors
     /// Why it was refused; the state is as before.
-    pub fn take(&mut self, entry: Entry, (now, wall): Now) -> Result<Taken, Refused> {
+    pub fn take(&mut self, entry: Entry, age: Duration, (now, wall): Now) -> Result<Taken, Refused> {
         let content = entry.content();
         let stamp = content.stamp;
         let is_old = self.held.get(&Slot::of(content)).is_some_and(|held| !replaces(&entry, &held.entry));
         if !is_old && !self.clock.clone().see(stamp, wall) {
             return Err(Refused::Ahead(stamp.wall().ahead_of(wall)));
         }
-        let taken = self.restore(entry, now)?;
+        let taken = self.receive(entry, age, now)?;
         if taken != Taken::Known {
             self.clock.see(stamp, wall);
         }
@@ -218,15 +237,26 @@ impl Store {
     /// # Errors
     /// As [`Self::take`], but for the clock.
     pub fn restore(&mut self, entry: Entry, now: Moment) -> Result<Taken, Refused> {
+        self.receive(entry, Duration::ZERO, now)
+    }
+
+    fn receive(&mut self, entry: Entry, age: Duration, now: Moment) -> Result<Taken, Refused> {
         // Before any signature is looked at: most of what comes by gossip came already.
         let content = entry.content();
-        let held = self.held.get(&Slot::of(content));
-        if held.is_some_and(|held| !replaces(&entry, &held.entry)) || self.is_overtaken(content) {
+        let is_known = match self.held.get_mut(&Slot::of(content)) {
+            Some(held) if held.entry == entry => {
+                return Ok(if held.hear_age(age, now) { Taken::New(held.id) } else { Taken::Known });
+            }
+            Some(held) => !replaces(&entry, &held.entry),
+            // What is over is taken in only to hide what it replaced.
+            None => content.lifetime > 0 && age >= Duration::from_secs(content.lifetime.into()),
+        };
+        if is_known || self.is_overtaken(content) {
             return Ok(Taken::Known);
         }
         self.check(&entry)?;
         entry.verify(&self.network)?;
-        Ok(Taken::New(self.put(entry, now)?))
+        Ok(Taken::New(self.put(entry, age, now)?))
     }
 
     fn check(&self, entry: &Entry) -> Result<(), Refused> {
@@ -264,7 +294,7 @@ impl Store {
         Ok(record.check_possession(&self.network, author)?)
     }
 
-    fn put(&mut self, entry: Entry, now: Moment) -> Result<EntryId, Refused> {
+    fn put(&mut self, entry: Entry, age: Duration, now: Moment) -> Result<EntryId, Refused> {
         let (slot, id, author) = (Slot::of(entry.content()), entry.id(&self.network)?, entry.content().author);
         let size = size(&entry);
         let replaced = self.held.get(&slot).map(|held| (held.id, self::size(&held.entry)));
@@ -284,7 +314,7 @@ impl Store {
         self.count(author, 1, size);
         self.names.insert(id, slot.clone());
         let is_order = slot.bucket == Bucket::Administration;
-        self.held.insert(slot, Held { id, entry, received: now });
+        self.held.insert(slot, Held { id, entry, received: now, age });
         if is_order {
             self.drop_overtaken();
         }
@@ -374,17 +404,19 @@ impl Store {
         let held = self.held.iter().filter(move |(slot, _)| slot.bucket == bucket).map(|(_, held)| held);
         held.filter(move |held| !held.is_expired(now) && held.entry.content().value.is_some()).map(move |held| Valid {
             content: held.entry.content(),
-            left: held.lifetime().map(|lifetime| lifetime.saturating_sub(now.since(held.received))),
+            left: held.lifetime().map(|lifetime| lifetime.saturating_sub(held.age(now))),
         })
     }
 
     /// An entry by the name of its version.
     pub fn entry(&self, id: &EntryId, now: Moment) -> Option<&Entry> {
-        self.names
-            .get(id)
-            .and_then(|slot| self.held.get(slot))
-            .filter(|held| !held.is_expired(now))
-            .map(|held| &held.entry)
+        self.aged(id, now).map(|(entry, _)| entry)
+    }
+
+    /// The same with its age, to be handed on.
+    pub fn aged(&self, id: &EntryId, now: Moment) -> Option<(&Entry, Duration)> {
+        let held = self.names.get(id).and_then(|slot| self.held.get(slot));
+        held.filter(|held| !held.is_expired(now)).map(|held| (&held.entry, held.age(now)))
     }
 
     /// The names and stamps of all that holds, entries that were taken back among them.

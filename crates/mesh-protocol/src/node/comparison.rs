@@ -95,7 +95,7 @@ impl Node {
             (Step::Fetching, Answer::Entries(entries)) => {
                 let before = comparison.need.len();
                 for bytes in &entries {
-                    let id = Entry::decode(bytes).and_then(|entry| entry.id(self.store.network()));
+                    let id = Entry::decode_aged(bytes).and_then(|(entry, _)| entry.id(self.store.network()));
                     comparison.need.retain(|needed| id.as_ref() != Ok(needed));
                     self.take_encoded(now, peer, bytes);
                 }
@@ -108,7 +108,8 @@ impl Node {
             (_, Answer::Refused(why)) => return Err(Error::Malformed("question, the other side says", why)),
             _ => return Err(Error::Malformed("answer", "to another question".to_owned())),
         }
-        comparison.need.retain(|id| !self.store.has(id));
+        // One that is over here may be younger in truth: see `Store::take`.
+        comparison.need.retain(|id| self.store.entry(id, now.0).is_none());
         self.continue_with(now, comparison)
     }
 
@@ -138,9 +139,9 @@ impl Node {
     /// Entries in lists that fit a message, the last to be sent first: orders come first, since records are checked by the secrets
     /// that they bring, and members' records before what the members wrote.
     fn lists(&self, now: Now, names: &[EntryId]) -> Result<Vec<Encoded>, Error> {
-        let mut entries: Vec<(EntryId, &Entry)> =
-            names.iter().filter_map(|id| Some((*id, self.store.entry(id, now.0)?))).collect();
-        entries.sort_by_key(|(_, entry)| match entry.content().bucket {
+        let mut entries: Vec<(EntryId, (&Entry, Duration))> =
+            names.iter().filter_map(|id| Some((*id, self.store.aged(id, now.0)?))).collect();
+        entries.sort_by_key(|(_, (entry, _))| match entry.content().bucket {
             Bucket::Administration => 0,
             Bucket::Members => 1,
             _ => 2,

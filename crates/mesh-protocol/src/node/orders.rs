@@ -11,6 +11,7 @@ use crate::order::{self, Order, Part, Rotation};
 use crate::store::{Refused, Taken};
 use crate::time::{Moment, Now};
 use kairn_report::Secret;
+use std::time::Duration;
 
 /// What is drawn for a rotation.
 pub struct Draw {
@@ -67,7 +68,7 @@ impl Node {
     /// # Errors
     /// Nobody may write it, or it is no order.
     pub fn order(&mut self, now: Now, entry: Entry) -> Result<(), Refused> {
-        if let Taken::New(id) = self.store.take(entry.clone(), now)? {
+        if let Taken::New(id) = self.store.take(entry.clone(), Duration::ZERO, now)? {
             self.tell(&entry)?;
             self.is_new(now, id, &entry, None);
         }
@@ -84,7 +85,7 @@ impl Node {
         };
         let known = out.into_iter().filter(|node| self.store.member(node).is_some()).collect::<Vec<_>>();
         for node in known {
-            self.seal(node, &Datagram::Entries(vec![entry.encode()?]));
+            self.seal(node, &Datagram::Entries(vec![entry.encode_aged(Duration::ZERO)?]));
         }
         Ok(())
     }
