@@ -2,7 +2,7 @@
 
 use crate::member::Directory;
 use crate::report::Figure;
-use crate::state::{agree, run_until, seconds};
+use crate::state::{agree, all_members, run_until, seconds};
 use crate::whole::{Whole, meet, network_of, range};
 use crate::world::{Place, Weather, World};
 use kairn_mesh_protocol::entry::{Bucket, EntryId};
@@ -49,6 +49,8 @@ pub fn day(seed: u64, nodes: usize, length: Duration) -> Vec<Figure> {
     let weather = Weather::PROMISED;
     let directory = Arc::new(Directory::new(nodes));
     let mut world = network_of(&directory, seed, weather, nodes);
+    // Before that a node that begins anew with nothing may have been the only one between two parts of the network.
+    run_until(&mut world, Duration::from_secs(300), |world| all_members(world, nodes) && agree(world));
     let mut rng = fastrand::Rng::with_seed(seed);
     let mut runs = vec![1; nodes];
     let steps = length.as_secs() / STEP.as_secs();
