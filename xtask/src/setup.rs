@@ -10,15 +10,37 @@ use std::io::{self, BufRead, IsTerminal};
 /// Sets up the machine; with `yes` without asking. Returns the unpacked tools.
 pub fn set_up(yes: bool) -> Result<Tools, Failure> {
     let distribution = Distribution::detect();
-    let missing = packages::missing(&distribution)?;
-    if !missing.is_empty() {
-        install(&distribution, &missing, yes)?;
-    }
+    have_packages(&distribution, yes)?;
     let tools = tools::unpack(&distribution)?;
     check_namespaces()?;
     check_space()?;
     say("setup: the machine has all that is needed");
     Ok(tools)
+}
+
+/// How often packages are installed until none is missing.
+const ROUNDS: usize = 3;
+
+/// Installs what is missing. Where a package came from another archive than the rest, apt may take it away for one that it
+/// installs, and says so only in passing; so what is missing is asked anew after each round.
+fn have_packages(distribution: &Distribution, yes: bool) -> Result<(), Failure> {
+    for _ in 0..ROUNDS {
+        let missing = packages::missing(distribution)?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        install(distribution, &missing, yes)?;
+    }
+    let missing: Vec<&str> = packages::missing(distribution)?.iter().map(|package| package.name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::environment(format!(
+        "apt-get installed everything, and these are missing: {}. They and others among the packages keep each other out: \
+         see what `apt-get install {}` would remove",
+        missing.join(", "),
+        missing.join(" ")
+    )))
 }
 
 /// What a whole run of the tests leaves below the checkout at its widest, in gigabytes: programs 5.5, images and disks 10.5.
