@@ -3,12 +3,16 @@
 //! The service is `_kairn-LABEL._udp` with the label that is derived from the token, so nodes of other networks do not even see
 //! each other. The name of the node stands in the TXT record `id`. What expires there says nothing about who is alive.
 
+mod looking;
+
 use crate::error::Error;
 use crate::interfaces::Choice;
 use kairn_mesh_protocol::NodeId;
+use looking::{Look, Looking};
 use mdns_sd::{IfKind, IfPredicate, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent, ServiceInfo};
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::time::Instant;
 use tokio::sync::mpsc;
 
 /// The key of the TXT record that names the node.
@@ -28,6 +32,10 @@ pub struct Found {
 /// Announces a node and looks for others until it is dropped.
 pub struct Discovery {
     daemon: ServiceDaemon,
+    service: String,
+    own: NodeId,
+    found: mpsc::Sender<Found>,
+    looking: Looking,
 }
 
 impl Discovery {
@@ -36,7 +44,6 @@ impl Discovery {
     /// # Errors
     /// The multicast sockets cannot be opened.
     pub fn start(label: &str, id: NodeId, port: u16, choice: &Choice) -> Result<(Self, mpsc::Receiver<Found>), Error> {
-        let failed = |error: mdns_sd::Error| Error::Discovery(error.to_string());
         let daemon = ServiceDaemon::new().map_err(failed)?;
         let service = format!("_kairn-{label}._udp.local.");
         let passed_over = choice.clone();
@@ -48,14 +55,34 @@ impl Discovery {
         let name = id.short();
         let info = ServiceInfo::new(&service, &name, &format!("{name}.local."), "", port, &properties[..]);
         let info = info.map_err(failed)?.enable_addr_auto();
-        let events = daemon.browse(&service).map_err(failed)?;
-        daemon.register(info).map_err(failed)?;
         let (found, findings) = mpsc::channel(WAITING);
+        let discovery = Self { daemon, service, own: id, found, looking: Looking::Since(Instant::now()) };
+        discovery.look()?;
+        discovery.daemon.register(info).map_err(failed)?;
+        Ok((discovery, findings))
+    }
+
+    /// Looks, or looks no more, as is right for a node that knows so many live members beside itself.
+    ///
+    /// # Errors
+    /// The thread that speaks multicast DNS does not take it.
+    pub fn tend(&mut self, others: usize) -> Result<(), Error> {
+        match self.looking.step(Instant::now(), others, fastrand::f64()) {
+            Some(Look::Begin) => self.look(),
+            Some(Look::End) => self.daemon.stop_browse(&self.service).map_err(failed),
+            None => Ok(()),
+        }
+    }
+
+    fn look(&self) -> Result<(), Error> {
+        let events = self.daemon.browse(&self.service).map_err(failed)?;
+        let (own, found) = (self.own, self.found.clone());
         tokio::spawn(async move {
+            // Closed when it looks no more.
             while let Ok(event) = events.recv_async().await {
                 let ServiceEvent::ServiceResolved(service) = event else { continue };
                 match read(&service) {
-                    Some(one) if one.id != id => {
+                    Some(one) if one.id != own => {
                         if found.send(one).await.is_err() {
                             break;
                         }
@@ -65,8 +92,13 @@ impl Discovery {
                 }
             }
         });
-        Ok((Self { daemon }, findings))
+        Ok(())
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` hands over")]
+fn failed(error: mdns_sd::Error) -> Error {
+    Error::Discovery(error.to_string())
 }
 
 impl Drop for Discovery {

@@ -187,7 +187,7 @@ pub(crate) struct Runner {
     ordered: bool,
     /// An administrator put this node out.
     is_out: bool,
-    _discovery: Discovery,
+    discovery: Discovery,
     _api: Api,
     names: Option<Server>,
 }
@@ -311,7 +311,7 @@ impl Runner {
             past,
             ordered: false,
             is_out: false,
-            _discovery: discovery,
+            discovery,
             _api: api,
             names: is_server.then(|| Server::start(handle, Resolver::default())),
         };
@@ -534,6 +534,7 @@ impl Runner {
         self.housekeeping = Instant::now() + HOUSEKEEPING;
         self.node.looked_at_clock(self.now(), clock::look(self.past));
         self.advertise();
+        self.look_around();
         if self.node.swim().live().is_empty() {
             self.call_known();
         }

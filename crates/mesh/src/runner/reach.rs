@@ -57,6 +57,13 @@ impl Runner {
         self.route_own();
     }
 
+    /// Looks for others in the local network where it is time to.
+    pub(super) fn look_around(&mut self) {
+        if let Err(error) = self.discovery.tend(self.node.swim().live().len()) {
+            tracing::warn!(error = kairn_report::in_one_line(&error), "the local network is not looked at");
+        }
+    }
+
     pub(super) fn found(&mut self, found: &Found) {
         let addresses: Vec<SocketAddr> =
             found.addresses.iter().copied().filter(|address| self.choice.may_try(address)).collect();
