@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::hlc::Stamp;
 use crate::identity::{Identity, NodeId, Purpose, Signature};
 use crate::keys::NetworkId;
+use crate::member::LONGEST_LIFETIME;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
@@ -187,9 +188,8 @@ impl Entry {
             Ownership::Self_ if *key != author.to_string() => {
                 return refused(format!("{bucket:?}: node {} wrote under another's name", author.short()));
             }
-            // The store would forget it, and membership would not.
-            _ if *bucket == Bucket::Members && *lifetime != 0 => {
-                return refused("a member's record does not expire".to_owned());
+            _ if *bucket == Bucket::Members && !(1..=LONGEST_LIFETIME).contains(lifetime) => {
+                return refused(format!("a member's record holds for 1 to {LONGEST_LIFETIME} seconds, not {lifetime}"));
             }
             Ownership::Administrator if *lifetime != 0 || self.content.value.is_none() => {
                 return refused("what an administrator says does not expire".to_owned());

@@ -8,6 +8,10 @@ use hmac::{Hmac, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+/// For how many seconds a record holds that this code writes: 60 days. Who was away for longer comes back as if new.
+pub const LIFETIME: u32 = 60 * 24 * 3_600;
+/// For how many seconds a record may hold at most: 90 days.
+pub const LONGEST_LIFETIME: u32 = 90 * 24 * 3_600;
 /// The longest name of a machine (RFC 1035) and of a role, in bytes.
 const LONGEST_NAME: usize = 253;
 /// The most roles of a member.

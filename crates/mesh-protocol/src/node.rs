@@ -17,7 +17,7 @@ use crate::entry::{Bucket, Entry, EntryId};
 use crate::error::Error;
 use crate::identity::{Identity, NodeId};
 use crate::keys::{EpochKeys, NetworkKeys};
-use crate::member::MemberRecord;
+use crate::member::{LIFETIME, MemberRecord};
 use crate::message::{self, Datagram};
 use crate::spread::{Sending, Spreading};
 use crate::store::{Refused, Store, Taken};
@@ -40,6 +40,8 @@ use std::time::Duration;
 const COMPARE: Duration = Duration::from_secs(30);
 /// The same in a network of more than [`MANY`] members, where most comparisons need a new session.
 const COMPARE_MANY: Duration = Duration::from_secs(60);
+/// How often a node writes its record anew: many times before others forget it.
+const RENEW: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// How often entries of unknown authors are a reason for a comparison.
 const EARLY: Duration = Duration::from_secs(5);
 /// Beyond that many members a network is large.
@@ -91,6 +93,8 @@ pub enum Event {
     Rotated,
     /// A node was put out, maybe this one; or is no member any more because it has no part in the new secret.
     PutOut(NodeId),
+    /// A member has not said for so long that it is one that it is none any more: see [`LIFETIME`].
+    Lapsed(NodeId),
     /// The node goes by another clock than before: what only it can write is to be written anew.
     Clock(Change),
     /// Something of a ballot was stored, or this node stands in it from now on: [`Node::ballots`].
@@ -174,6 +178,7 @@ pub struct Node {
     comparison: Option<Comparison>,
     addressing: Option<Addressing>,
     ballots: Option<Ballots>,
+    next_record: Moment,
     next_comparison: Moment,
     next_early: Moment,
     number: u64,
@@ -215,6 +220,7 @@ impl Node {
             comparison: None,
             addressing: range.map(|range| Addressing::new(network.id, range, lease, now)),
             ballots: None,
+            next_record: now + RENEW,
             next_comparison: now + COMPARE,
             next_early: now,
             number: 0,
@@ -275,8 +281,29 @@ impl Node {
     fn write_record(&mut self, now: Now) -> Result<(), Refused> {
         let keys = self.store.epochs().first().ok_or(Refused::Unproven(self.id()))?;
         let Some(Introduction { tunnel, name, version }) = &self.introduction else { return Ok(()) };
-        let record = MemberRecord::new((self.store.network(), keys), &self.id(), tunnel, name, version).encode()?;
-        self.write(now, (Bucket::Members, self.id().to_string()), Some(record), 0).map(drop)
+        let record = MemberRecord::new((self.store.network(), keys), &self.id(), tunnel, name, version);
+        self.put_record(now, &record)
+    }
+
+    fn put_record(&mut self, now: Now, record: &MemberRecord) -> Result<(), Refused> {
+        self.next_record = now.0 + RENEW.mul_f64(0.75 + self.rng.f64() / 2.0);
+        self.write(now, (Bucket::Members, self.id().to_string()), Some(record.encode()?), LIFETIME).map(drop)
+    }
+
+    /// Says anew that this node is a member, before others forget it, and forgets those that have not done so.
+    fn tend_members(&mut self, now: Now) {
+        for node in self.store.clean(now.0) {
+            if node != self.id() {
+                self.forget(now, &node);
+                self.events.push(Event::Lapsed(node));
+            }
+        }
+        if now.0 >= self.next_record
+            && self.time.may_sign()
+            && let Err(why) = self.write_record(now)
+        {
+            self.refuse(self.id(), &why.to_string());
+        }
     }
 
     /// This node's own record as it is handed to others; nothing before it was written.
@@ -341,7 +368,7 @@ impl Node {
             let period = if self.swim.live().len() > MANY { COMPARE_MANY } else { COMPARE };
             // Spread out, so that members that started together do not ask together.
             self.next_comparison = now.0 + period.mul_f64(0.75 + self.rng.f64() / 2.0);
-            self.store.clean(now.0);
+            self.tend_members(now);
             if let Some(peer) = self.rng.choice(self.swim.live()).copied() {
                 self.compare(now, peer);
             }

@@ -332,12 +332,16 @@ impl Store {
         *used = Use { entries: used.entries + entries, bytes: used.bytes + bytes };
     }
 
-    /// Forgets what expired long enough ago; says how many entries that were.
-    pub fn clean(&mut self, now: Moment) -> usize {
+    /// Forgets what expired long enough ago, and members whose records expired with all that they wrote; says who these were.
+    pub fn clean(&mut self, now: Moment) -> Vec<NodeId> {
         let gone: Vec<EntryId> = self.held.values().filter(|held| held.is_forgotten(now)).map(|held| held.id).collect();
         gone.iter().for_each(|id| self.forget(id));
+        let records = self.held.iter().filter(|(slot, _)| slot.bucket == Bucket::Members);
+        let lapsed: Vec<NodeId> =
+            records.filter(|(_, held)| held.is_expired(now)).map(|(slot, _)| slot.author).collect();
+        lapsed.iter().for_each(|node| self.drop_all(node));
         self.used.retain(|_, used| used.entries > 0);
-        gone.len()
+        lapsed
     }
 
     /// How many nodes something is held of: members, and those that were.

@@ -471,6 +471,10 @@ impl Runner {
                 self.follow_members();
             }
             Event::PutOut(node) => self.put_out(node),
+            Event::Lapsed(node) => {
+                tracing::info!(node = %node.short(), "forgotten: not there for 60 days");
+                self.is_gone(&node);
+            }
             Event::Clock(change) => self.clock_changed(change),
             Event::Ballot { name, is_over: true } => self.ballot_over(&name),
             Event::Changed(..) | Event::Addresses | Event::Ballot { .. } => {}

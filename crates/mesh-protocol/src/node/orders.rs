@@ -155,11 +155,7 @@ impl Node {
     fn prove_anew(&mut self, now: Now) {
         let (id, keys) = (self.id(), self.store.epochs().first().cloned());
         let record = self.store.member(&id).zip(keys).map(|(record, keys)| record.renewed(&keys, &id));
-        let written = record.map(|record| {
-            let value = record.encode()?;
-            self.write(now, (Bucket::Members, id.to_string()), Some(value), 0)
-        });
-        if let Some(Err(why)) = written {
+        if let Some(Err(why)) = record.map(|record| self.put_record(now, &record)) {
             self.refuse(id, &why.to_string());
         }
     }

@@ -408,3 +408,24 @@ fn a_node_that_starts_again_with_a_lease_from_before_its_witness_is_witnessed_an
     network.run(Duration::from_secs(20));
     assert_eq!(network.nodes[&first].address(), before);
 }
+
+#[test]
+fn a_node_says_for_as_long_as_it_runs_that_it_is_a_member_and_forgets_who_does_not() {
+    let (mut network, token) = (Network::new(), token());
+    let [stays, goes] = [1, 2].map(|seed| network.add(seed, &token));
+    network.meet(stays, goes);
+    network.run(Duration::from_secs(5));
+    network.nodes.remove(&goes);
+    let days = |count: u64| Duration::from_secs(count * 24 * 3_600);
+    let begin = network.now;
+    let mut written = BTreeSet::new();
+    for day in 1..=61 {
+        network.now = begin + days(day);
+        network.run(Duration::from_secs(1));
+        written.insert(network.nodes[&stays].record().unwrap().content().stamp);
+        assert_eq!(network.nodes[&stays].store().member(&goes).is_some(), day < 60, "day {day}");
+    }
+    assert!((6..=12).contains(&written.len()), "written {} times", written.len());
+    assert_eq!(network.nodes[&stays].swim().state(&goes), None);
+    assert!(network.events.contains(&(stays, Event::Lapsed(goes))));
+}

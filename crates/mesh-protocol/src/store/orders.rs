@@ -84,7 +84,7 @@ impl Store {
         orders.filter_map(|(_, held)| Some((held.id, part(held.entry.content())?)))
     }
 
-    fn drop_all(&mut self, author: &NodeId) {
+    pub(super) fn drop_all(&mut self, author: &NodeId) {
         let theirs = self.held.values().filter(|held| held.entry.content().author == *author);
         let gone: Vec<EntryId> = theirs.map(|held| held.id).collect();
         gone.iter().for_each(|id| self.forget(id));

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::identity::{Purpose, Signature};
+use crate::member::{LIFETIME, LONGEST_LIFETIME};
 use crate::reconcile::{self, Asking};
 use crate::{Token, TunnelKey, Wall};
 use proptest::prelude::*;
@@ -26,7 +27,8 @@ fn store() -> Store {
 fn entry(who: &Identity, bucket: Bucket, key: &str, second: u64, value: Option<&[u8]>) -> Entry {
     let stamp = Stamp::new((WALL.0 + second * 1_000) << 16);
     let (key, value) = (key.to_owned(), value.map(<[u8]>::to_vec));
-    let content = Content { bucket, key, author: who.id(), stamp, lifetime: 0, value };
+    let lifetime = if bucket == Bucket::Members { LIFETIME } else { 0 };
+    let content = Content { bucket, key, author: who.id(), stamp, lifetime, value };
     Entry::sign(&token().network().id, who, content).unwrap()
 }
 
@@ -60,12 +62,12 @@ fn what_others_may_not_write_is_refused_and_changes_nothing() {
         let content = entry(&a, Bucket::Services, "web", 1, Some(b"x")).content().clone();
         Entry::sign(&foreign.network().id, &a, content).unwrap()
     };
-    let passing = {
-        let content = Content { lifetime: 60, ..record(&a, &token().epoch(), 1).content().clone() };
+    let everlasting = {
+        let content = Content { lifetime: 0, ..record(&a, &token().epoch(), 1).content().clone() };
         Entry::sign(&token().network().id, &a, content).unwrap()
     };
     for (entry, why) in [
-        (passing, "does not expire"),
+        (everlasting, "not 0"),
         (entry(&b, Bucket::Claims, &a.id().to_string(), 1, Some(b"10.1.0.1")), "wrote under another's name"),
         (entry(&stranger, Bucket::Values, "k", 1, Some(b"v")), "is no member"),
         (entry(&b, Bucket::Administration, "revoke", 1, Some(b"v")), "is no administrator"),
@@ -127,7 +129,9 @@ fn an_entry_expires_here_and_does_not_come_back_from_a_neighbour() {
     assert_eq!(store.bucket(Bucket::Services, at(60)).count(), 0);
     assert_eq!(store.names(at(60)).count(), 1);
     assert_eq!(store.take(entry.clone(), Duration::from_secs(59), (at(61), WALL)), Ok(Taken::Known));
-    assert_eq!((store.clean(at(119)), store.clean(at(120))), (0, 1));
+    store.clean(at(119));
+    assert_eq!(store.len(), 2);
+    store.clean(at(120));
     assert_eq!(store.len(), 1);
     // The owner renews it with a new stamp.
     assert!(store.write(&a, (Bucket::Services, "web".to_owned()), Some(b"x".to_vec()), 60, (at(121), WALL)).is_ok());
@@ -201,6 +205,33 @@ fn what_is_over_hides_what_it_replaced() {
     store.take(old, NEW, (NOW, WALL)).unwrap();
     store.take(new, Duration::from_secs(61), (NOW, WALL)).unwrap();
     assert_eq!(store.bucket(Bucket::Values, NOW).count(), 0);
+}
+
+#[test]
+fn a_member_that_was_away_for_too_long_is_forgotten_with_all_that_it_wrote() {
+    let (a, b) = (node(1), node(2));
+    let mut store = with(&[&a, &b]);
+    store.take(entry(&b, Bucket::Values, "k", 1, Some(b"v")), NEW, (NOW, WALL)).unwrap();
+    let at = |seconds: u32| NOW + Duration::from_secs(seconds.into());
+    // The one goes on saying that it is there.
+    store.take(record(&a, &token().epoch(), 600), NEW, (at(600), WALL)).unwrap();
+    assert_eq!(store.clean(at(LIFETIME - 1)), []);
+    assert_eq!(store.len(), 3);
+    assert_eq!(store.clean(at(LIFETIME)), [b.id()]);
+    assert_eq!((store.len(), store.member(&b.id())), (1, None));
+    // It comes back as any other.
+    assert!(store.take(record(&b, &token().epoch(), 1_200), NEW, (at(LIFETIME), WALL)).is_ok());
+}
+
+#[test]
+fn a_record_holds_neither_for_ever_nor_for_years() {
+    let (a, mut store) = (node(1), store());
+    let network = token().network().id;
+    let content = record(&a, &token().epoch(), 0).content().clone();
+    for (lifetime, is_taken) in [(0, false), (LONGEST_LIFETIME + 1, false), (LONGEST_LIFETIME, true)] {
+        let entry = Entry::sign(&network, &a, Content { lifetime, ..content.clone() }).unwrap();
+        assert_eq!(store.take(entry, NEW, (NOW, WALL)).is_ok(), is_taken, "{lifetime}");
+    }
 }
 
 #[test]

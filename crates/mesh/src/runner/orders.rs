@@ -72,9 +72,14 @@ impl Runner {
             return;
         }
         tracing::warn!(node = %node.short(), "put out of the network");
-        self.calls.end(&node);
-        self.services.end(&node);
-        self.paths.forget(&node);
+        self.is_gone(&node);
+    }
+
+    /// Lets go of what belongs to a node that is no member any more.
+    pub(super) fn is_gone(&mut self, node: &NodeId) {
+        self.calls.end(node);
+        self.services.end(node);
+        self.paths.forget(node);
         self.show_papers();
         self.follow_members();
     }
