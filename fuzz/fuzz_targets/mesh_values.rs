@@ -23,6 +23,10 @@ fuzz_target!(|bytes: &[u8]| {
             }
         }
         1 => {
+            if let Ok((entry, age)) = Entry::decode_aged(bytes) {
+                let again = entry.encode_aged(age).and_then(|bytes| Entry::decode_aged(&bytes));
+                assert_eq!(again, Ok((entry, age)));
+            }
             if let Ok(entry) = Entry::decode(bytes) {
                 assert_eq!(entry.encode().and_then(|bytes| Entry::decode(&bytes)), Ok(entry.clone()));
                 assert!(entry.verify(&network).is_err());
