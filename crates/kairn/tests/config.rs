@@ -136,6 +136,11 @@ fn a_value_is_explained_with_what_it_overrode() {
     let origin = json!({"file": "a.yaml", "line": 6, "column": 11});
     assert_eq!(item.json(), json!({"key": "users.0.passwd", "value": "***", "origin": origin, "overrode": []}));
     assert_eq!(kairn(dir.path(), &["config", "explain", "nope", "a.yaml"], "").code, 2);
+    for (text, code) in [("", 2), ("''", 2), ("' '", 2), ("abc", 0)] {
+        let text = format!("#cloud-config\np2p:\n  network_token: {text}\n");
+        let run = kairn(dir.path(), &["config", "explain", "--not-empty", "p2p.network_token", "-"], &text);
+        assert_eq!(run.code, code, "{text}{}", run.err);
+    }
 }
 
 #[test]

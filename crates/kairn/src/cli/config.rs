@@ -92,6 +92,9 @@ pub struct Validate {
 pub struct Explain {
     /// Key path, e.g. install.device or users.0.name
     pub key: String,
+    /// Count a value as not set that is null or an empty text
+    #[arg(long)]
+    pub not_empty: bool,
     /// Which files
     #[command(flatten)]
     pub named: Named,

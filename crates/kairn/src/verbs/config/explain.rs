@@ -3,7 +3,7 @@
 use super::{load, merged, place};
 use crate::cli::Explain;
 use crate::output::{self, Format};
-use kairn_config::{Document, HIDDEN, KeyPath, Step, path_text, redact, value_at};
+use kairn_config::{Document, HIDDEN, KeyPath, MergedValue, Step, path_text, redact, value_at};
 use kairn_report::{Kind, Report, Span};
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -19,6 +19,10 @@ pub fn explain(verb: &Explain) -> Result<ExitCode, Report> {
         return Err(Report::new(Kind::User, format!("no file sets `{}`", verb.key))
             .hint("`kairn config show` lists everything that is set"));
     };
+    if verb.not_empty && is_empty(&found.value) {
+        return Err(Report::new(Kind::User, format!("`{}` is empty", path_text(&steps)))
+            .hint(format!("it is set at {}", found.origin)));
+    }
     let all = configuration.merged.to_json();
     let shown = |value: Value| if verb.reveal.reveal { value } else { without_secrets(&all, &steps, value) };
     let value = shown(found.to_json());
@@ -48,6 +52,14 @@ pub fn explain(verb: &Explain) -> Result<ExitCode, Report> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn is_empty(value: &MergedValue) -> bool {
+    match value {
+        MergedValue::Null => true,
+        MergedValue::Text(text) => text.trim().is_empty(),
+        _ => false,
+    }
 }
 
 /// The value that a file has at a place; what came from no file has none.
