@@ -74,6 +74,7 @@ impl Runner {
         tracing::warn!(node = %node.short(), "put out of the network");
         self.calls.end(&node);
         self.services.end(&node);
+        self.shells.end(&node);
         self.paths.forget(&node);
         self.show_papers();
         self.follow_members();
