@@ -43,6 +43,18 @@ pub enum LogLevel {
     Trace,
 }
 
+/// When members may have a shell of this machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ShellLending {
+    /// In recovery.
+    #[default]
+    Recovery,
+    /// In recovery, and administrators at any time.
+    Always,
+    /// Never.
+    Never,
+}
+
 /// What `p2p` asks for. What it does not say is absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MeshSettings {
@@ -68,6 +80,8 @@ pub struct MeshSettings {
     pub minimum_nodes: Option<u16>,
     /// How many machines there will be.
     pub expected_nodes: Option<u16>,
+    /// When members may have a shell of the machine.
+    pub shell: ShellLending,
     /// There is a private network.
     pub vpn: bool,
     /// The name of its interface.
@@ -92,6 +106,7 @@ impl Default for MeshSettings {
             dns_domain: None,
             minimum_nodes: None,
             expected_nodes: None,
+            shell: ShellLending::Recovery,
             vpn: true,
             interface: None,
             range: None,
@@ -128,6 +143,7 @@ impl MeshSettings {
         self.minimum_nodes = p2p.get("minimum_nodes").and_then(|value| reader.number(value, NODES, "`minimum_nodes`"));
         self.expected_nodes =
             p2p.get("expected_nodes").and_then(|value| reader.number(value, NODES, "`expected_nodes`"));
+        self.shell = reader.text(p2p, "shell").map_or_else(Default::default, |text| reader.shell(&text));
         if let Some(value) = p2p.get("disable_dht").filter(|value| value.value != MergedValue::Null)
             && !flag(p2p, "disable_dht", &mut reader.said)
         {
@@ -237,6 +253,24 @@ impl Reader {
             }
         };
         Some(level)
+    }
+
+    /// What cannot be read lends nothing: it may have been meant as the strictest.
+    fn shell(&mut self, text: &Placed<String>) -> ShellLending {
+        match text.value.as_str() {
+            "recovery" => ShellLending::Recovery,
+            "always" => ShellLending::Always,
+            "never" => ShellLending::Never,
+            other => {
+                self.bad(
+                    Code::BadValue,
+                    &text.span,
+                    format!("`{other}` does not say when a shell may be had: never, now"),
+                );
+                self.hint("there are `recovery`, `always` and `never`");
+                ShellLending::Never
+            }
+        }
     }
 
     fn peer(&mut self, peer: &Placed<String>) -> bool {

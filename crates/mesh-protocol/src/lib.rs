@@ -19,6 +19,7 @@ pub mod node;
 pub mod order;
 pub mod path;
 pub mod reconcile;
+pub mod shell;
 mod spread;
 pub mod store;
 pub mod swim;

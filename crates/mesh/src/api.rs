@@ -6,6 +6,7 @@ mod names;
 mod old;
 mod orders;
 mod services;
+pub mod shell;
 mod stream;
 mod values;
 
@@ -16,8 +17,10 @@ use crate::state::StateDir;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderValue, UPGRADE};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use percent_encoding::percent_decode_str;
@@ -84,18 +87,18 @@ async fn serve(listener: UnixListener, handle: Handle) {
         let handle = handle.clone();
         tokio::spawn(async move {
             let answering = service_fn(|request| answer(request, handle.clone()));
-            if let Err(error) =
-                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answering).await
-            {
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), answering);
+            if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "a program at the local socket went away");
             }
         });
     }
 }
 
-async fn answer(request: Request<Incoming>, handle: Handle) -> Result<Answer, Infallible> {
+async fn answer(mut request: Request<Incoming>, handle: Handle) -> Result<Answer, Infallible> {
+    let upgrade = request.headers().contains_key(UPGRADE).then(|| hyper::upgrade::on(&mut request));
     let (head, body) = request.into_parts();
-    let asked = match Asked::read(&head, body) {
+    let asked = match Asked::read(&head, body, upgrade) {
         Ok(asked) => asked,
         Err(fault) => return Ok(refused(&fault)),
     };
@@ -140,6 +143,7 @@ async fn route(asked: Asked, handle: &Handle) -> Result<Answer, Fault> {
             services::expose(&asked, name, handle).await
         }
         ["v1", "connections"] => services::connect(&asked, handle).await,
+        ["v1", "shell"] => shell::open(asked, handle).await,
         ["api", path @ ..] => old::route(&asked, path, handle).await,
         ["v1", "names"] => names::list(&asked, handle).await,
         ["v1", "names", name] => {
@@ -157,15 +161,17 @@ struct Asked {
     path: Vec<String>,
     query: Vec<(String, String)>,
     body: Incoming,
+    /// The connection itself, where it is to become something else.
+    upgrade: Option<OnUpgrade>,
 }
 
 impl Asked {
-    fn read(head: &hyper::http::request::Parts, body: Incoming) -> Result<Self, Fault> {
+    fn read(head: &hyper::http::request::Parts, body: Incoming, upgrade: Option<OnUpgrade>) -> Result<Self, Fault> {
         let text = |part: &str| percent_decode_str(part).decode_utf8().map(|text| text.into_owned());
         let parts: Result<Vec<String>, _> = head.uri.path().trim_start_matches('/').split('/').map(text).collect();
         let path = parts.map_err(|_| Fault::wrong("the path is not UTF-8"))?;
         let query = url::form_urlencoded::parse(head.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
-        Ok(Self { method: head.method.clone(), path, query, body })
+        Ok(Self { method: head.method.clone(), path, query, body, upgrade })
     }
 
     /// Lets these methods through.

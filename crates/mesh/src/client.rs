@@ -1,6 +1,6 @@
 //! Asking a node that runs on this machine, over its local socket.
 
-use crate::api::{Names, ServiceEvent};
+use crate::api::{Names, ServiceEvent, shell};
 use crate::ballots::BallotStatus;
 use crate::error::Error;
 use crate::fault::Said;
@@ -11,9 +11,11 @@ use crate::status::Status;
 use crate::values::{Change, Value};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::HOST;
+use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue, UPGRADE};
+use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use kairn_mesh_protocol::shell::Shell;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,6 +29,8 @@ use tokio::time::timeout;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a node may take to call another.
+const CALLING: Duration = Duration::from_secs(60);
 /// The most bytes of an answer, and of a line of one that goes on.
 const LARGEST: usize = 64 * 1024 * 1024;
 /// What stands for itself in a path (RFC 3986, 2.3).
@@ -243,22 +247,46 @@ impl Client {
         })
     }
 
+    /// Opens the way to the shell of a node.
+    pub(crate) async fn line(&self, node: &str) -> Result<(Shell, TokioIo<Upgraded>), Error> {
+        let route = format!("/v1/shell?node={}", plain(node));
+        let head = [(CONNECTION, HeaderValue::from_static("upgrade")), (UPGRADE, shell::PROTOCOL)];
+        let asking = self.send(Method::POST, &route, &head, Vec::new());
+        // The node calls the other one first, maybe at several addresses.
+        let late = |_| self.silent(io::ErrorKind::TimedOut.into());
+        let answer = timeout(CALLING, asking).await.map_err(late)??;
+        let session = shell::described(answer.headers()).ok_or_else(|| self.damaged(&"no session is described"))?;
+        let stream = hyper::upgrade::on(answer).await.map_err(|error| self.damaged(&error))?;
+        Ok((session, TokioIo::new(stream)))
+    }
+
     /// Sends a request; an answer that is a refusal is an error.
     async fn request(&self, method: Method, route: &str, body: Vec<u8>) -> Result<Response<Incoming>, Error> {
+        self.send(method, route, &[], body).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        route: &str,
+        head: &[(HeaderName, HeaderValue)],
+        body: Vec<u8>,
+    ) -> Result<Response<Incoming>, Error> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.silent(error))?;
         let gone = |error: hyper::Error| self.silent(io::Error::other(error));
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(gone)?;
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "the connection to the node");
             }
         });
         let request = Request::builder().method(method).uri(route).header(HOST, "localhost");
+        let request = head.iter().fold(request, |request, (name, value)| request.header(name, value));
         let request = request.body(Full::new(Bytes::from(body))).map_err(|error| self.damaged(&error))?;
         let answer = sender.send_request(request).await.map_err(gone)?;
         let status = answer.status();
-        if status.is_success() {
+        if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(answer);
         }
         let bytes = self.whole(answer).await?;
@@ -270,7 +298,7 @@ impl Client {
         Ok(body.map_err(|error| self.silent(io::Error::other(error)))?.to_bytes())
     }
 
-    fn block_on<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map_err(|error| self.silent(error))?.block_on(work)
     }

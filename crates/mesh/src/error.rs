@@ -116,6 +116,15 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// The session with a node whose shell this is breaks off.
+    #[error("the shell of node {node} broke off", node = .node.short())]
+    Shell {
+        /// Which.
+        node: kairn_mesh_protocol::NodeId,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The server of names, or the way to others.
     #[error("names: {0}")]
     Names(String),

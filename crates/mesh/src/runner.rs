@@ -8,6 +8,7 @@ mod orders;
 mod reach;
 mod routes;
 mod services;
+mod shell;
 mod values;
 mod view;
 
@@ -24,6 +25,7 @@ use crate::plane::{Plane, Vpn};
 use crate::routing::{self, Routing};
 use crate::services::Services;
 use crate::session::{Open, Papers, Shared};
+use crate::shell::{ShellSettings, Shells};
 use crate::socket::{Datagram, Socket};
 use crate::state::{self, StateDir};
 use crate::status::Status;
@@ -77,6 +79,8 @@ pub struct Settings {
     pub names: NameSettings,
     /// How many nodes decide in a ballot.
     pub rules: Rules,
+    /// When and how the shell of this machine is lent.
+    pub shell: ShellSettings,
     /// The private network; without one the nodes only agree with each other.
     pub vpn: Option<Vpn>,
 }
@@ -164,6 +168,7 @@ pub(crate) struct Runner {
     endpoint: quinn::Endpoint,
     calls: Calls,
     services: Arc<Services>,
+    shells: Arc<Shells>,
     /// What this node exposes: where each service is on this machine.
     exposed: BTreeMap<String, SocketAddr>,
     datagrams: mpsc::Receiver<Datagram>,
@@ -280,10 +285,14 @@ impl Runner {
         let papers: Shared = Arc::new(RwLock::new(Papers::default()));
         let mut caller = endpoint.clone();
         caller.set_default_client_config(configs.service);
-        let services = Services::new(handle.clone(), node.id(), caller, Arc::clone(&papers));
+        let services = Services::new(handle.clone(), node.id(), caller.clone(), Arc::clone(&papers));
+        caller.set_default_client_config(configs.shell);
+        let ids = (node.id(), network.id);
+        let shells = Shells::new(handle.clone(), ids, caller, Arc::clone(&papers), settings.shell.clone());
         let mut runner = Self {
-            calls: Calls::new(endpoint.clone(), node.id(), Arc::clone(&papers), Arc::clone(&services)),
+            calls: Calls::new(endpoint.clone(), ids.0, papers.clone(), services.clone(), shells.clone()),
             services,
+            shells,
             exposed: BTreeMap::new(),
             dir,
             settings,
@@ -319,6 +328,7 @@ impl Runner {
         runner.node.introduce(runner.now(), &tunnel_key, &name, &version)?;
         runner.advertise();
         runner.show_papers();
+        runner.shells.begin(&name);
         runner.remembered = runner.dir.peers()?;
         runner.call_known();
         Ok(runner)
@@ -570,6 +580,7 @@ impl Runner {
             self.node.tick(self.now());
         }
         self.keep_house()?;
+        self.shells.hide().await;
         // While the interface is there.
         if let Some(names) = self.names.take() {
             names.end().await;

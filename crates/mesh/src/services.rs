@@ -21,7 +21,7 @@ use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt as _, copy_bidirectional_with_sizes, join};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy_bidirectional_with_sizes, join};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -130,15 +130,15 @@ async fn read_name(receive: &mut (impl AsyncRead + Unpin)) -> io::Result<String>
 }
 
 /// Writes that a connection is there, or why not.
-async fn write_answer(send: &mut quinn::SendStream, why: &str) -> io::Result<()> {
+pub(crate) async fn write_answer(send: &mut (impl AsyncWrite + Unpin), why: &str) -> io::Result<()> {
     let end = why.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= LONGEST_REASON).last();
     let why = why.get(..end.unwrap_or(0)).unwrap_or_default();
     let length = u16::try_from(why.len()).map_err(io::Error::other)?;
-    send.write_all(&[&length.to_be_bytes(), why.as_bytes()].concat()).await.map_err(io::Error::other)
+    send.write_all(&[&length.to_be_bytes(), why.as_bytes()].concat()).await
 }
 
 /// Reads whether a connection is there: nothing, or why not.
-async fn read_answer(receive: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<String>> {
+pub(crate) async fn read_answer(receive: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<String>> {
     let length = usize::from(receive.read_u16().await?);
     if length > LONGEST_REASON {
         return Err(io::Error::other("a reason that is too long"));

@@ -26,11 +26,11 @@ pub struct StateDir {
 /// What changes with each run.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Runs {
+pub(crate) struct Runs {
     /// Higher in each run than in all before.
-    generation: u64,
+    pub generation: u64,
     /// The last incarnation that was signed.
-    incarnation: u64,
+    pub incarnation: u64,
 }
 
 impl StateDir {

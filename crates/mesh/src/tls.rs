@@ -24,6 +24,10 @@ use std::time::Duration;
 const PROTOCOL: &[u8] = b"kairn-mesh/1";
 /// What both sides of a session for services speak.
 const SERVICE: &[u8] = b"kairn-service/1";
+/// What both sides of a session for a shell speak.
+const SHELL: &[u8] = b"kairn-shell/1";
+/// How often something is sent in a session for a shell, and how long nothing may come: whoever is gone is to be noticed.
+const SHELL_ALIVE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(20));
 /// How often something is sent in a session for services: a connection may be silent for long (RFC 9000, 10.1.2).
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// A session without traffic ends after this long.
@@ -43,6 +47,8 @@ pub struct Configs {
     pub client: quinn::ClientConfig,
     /// For calling to connect to services.
     pub service: quinn::ClientConfig,
+    /// For calling for a shell.
+    pub shell: quinn::ClientConfig,
 }
 
 /// The configurations for one identity.
@@ -59,7 +65,7 @@ pub fn configs(identity: &Identity) -> Result<Configs, Error> {
     let verifier = Arc::new(Verifier { algorithms: provider.signature_verification_algorithms });
 
     let mut server = server(&provider, Arc::clone(&verifier), Arc::clone(&certified)).map_err(tls)?;
-    server.alpn_protocols = vec![PROTOCOL.to_vec(), SERVICE.to_vec()];
+    server.alpn_protocols = vec![PROTOCOL.to_vec(), SERVICE.to_vec(), SHELL.to_vec()];
     let mut client = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])
         .map_err(tls)?
@@ -72,17 +78,24 @@ pub fn configs(identity: &Identity) -> Result<Configs, Error> {
 
     let mut service = client.clone();
     service.alpn_protocols = vec![SERVICE.to_vec()];
+    let mut shell = client.clone();
+    shell.alpn_protocols = vec![SHELL.to_vec()];
     let quic = |_| Error::Tls("no cipher suite for QUIC".to_owned());
     let mut server = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(server).map_err(quic)?));
     let mut client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(client).map_err(quic)?));
     let mut service = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(service).map_err(quic)?));
+    let mut shell = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(shell).map_err(quic)?));
+    let mut watchful = transport()?;
+    watchful.keep_alive_interval(Some(SHELL_ALIVE.0));
+    watchful.max_idle_timeout(Some(idle(SHELL_ALIVE.1)?));
+    shell.transport_config(Arc::new(watchful));
     let mut silent = transport()?;
     silent.keep_alive_interval(Some(KEEPALIVE));
     service.transport_config(Arc::new(silent));
     let transport = Arc::new(transport()?);
     server.transport_config(Arc::clone(&transport));
     client.transport_config(transport);
-    Ok(Configs { server, client, service })
+    Ok(Configs { server, client, service, shell })
 }
 
 fn server(
@@ -100,8 +113,7 @@ fn server(
 
 fn transport() -> Result<quinn::TransportConfig, Error> {
     let mut transport = quinn::TransportConfig::default();
-    let idle = quinn::IdleTimeout::try_from(IDLE).map_err(|error| Error::Tls(error.to_string()))?;
-    transport.max_idle_timeout(Some(idle));
+    transport.max_idle_timeout(Some(idle(IDLE)?));
     transport.max_concurrent_bidi_streams(4_u8.into());
     // Of all streams together, before anything is proven too.
     transport.receive_window(RECEIVED.into());
@@ -111,14 +123,27 @@ fn transport() -> Result<quinn::TransportConfig, Error> {
     Ok(transport)
 }
 
+fn idle(time: Duration) -> Result<quinn::IdleTimeout, Error> {
+    quinn::IdleTimeout::try_from(time).map_err(|error| Error::Tls(error.to_string()))
+}
+
 fn spki(id: &NodeId) -> Vec<u8> {
     [PUBLIC.as_slice(), id.as_bytes()].concat()
 }
 
 /// Whether a connection is one for services.
 pub fn is_for_services(connection: &quinn::Connection) -> bool {
+    speaks(connection, SERVICE)
+}
+
+/// Whether a connection is one for a shell.
+pub fn is_for_shell(connection: &quinn::Connection) -> bool {
+    speaks(connection, SHELL)
+}
+
+fn speaks(connection: &quinn::Connection, protocol: &[u8]) -> bool {
     let data = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
-    data.is_some_and(|data| data.protocol.as_deref() == Some(SERVICE))
+    data.is_some_and(|data| data.protocol.as_deref() == Some(protocol))
 }
 
 /// The node whose key the other side of a connection has proven to hold.

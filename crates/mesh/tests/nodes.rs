@@ -1,7 +1,10 @@
 //! Whole nodes in one process, each with files, sockets and discovery of its own, talking over the loopback interface.
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-use kairn_mesh::{BallotState, Change, Client, NameSettings, Rules, ServiceEvent, Settings, StateDir, Status, run};
+use kairn_mesh::{
+    Attendance, BallotState, Change, Client, NameSettings, Rules, ServiceEvent, Settings, ShellPolicy, ShellSettings,
+    StateDir, Status, run,
+};
 use kairn_mesh_protocol::Token;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
@@ -34,6 +37,12 @@ async fn start(dir: &Path, token: u8, peers: &[u16]) -> Running {
         excluded: Vec::new(),
         names: NameSettings::default(),
         rules: Rules::new(2, Some(3)).unwrap(),
+        shell: ShellSettings {
+            policy: ShellPolicy::Never,
+            is_recovery: false,
+            consoles: Vec::new(),
+            attendance: Attendance { socket: "/nowhere".into(), arguments: Vec::new() },
+        },
         vpn: None,
     };
     let (end, ended) = oneshot::channel::<()>();

@@ -232,6 +232,12 @@ impl<'a> Node<'a> {
         Ok(self.running.quit()?)
     }
 
+    /// Waits for something on the console since the last boot began.
+    pub fn says(&self, pattern: &str, deadline: Duration) -> Result<String, Fault> {
+        let pattern = Pattern::Regex(Regex::new(pattern).map_err(wrong)?);
+        Ok(self.running.console().wait_since(self.from, pattern, deadline)?.text)
+    }
+
     /// Says whether a text has come on the console since power on.
     pub fn has_said(&self, text: &str) -> bool {
         self.running.console().text().contains(text)

@@ -38,7 +38,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "mesh-forms",
-        about: "two machines of one image with a token form the mesh by the kernel's WireGuard, and one is upgraded",
+        about: "two machines of one image with a token form the mesh by the kernel's WireGuard, one is upgraded, and recovery lends a shell",
         slots: 2,
         run: mesh::forms,
     },

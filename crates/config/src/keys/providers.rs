@@ -78,6 +78,12 @@ pub(crate) static P2P: Block = block(
             "Says how many machines there will be, the same on all; as many as `minimum_nodes` unless set.",
         )
         .example("5"),
+        done(
+            "shell",
+            Enum(&["recovery", "always", "never"]),
+            "Says when members may have a shell of root: in recovery, and to administrators at any time, or never; in recovery unless set.",
+        )
+        .example("never"),
         not_yet("dynamic_roles", Bool, "Elects roles anew when machines come and go."),
         done("vpn", Shape::Block(&P2P_VPN), "Says whether machines talk over a private network.")
             .example("\n  create: true"),

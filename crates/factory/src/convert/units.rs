@@ -106,6 +106,8 @@ mod tests {
             ("multi-user.target", "kairn-stage-first-boot.service"),
             ("multi-user.target", "kairn-bootstrap.service"),
             ("timers.target", "kairn-stage-reconcile.timer"),
+            ("multi-user.target", "kairn-mesh.service"),
+            ("sockets.target", "kairn-mesh-shell.socket"),
         ] {
             let wanted = format!("link /usr/lib/systemd/system/{target}.wants/{unit} to ../{unit}");
             assert!(links.contains(&wanted), "{wanted}");

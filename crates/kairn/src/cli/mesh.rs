@@ -1,8 +1,11 @@
 //! The command line of `kairn mesh`.
 
+mod shell;
+
 use super::Reading;
 use clap::{Args, Subcommand, ValueEnum};
 use kairn_mesh::{DEFAULT_DIR, Domain, Range};
+pub use shell::{MeshLend, MeshShell};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -71,6 +74,22 @@ pub enum Mesh {
     /// Values that the members' programs share: each node has its own under every key
     #[command(subcommand)]
     Kv(MeshKv),
+    /// Opens a shell of root on a member that is in recovery, or lends one to administrators; ends as it ends there
+    Shell(MeshShell),
+    /// Runs what a member asks for, for the node of this machine
+    #[command(hide = true)]
+    Attend {
+        /// Takes the node's word that it is permitted
+        #[arg(long)]
+        trusting: bool,
+    },
+    /// Takes over who the node is from the ordinary system, in recovery
+    #[command(hide = true)]
+    Recall {
+        /// Directory of the node
+        #[arg(long, value_name = "DIR", default_value = DEFAULT_DIR)]
+        state_dir: PathBuf,
+    },
 }
 
 /// `kairn mesh dns`.
@@ -210,6 +229,12 @@ pub struct MeshUp {
     /// Domain of the members' names, the same on all
     #[arg(long, value_name = "DOMAIN")]
     pub dns_domain: Option<Domain>,
+    /// When members may have a shell of root here; recovery unless p2p.shell says otherwise
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub shell: Option<MeshLend>,
+    /// Device to show codes for the shell on, instead of the kernel's consoles
+    #[arg(long, value_name = "DEVICE")]
+    pub console: Vec<PathBuf>,
     /// Interfaces that carry nothing of the mesh, by the beginning of their names
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub exclude_interface: Vec<String>,

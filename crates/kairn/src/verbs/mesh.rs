@@ -4,10 +4,12 @@ mod dns;
 mod herald;
 mod kv;
 mod orders;
+mod recall;
 mod seeds;
 pub mod service;
 mod services;
 mod settings;
+mod shell;
 mod table;
 
 use crate::cli::{Mesh, MeshReading, MeshUp};
@@ -40,6 +42,9 @@ pub fn run(verb: Mesh) -> Result<ExitCode, Report> {
         Mesh::Connect { name, listen, node, asking } => services::connect(&name, &listen, node.as_deref(), &asking),
         Mesh::Services(asking) => services::list(&asking),
         Mesh::Kv(verb) => kv::run(&verb),
+        Mesh::Shell(verb) => shell::run(&verb),
+        Mesh::Attend { trusting } => shell::serve(trusting),
+        Mesh::Recall { state_dir } => recall::run(&state_dir),
     }
 }
 

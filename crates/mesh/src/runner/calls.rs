@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::services::Services;
 use crate::session::{self, Open, Shared};
+use crate::shell::Shells;
 use crate::tls;
 use kairn_mesh_protocol::{NodeId, Wall, message};
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +46,7 @@ pub struct Calls {
     own: NodeId,
     papers: Shared,
     services: Arc<Services>,
+    shells: Arc<Shells>,
     open: Arc<Mutex<BTreeMap<NodeId, Open>>>,
     /// Addresses that are being called.
     calling: Arc<Mutex<BTreeSet<SocketAddr>>>,
@@ -55,11 +57,17 @@ pub struct Calls {
 
 impl Calls {
     /// No sessions yet.
-    pub fn new(endpoint: quinn::Endpoint, own: NodeId, papers: Shared, services: Arc<Services>) -> Self {
+    pub fn new(
+        endpoint: quinn::Endpoint,
+        own: NodeId,
+        papers: Shared,
+        services: Arc<Services>,
+        shells: Arc<Shells>,
+    ) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING);
         let limit = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
         let (open, calling) = (Arc::default(), Arc::default());
-        Self { endpoint, own, papers, services, open, calling, limit, sender, receiver }
+        Self { endpoint, own, papers, services, shells, open, calling, limit, sender, receiver }
     }
 
     /// The next report.
@@ -106,6 +114,10 @@ impl Calls {
                     tokio::spawn(task.services.serve(open));
                     return;
                 }
+                Ok(open) if tls::is_for_shell(&open.connection) => {
+                    tokio::spawn(task.shells.serve(open));
+                    return;
+                }
                 Ok(open) => {
                     task.keep(&open);
                     Done::Opened(open)
@@ -139,6 +151,7 @@ impl Calls {
             own: self.own,
             papers: Arc::clone(&self.papers),
             services: Arc::clone(&self.services),
+            shells: Arc::clone(&self.shells),
             open: Arc::clone(&self.open),
             calling: Arc::clone(&self.calling),
             limit: Arc::clone(&self.limit),
@@ -154,6 +167,7 @@ struct Task {
     own: NodeId,
     papers: Shared,
     services: Arc<Services>,
+    shells: Arc<Shells>,
     open: Arc<Mutex<BTreeMap<NodeId, Open>>>,
     calling: Arc<Mutex<BTreeSet<SocketAddr>>>,
     limit: Arc<tokio::sync::Semaphore>,

@@ -79,6 +79,7 @@ impl Runner {
     pub(super) fn is_gone(&mut self, node: &NodeId) {
         self.calls.end(node);
         self.services.end(node);
+        self.shells.end(node);
         self.paths.forget(node);
         self.show_papers();
         self.follow_members();

@@ -111,11 +111,14 @@ impl Runner {
             ("refutations", swim.refutations),
             ("statements_forged", swim.forged),
         ];
+        let shells = self.shells.counters();
         let services = self.services.counters();
         let carried = [
             ("connections_served", services.served.load(Ordering::Relaxed)),
             ("connections_called", services.called.load(Ordering::Relaxed)),
             ("connections_refused", services.refused.load(Ordering::Relaxed)),
+            ("shells_opened", shells.opened.load(Ordering::Relaxed)),
+            ("shells_refused", shells.refused.load(Ordering::Relaxed)),
         ];
         let names = self.names.as_ref().map(|names| {
             let counters = names.counters();

@@ -7,6 +7,7 @@ use crate::runner::Verdict;
 use crate::world::Stage;
 use kairn_host::Runner;
 use kairn_lab::{Disk, Format, Network};
+use kairn_lifecycle::Role;
 use serde_json::Value;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -69,9 +70,32 @@ pub fn forms(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     // As when a token comes with the network.
     one.sh("sudo kairn stage run network")?;
     formed(&one)?;
+    lends_a_shell(stage, &mut one, &other, &first)?;
     one.cut_power()?;
     other.cut_power()?;
     Ok(Verdict::Passed)
+}
+
+/// In recovery a machine is the node that it was, and the code on its console opens a shell there, once.
+fn lends_a_shell(stage: &Stage<'_>, one: &mut Node<'_>, other: &Node<'_>, before: &Value) -> Result<(), Fault> {
+    one.sh("sudo kairn boot-entry select recovery")?;
+    one.reboot()?;
+    let status = one.status()?;
+    ensure(status.running == Role::Recovery, || format!("recovery should run:\n{status}"))?;
+    let now = formed(one)?;
+    ensure(of(&now, "id") == of(before, "id"), || format!("recovery is another node: {now:#}"))?;
+    let shown = one.says(r"kairn mesh shell [a-z2-7]+`, code [a-z2-7-]{19}", TO_FORM)?;
+    let code: String = shown.chars().rev().take(19).collect::<Vec<_>>().into_iter().rev().collect();
+    let id = of(before, "id").as_str().unwrap_or_default();
+    other.sh(&format!("(umask 077; echo {code} > /tmp/code)"))?;
+    let ask =
+        format!("sudo kairn mesh shell {id} --code-file /tmp/code -- cat /run/cos/recovery_mode 2>&1; echo ended $?");
+    let said = other.sh(&ask)?;
+    ensure(said == "1ended 0" || said == "1\nended 0", || format!("the shell in recovery: {said}"))?;
+    let again = other.sh(&ask)?;
+    ensure(again.contains("this is not the code") && again.contains("ended 2"), || format!("once more: {again}"))?;
+    stage.note("a shell in recovery");
+    Ok(())
 }
 
 /// Starts a machine with a disk of the image. Besides the network that lets us in, and nothing else, it has a wire to the other one.

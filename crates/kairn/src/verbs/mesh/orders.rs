@@ -12,10 +12,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 pub fn run(revoke: &[String], verb: &MeshOrder) -> Result<ExitCode, Report> {
-    let key = read(&verb.admin_key)?.ok_or_else(|| {
-        Report::new(Kind::User, format!("{} does not exist", verb.admin_key.display()))
-            .hint("`kairn mesh token --admin-key FILE` makes a token with an administrator; one that has none cannot be rotated")
-    })?;
+    let key = key(&verb.admin_key)?;
     let client = Client::new(&verb.asking.state_dir);
     let wish = Wish { administrator: key.id().to_string(), revoke: revoke.to_vec() };
     let prepared = client.prepare(&wish)?;
@@ -34,6 +31,17 @@ pub fn run(revoke: &[String], verb: &MeshOrder) -> Result<ExitCode, Report> {
         Format::Human => output::line(&prepared.token)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The administrator's private key.
+///
+/// # Errors
+/// The file is absent, or holds none.
+pub fn key(path: &Path) -> Result<Identity, Report> {
+    read(path)?.ok_or_else(|| {
+        Report::new(Kind::User, format!("{} does not exist", path.display()))
+            .hint("`kairn mesh token --admin-key FILE` makes a token with an administrator; one that has none cannot be rotated")
+    })
 }
 
 /// The administrator's public key for a new token; the private one is drawn where the file is absent.

@@ -11,12 +11,12 @@ use std::time::Duration;
 const UNIT: &str = "kairn-mesh.service";
 /// How long the service manager may take to say how it stands.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Marks of the systems that the service is not for.
-const ELSEWHERE: [&str; 2] = ["/run/cos/live_mode", "/run/cos/recovery_mode"];
+/// The mark of the systems that the service is not for.
+const MEDIUM: &str = "/run/cos/live_mode";
 
 /// Says what is wrong where the configuration has a token and no node answers.
 pub fn fault() -> Option<String> {
-    if ELSEWHERE.iter().any(|mark| Path::new(mark).exists()) {
+    if Path::new(MEDIUM).exists() {
         return None;
     }
     settings::of_machine().0.token?;

@@ -1,6 +1,7 @@
 //! What this machine's node is to be: what the command line says, then `p2p` of the configuration, then what is usual.
 
 use super::seeds::Name;
+use super::shell;
 use crate::cli::{MeshTier, MeshUp};
 use crate::output;
 use crate::verbs::config;
@@ -49,6 +50,7 @@ pub fn of(verb: &MeshUp, name: String) -> Result<(Settings, Vec<Name>), Report> 
         excluded,
         names: names_of(verb, &said)?,
         rules: Rules::new(said.minimum_nodes.unwrap_or(DEFAULT_MINIMUM), said.expected_nodes)?,
+        shell: shell::settings_of(verb, &said),
         vpn: vpn(verb, &said)?,
     };
     Ok((settings, names))
