@@ -81,7 +81,7 @@ pub(crate) static P2P: Block = block(
         done(
             "shell",
             Enum(&["recovery", "always", "never"]),
-            "Says when members may have a shell of root: in recovery, and to administrators at any time, or never; in recovery unless set.",
+            "Says when members may have a shell of root here: in recovery unless set; `always` is for an admin.",
         )
         .example("never"),
         not_yet("dynamic_roles", Bool, "Elects roles anew when machines come and go."),
