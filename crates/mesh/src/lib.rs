@@ -4,6 +4,7 @@ mod api;
 mod ballots;
 mod client;
 mod clock;
+mod dht;
 mod discovery;
 mod doctor;
 mod error;
@@ -29,6 +30,7 @@ mod values;
 pub use api::{Names, ServiceEvent};
 pub use ballots::{BallotNode, BallotState, BallotStatus};
 pub use client::Client;
+pub use dht::{BOOTSTRAP, DhtSettings};
 pub use doctor::{Finding, Gravity, diagnose};
 pub use error::Error;
 pub use herald::{Herald, Pulse};
@@ -42,7 +44,7 @@ pub use plane::Vpn;
 pub use runner::{NameSettings, Settings, run, run_for};
 pub use services::Service;
 pub use state::{DEFAULT_DIR, StateDir, random};
-pub use status::{PeerStatus, PeerWay, Status};
+pub use status::{DhtStatus, PeerStatus, PeerWay, Status};
 pub use values::{Change, Gone, Value};
 
 /// The UDP port that a node listens on unless told otherwise.

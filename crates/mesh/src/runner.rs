@@ -3,6 +3,7 @@
 
 mod ballots;
 mod calls;
+mod dht;
 mod names;
 mod orders;
 mod reach;
@@ -13,6 +14,7 @@ mod view;
 
 use crate::api::Api;
 use crate::clock;
+use crate::dht::DhtSettings;
 use crate::discovery::{Discovery, Found};
 use crate::error::Error;
 use crate::handle::{Handle, Jobs};
@@ -29,6 +31,7 @@ use crate::state::{self, StateDir};
 use crate::status::Status;
 use crate::tls;
 use calls::{Calls, Done};
+use dht::Dht;
 use kairn_mesh_protocol::ballot::Rules;
 use kairn_mesh_protocol::entry::Bucket;
 use kairn_mesh_protocol::node::{Event, Node, Outgoing, Start};
@@ -67,6 +70,8 @@ pub struct Settings {
     pub port: u16,
     /// Nodes that are known to be there, such as `192.0.2.1:7946`.
     pub peers: Vec<SocketAddr>,
+    /// The distributed hash table, where nodes are looked for there too.
+    pub dht: Option<DhtSettings>,
     /// Keys of administrators beside the token's.
     pub administrators: Vec<AdminKey>,
     /// Who may be a member; everybody with the token where nothing is said.
@@ -130,6 +135,7 @@ pub async fn run_for(
             () = &mut end => break,
             Some(datagram) = runner.datagrams.recv() => runner.datagram(&datagram),
             Some(found) = runner.found.recv() => runner.found(&found),
+            Some(visited) = Dht::next(&mut runner.dht) => runner.visited_table(visited),
             Some(done) = runner.calls.next() => runner.done(done),
             came = runner.routing.next() => runner.came(came),
             () = sleep_until(routing.into()) => runner.route(),
@@ -181,6 +187,7 @@ pub(crate) struct Runner {
     networks: Vec<if_addrs::Interface>,
     /// How many announcements of others came from the local network.
     announcements: u64,
+    dht: Option<Dht>,
     /// A time that is over for certain, since the Unix epoch.
     past: Duration,
     /// An administrator ordered something that is not written down yet.
@@ -248,6 +255,7 @@ impl Runner {
         };
         let is_server = settings.names.is_server;
         let range = settings.vpn.as_ref().map(|vpn| vpn.range);
+        let dht = settings.dht.clone().map(|settings| Dht::new(settings, &dir, seed.rotate_left(32)));
         let lease = dir.lease(&network.id, identity.id());
         // IPv6, UDP and WireGuard around what the interface takes.
         let packet = settings.vpn.as_ref().map(|vpn| vpn.mtu.saturating_add(80));
@@ -308,6 +316,7 @@ impl Runner {
             plane_due: None,
             networks: Vec::new(),
             announcements: 0,
+            dht,
             past,
             ordered: false,
             is_out: false,
@@ -522,6 +531,7 @@ impl Runner {
 
     /// A disk that is full or gone does not end a node that others rely on.
     fn keep_house_or_say(&mut self) {
+        self.visit_table();
         if let Err(error) = self.keep_house() {
             tracing::error!(
                 error = kairn_report::in_one_line(&error),
