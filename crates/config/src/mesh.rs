@@ -62,6 +62,10 @@ pub struct MeshSettings {
     pub token: Option<Placed<Secret<String>>>,
     /// Nodes that are known to be there, each `HOST:PORT`.
     pub peers: Vec<Placed<String>>,
+    /// Machines are looked for by the distributed hash table too.
+    pub dht: bool,
+    /// Where that is begun, each `HOST:PORT`, instead of the public nodes.
+    pub dht_bootstrap: Vec<Placed<String>>,
     /// Public keys of those who may put machines out and change the secret, beside the one in the token.
     pub admin_keys: Vec<Placed<String>>,
     /// The names of the nodes that may be members; all where there are none.
@@ -97,6 +101,8 @@ impl Default for MeshSettings {
         Self {
             token: None,
             peers: Vec::new(),
+            dht: false,
+            dht_bootstrap: Vec::new(),
             admin_keys: Vec::new(),
             allowed: Vec::new(),
             port: None,
@@ -144,11 +150,7 @@ impl MeshSettings {
         self.expected_nodes =
             p2p.get("expected_nodes").and_then(|value| reader.number(value, NODES, "`expected_nodes`"));
         self.shell = reader.text(p2p, "shell").map_or_else(Default::default, |text| reader.shell(&text));
-        if let Some(value) = p2p.get("disable_dht").filter(|value| value.value != MergedValue::Null)
-            && !flag(p2p, "disable_dht", &mut reader.said)
-        {
-            reader.no_dht(value.origin.clone());
-        }
+        self.read_dht(reader, p2p);
         let Some(vpn) = p2p.get("vpn").and_then(|block| reader.block(block, "p2p.vpn")) else { return };
         if vpn.get("create").is_some_and(|value| value.value != MergedValue::Null) {
             self.vpn = flag(vpn, "create", &mut reader.said);
@@ -158,6 +160,28 @@ impl MeshSettings {
         self.mtu = vpn.get("mtu").and_then(|value| reader.number(value, MTU, "`mtu`"));
         if let Some(env) = vpn.get("env").and_then(|block| reader.block(block, "p2p.vpn.env")) {
             variables::apply(self, reader, env);
+        }
+    }
+}
+
+impl MeshSettings {
+    /// Strangers are told of this machine only where its owner says so in so many words.
+    fn read_dht(&mut self, reader: &mut Reader, p2p: &Merged) {
+        let is_nothing = |value: &MergedValue| match value {
+            MergedValue::Text(text) => text.is_empty(),
+            value => *value == MergedValue::Null,
+        };
+        let (is_said, faults) =
+            (p2p.get("disable_dht").is_some_and(|value| !is_nothing(&value.value)), reader.said.len());
+        let is_disabled = flag(p2p, "disable_dht", &mut reader.said);
+        // A word that is neither reads as `false`, which it does not say.
+        self.dht = is_said && !is_disabled && reader.said.len() == faults;
+        self.dht_bootstrap = reader.texts(p2p, "dht_bootstrap");
+        self.dht_bootstrap.retain(|node| reader.peer(node));
+        if let (false, Some(first)) = (self.dht, self.dht_bootstrap.first()) {
+            let message = "`dht_bootstrap` does nothing unless `p2p.disable_dht` is `false`";
+            let said = Diagnostic::new(Severity::Warning, Code::BadValue, first.span.clone(), message);
+            reader.said.push(said.key("p2p.dht_bootstrap"));
         }
     }
 }
@@ -314,13 +338,6 @@ impl Reader {
             self.hint("a range is written as `10.1.0.0/24`");
         }
         fits
-    }
-
-    fn no_dht(&mut self, span: Span) {
-        let message = "finding machines by the DHT is not supported yet: `p2p.disable_dht` is `true` whatever it says";
-        let said = Diagnostic::new(Severity::Warning, Code::NotSupported, span, message);
-        let hint = "machines are found in the local network, where they were before, and at `p2p.peers`";
-        self.said.push(said.hint(hint).key("p2p.disable_dht"));
     }
 }
 

@@ -7,6 +7,7 @@ pub mod address;
 pub mod admission;
 pub mod ballot;
 pub mod datagram;
+pub mod dht;
 pub mod entry;
 mod error;
 pub mod hlc;

@@ -10,6 +10,31 @@ def hkdf(salt, secret, info, length):
         out, n = out + block, n + 1
     return out[:length]
 
+# The public key of an Ed25519 seed (RFC 8032, 5.1.5), by affine additions.
+P = 2**255 - 19
+D = -121665 * pow(121666, -1, P) % P
+
+def add(one, other):
+    (a, b), (c, d) = one, other
+    e = D * a * b * c * d % P
+    return (a * d + b * c) * pow(1 + e, -1, P) % P, (b * d + a * c) * pow(1 - e, -1, P) % P
+
+def public(seed):
+    scalar = int.from_bytes(hashlib.sha512(seed).digest()[:32], "little")
+    scalar = scalar & (1 << 254) - 8 | 1 << 254
+    y = 4 * pow(5, -1, P) % P
+    square = (y * y - 1) * pow(D * y * y + 1, -1, P) % P
+    x = pow(square, (P + 3) // 8, P)
+    x = x if x * x % P == square else x * pow(2, (P - 1) // 4, P) % P
+    point, sum = (x if x % 2 == 0 else P - x, y), (0, 1)
+    while scalar:
+        sum, point, scalar = add(sum, point) if scalar & 1 else sum, add(point, point), scalar >> 1
+    return (sum[1] | (sum[0] & 1) << 255).to_bytes(32, "little")
+
+def board(key, use):
+    info = b"board " + use + bytes(1) + (20833).to_bytes(8, "big")
+    return hkdf(key(b"rendezvous", 20), key(b"admission", 32), info, 32)
+
 def show(name, salt, secret):
     key = lambda info, length: hkdf(salt, secret, info, length)
     prefix = b"\xfd" + key(b"ula prefix", 5) + bytes(2)
@@ -25,6 +50,8 @@ def show(name, salt, secret):
         ("wireguard", key(b"wireguard", 32).hex()),
         ("address-05", ipaddress.IPv6Address(prefix + host)),
         ("pair-05-06", hkdf(b"kairn mesh 1 pair", key(b"wireguard", 32), five + six, 32).hex()),
+        ("board-target", hashlib.sha1(public(board(key, b"key"))).hexdigest()),
+        ("board-seal", board(key, b"seal").hex()),
     ]:
         print(f"{name}.{use} {value}")
 

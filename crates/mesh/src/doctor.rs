@@ -38,7 +38,7 @@ impl fmt::Display for Gravity {
 pub struct Finding {
     /// How bad it is.
     pub gravity: Gravity,
-    /// What it is about: `ballot`, `node`, `clock`, `firewall`, `multicast`, `nat`, `mtu`, `tunnel` or `address`.
+    /// What it is about: `ballot`, `node`, `clock`, `firewall`, `multicast`, `nat`, `mtu`, `tunnel`, `dht` or `address`.
     pub about: String,
     /// The peer that it is about: its machine's name, or the beginning of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -153,6 +153,12 @@ fn node(status: &Status) -> Vec<Finding> {
                 .hint(format!("a firewall keeps back {}/udp, or their token is another or an older one: the log says which", status.port)),
         });
     }
+    if let Some(why) = status.dht.as_ref().and_then(|dht| dht.why.as_ref()) {
+        found.push(
+            Finding::new(Problem, "dht", format!("the DHT does not work: {why}"))
+                .hint("let UDP out to any port, or name nodes that this machine reaches with p2p.dht_bootstrap; peers are found by other means meanwhile"),
+        );
+    }
     if status.health > 0 {
         found.push(
             Finding::new(Note, "node", format!("misses answers itself ({} of 8)", status.health))
@@ -248,6 +254,7 @@ fn ahead(milliseconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::status::DhtStatus;
     use std::collections::BTreeMap;
 
     fn status(peers: Vec<PeerStatus>) -> Status {
@@ -270,6 +277,7 @@ mod tests {
             uptime: 100,
             entries: 3,
             health: 0,
+            dht: None,
             peers,
             ballots: Vec::new(),
             counters: BTreeMap::new(),
@@ -341,6 +349,14 @@ mod tests {
             (Status { peers: Vec::new(), ..well() }, Problem, "multicast"),
             (Status { peers: Vec::new(), counters: counter("found"), ..well() }, Problem, "node"),
             (Status { health: 3, ..well() }, Note, "node"),
+            (
+                Status {
+                    dht: Some(DhtStatus { why: Some("it is away".to_owned()), ..DhtStatus::default() }),
+                    ..well()
+                },
+                Problem,
+                "dht",
+            ),
             (Status { counters: counter("overrun"), ..well() }, Note, "node"),
             (Status { ballots: vec![ballot(BallotState::Frozen)], ..well() }, Problem, "ballot"),
             (Status { ballots: vec![ballot(BallotState::Refused)], ..well() }, Problem, "ballot"),

@@ -4,6 +4,7 @@ mod api;
 mod ballots;
 mod client;
 mod clock;
+mod dht;
 mod discovery;
 mod doctor;
 mod error;
@@ -31,6 +32,7 @@ mod values;
 pub use api::{Names, ServiceEvent};
 pub use ballots::{BallotNode, BallotState, BallotStatus};
 pub use client::Client;
+pub use dht::{BOOTSTRAP, DhtSettings};
 pub use doctor::{Finding, Gravity, diagnose};
 pub use error::Error;
 pub use herald::{Herald, Pulse};
@@ -47,7 +49,7 @@ pub use runner::{NameSettings, Settings, run, run_for};
 pub use services::Service;
 pub use shell::{Asked as ShellAsked, Attendance, SOCKET as SHELL_SOCKET, ShellEnd, ShellSettings, attend};
 pub use state::{DEFAULT_DIR, StateDir, random};
-pub use status::{PeerStatus, PeerWay, Status};
+pub use status::{DhtStatus, PeerStatus, PeerWay, Status};
 pub use values::{Change, Gone, Value};
 
 /// The UDP port that a node listens on unless told otherwise.

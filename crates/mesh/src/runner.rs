@@ -3,6 +3,8 @@
 
 mod ballots;
 mod calls;
+mod dht;
+mod events;
 mod names;
 mod orders;
 mod reach;
@@ -14,6 +16,7 @@ mod view;
 
 use crate::api::Api;
 use crate::clock;
+use crate::dht::DhtSettings;
 use crate::discovery::{Discovery, Found};
 use crate::error::Error;
 use crate::handle::{Handle, Jobs};
@@ -31,15 +34,15 @@ use crate::state::{self, StateDir};
 use crate::status::Status;
 use crate::tls;
 use calls::{Calls, Done};
+use dht::Dht;
 use kairn_mesh_protocol::ballot::Rules;
-use kairn_mesh_protocol::entry::Bucket;
-use kairn_mesh_protocol::node::{Event, Node, Outgoing, Start};
+use kairn_mesh_protocol::node::{Node, Outgoing, Start};
 use kairn_mesh_protocol::path::Finder;
-use kairn_mesh_protocol::timekeeper::{Change, Clock};
+use kairn_mesh_protocol::timekeeper::Clock;
 use kairn_mesh_protocol::{AdminKey, Moment, NetworkKeys, NodeId, Now, Token, Wall, swim};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -48,8 +51,6 @@ pub(crate) use values::Wanted;
 
 /// How often what must outlive the process is written down, and the machine's addresses are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
-/// The most characters of a reason that go to the log.
-const LONGEST_REASON: usize = 200;
 /// How long changes are gathered before the data plane follows.
 const GATHERING: Duration = Duration::from_millis(20);
 /// Clocks that are further apart than this do not work together.
@@ -69,6 +70,8 @@ pub struct Settings {
     pub port: u16,
     /// Nodes that are known to be there, such as `192.0.2.1:7946`.
     pub peers: Vec<SocketAddr>,
+    /// The distributed hash table, where nodes are looked for there too.
+    pub dht: Option<DhtSettings>,
     /// Keys of administrators beside the token's.
     pub administrators: Vec<AdminKey>,
     /// Who may be a member; everybody with the token where nothing is said.
@@ -134,6 +137,7 @@ pub async fn run_for(
             () = &mut end => break,
             Some(datagram) = runner.datagrams.recv() => runner.datagram(&datagram),
             Some(found) = runner.found.recv() => runner.found(&found),
+            Some(visited) = Dht::next(&mut runner.dht) => runner.visited_table(visited),
             Some(done) = runner.calls.next() => runner.done(done),
             came = runner.routing.next() => runner.came(came),
             () = sleep_until(routing.into()) => runner.route(),
@@ -186,6 +190,7 @@ pub(crate) struct Runner {
     networks: Vec<if_addrs::Interface>,
     /// How many announcements of others came from the local network.
     announcements: u64,
+    dht: Option<Dht>,
     /// A time that is over for certain, since the Unix epoch.
     past: Duration,
     /// An administrator ordered something that is not written down yet.
@@ -253,6 +258,7 @@ impl Runner {
         };
         let is_server = settings.names.is_server;
         let range = settings.vpn.as_ref().map(|vpn| vpn.range);
+        let dht = settings.dht.clone().map(|settings| Dht::new(settings, &dir, seed.rotate_left(32)));
         let lease = dir.lease(&network.id, identity.id());
         // IPv6, UDP and WireGuard around what the interface takes.
         let packet = settings.vpn.as_ref().map(|vpn| vpn.mtu.saturating_add(80));
@@ -317,6 +323,7 @@ impl Runner {
             plane_due: None,
             networks: Vec::new(),
             announcements: 0,
+            dht,
             past,
             ordered: false,
             is_out: false,
@@ -462,80 +469,9 @@ impl Runner {
         self.flush_routing();
     }
 
-    fn happened(&mut self, event: Event) {
-        self.plane_changed();
-        self.jobs.changed(matches!(event, Event::Changed(Bucket::Values, _)));
-        match event {
-            Event::Changed(Bucket::Candidates, id) => self.moved(&id),
-            Event::Changed(Bucket::Members, _) => {
-                self.show_papers();
-                self.follow_members();
-            }
-            Event::Changed(Bucket::Administration, _) => {
-                self.ordered = true;
-                self.show_papers();
-            }
-            Event::Rotated => {
-                let epoch = self.node.store().epochs().first().map_or(0, |keys| keys.epoch);
-                tracing::info!(rotation = epoch >> 16, "the secret changed");
-                self.follow_members();
-            }
-            Event::PutOut(node) => self.put_out(node),
-            Event::Lapsed(node) => {
-                tracing::info!(node = %node.short(), "forgotten: not there for 60 days");
-                self.is_gone(&node);
-            }
-            Event::Clock(change) => self.clock_changed(change),
-            Event::Ballot { name, is_over: true } => self.ballot_over(&name),
-            Event::Changed(..) | Event::Addresses | Event::Ballot { .. } => {}
-            Event::Address { address, why } => self.addressed(address, &why),
-            Event::NoAddress { why } => tracing::warn!(why, "no IPv4 address"),
-            Event::Refused { from, why } => {
-                // What others say may be as long as a message.
-                let why: String = why.chars().take(LONGEST_REASON).collect();
-                tracing::warn!(from = %from.short(), why, "refused");
-            }
-            Event::Membership(event) => {
-                tracing::info!(?event, "membership");
-                self.choose_relays();
-            }
-        }
-    }
-
-    /// The node can write now, or writes under another time than before.
-    fn clock_changed(&mut self, change: Change) {
-        match change {
-            Change::Borrowed { ahead, peers } => {
-                tracing::warn!(
-                    seconds = ahead / 1_000,
-                    peers,
-                    "goes by the clocks of its peers, so far ahead of its own"
-                );
-            }
-            Change::Alone => tracing::warn!("nobody says what time it is: goes by its own clock, which is wrong"),
-            Change::Own => tracing::info!("goes by its own clock, which was set"),
-        }
-        self.show_papers();
-        self.candidates = Candidates::default();
-        self.advertise();
-    }
-
-    fn addressed(&self, address: Option<Ipv4Addr>, why: &str) {
-        match address {
-            Some(address) => tracing::info!(%address, why, "address"),
-            None => tracing::info!(why, "address given up"),
-        }
-        let kept = match self.node.lease() {
-            Some(lease) => self.dir.keep_lease(&self.network.id, &lease),
-            None => self.dir.drop_lease(),
-        };
-        if let Err(error) = kept {
-            tracing::error!(error = kairn_report::in_one_line(&error), "the address may be another after a restart");
-        }
-    }
-
     /// A disk that is full or gone does not end a node that others rely on.
     fn keep_house_or_say(&mut self) {
+        self.visit_table();
         if let Err(error) = self.keep_house() {
             tracing::error!(
                 error = kairn_report::in_one_line(&error),

@@ -45,12 +45,40 @@ pub struct Status {
     pub entries: usize,
     /// How far it trusts its own ears: 0 is fully, 8 is least.
     pub health: u32,
+    /// How it stands with the distributed hash table, where nodes are looked for there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dht: Option<DhtStatus>,
     /// The other members.
     pub peers: Vec<PeerStatus>,
     /// The ballots that it has heard of, by name.
     pub ballots: Vec<BallotStatus>,
     /// What was counted since its start, by name.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// A node's use of the distributed hash table.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DhtStatus {
+    /// How many seconds ago the network's board was last read there.
+    pub last: Option<u64>,
+    /// In how many seconds it goes there again; nothing while it is there.
+    pub next: Option<u64>,
+    /// How many seconds ago its own notice was last put up.
+    pub put: Option<u64>,
+    /// Nodes of the table that it knows.
+    pub nodes: usize,
+    /// Machines that had left word when it last looked.
+    pub notices: usize,
+    /// Addresses that were called after that.
+    pub called: usize,
+    /// How often it has been there since its start.
+    pub visits: u64,
+    /// Bytes that went there, with the headers of IP and UDP.
+    pub sent: u64,
+    /// Bytes that came from there.
+    pub received: u64,
+    /// Why it does not work.
+    pub why: Option<String>,
 }
 
 /// How what is said through the tunnel goes to a peer, and its datagrams come.

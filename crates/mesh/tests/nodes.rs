@@ -33,6 +33,7 @@ async fn start(dir: &Path, token: u8, peers: &[u16]) -> Running {
         port: 0,
         administrators: Vec::new(),
         allowed: None,
+        dht: None,
         peers: peers.iter().map(|port| SocketAddr::from(([127, 0, 0, 1], *port))).collect(),
         excluded: Vec::new(),
         names: NameSettings::default(),

@@ -57,8 +57,11 @@ pub(crate) static P2P: Block = block(
         done(
             "disable_dht",
             Bool,
-            "Finds machines on the local network and by `peers` only; anything else is not supported yet.",
-        ),
+            "Is `false` where machines are to be found by the BitTorrent DHT too; without it nothing is sent there.",
+        )
+        .example("false"),
+        done("dht_bootstrap", TEXTS, "Lists nodes of a DHT to begin at instead of the public ones, each `HOST:PORT`.")
+            .example("[dht.example.org:6881]"),
         done("loglevel", Text, "Sets how much is logged: `error`, `warn`, `info`, `debug` or `trace`.")
             .example("debug"),
         not_yet("network_id", Text, "Tells clusters of one network apart.").example("edge"),

@@ -132,11 +132,30 @@ fn what_cannot_be_is_pointed_at_and_left_out() {
 }
 
 #[test]
-fn the_dht_is_said_to_be_missing_where_it_is_asked_for() {
-    for text in ["p2p: {disable_dht: false}", "p2p: {vpn: {env: {EDGEVPNDHT: 'true'}}}"] {
-        let (_, said) = read(text);
-        assert!(said.len() == 1 && said[0].contains("warning: finding machines by the DHT"), "{said:?}");
+fn the_dht_is_asked_only_where_the_key_says_so_in_so_many_words() {
+    let word = "t:2:20: error: `disable_dht` is `true` or `false`";
+    let variable = "t:2:32: warning: `EDGEVPNDHT` does nothing here: `p2p.disable_dht: false` is what asks for the DHT";
+    let alone = "t:2:22: warning: `dht_bootstrap` does nothing unless `p2p.disable_dht` is `false`";
+    for (text, wanted, warned) in [
+        ("p2p: {disable_dht: false}", true, None),
+        ("p2p: {disable_dht: 'no'}", true, None),
+        ("p2p: {disable_dht: false, vpn: {env: {EDGEVPNDHT: 'true'}}}", true, None),
+        ("p2p: {disable_dht: false, vpn: {env: {EDGEVPNDHT: 'false'}}}", false, None),
+        ("p2p: {}", false, None),
+        ("p2p: {disable_dht: }", false, None),
+        ("p2p: {disable_dht: ''}", false, None),
+        ("p2p: {disable_dht: true}", false, None),
+        ("p2p: {disable_dht: nope}", false, Some(word)),
+        ("p2p: {disable_dht: [a]}", false, Some(word)),
+        ("p2p: {vpn: {env: {EDGEVPNDHT: 'true'}}}", false, Some(variable)),
+        ("p2p: {dht_bootstrap: ['a:1']}", false, Some(alone)),
+    ] {
+        let (settings, said) = read(text);
+        assert_eq!(settings.dht, wanted, "{text}");
+        assert_eq!(said.first().map(String::as_str), warned, "{text}: {said:?}");
     }
+    let (settings, said) = read("p2p: {disable_dht: false, dht_bootstrap: ['192.0.2.1:6881', 'dht.example.org']}");
+    assert_eq!((settings.dht, settings.dht_bootstrap.len(), said.len()), (true, 1, 1), "{said:?}");
 }
 
 /// Blocks as existing configurations and their documentation have them.

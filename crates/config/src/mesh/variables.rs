@@ -60,8 +60,11 @@ pub(super) fn apply(settings: &mut MeshSettings, reader: &mut Reader, env: &Merg
             "ADDRESS" => {}
             "EDGEVPNMTU" => settings.mtu = reader.number(value, super::MTU, "`EDGEVPNMTU`").or(settings.mtu),
             "EDGEVPNLOGLEVEL" => settings.log = reader.log(&text).or(settings.log),
-            "EDGEVPNDHT" if truth(&text.value) == Some(true) => reader.no_dht(text.span),
-            "EDGEVPNDHT" if truth(&text.value) == Some(false) => {}
+            "EDGEVPNDHT" if truth(&text.value) == Some(false) => settings.dht = false,
+            "EDGEVPNDHT" if truth(&text.value) == Some(true) && settings.dht => {}
+            "EDGEVPNDHT" if truth(&text.value) == Some(true) => {
+                nothing(reader, name, text.span, "`p2p.disable_dht: false` is what asks for the DHT");
+            }
             "DHCP" if truth(&text.value) == Some(true) => {}
             "DHCP" => nothing(reader, name, text.span, "each node claims an address in the range"),
             "EDGEVPNDHT" => {

@@ -208,6 +208,12 @@ pub struct MeshUp {
     /// Node that is known to be there
     #[arg(long = "peer", value_name = "HOST:PORT")]
     pub peers: Vec<String>,
+    /// Looks for nodes in the BitTorrent DHT too, whose own nodes see this machine's address
+    #[arg(long)]
+    pub dht: bool,
+    /// Node of a DHT to begin at instead of the public ones
+    #[arg(long, value_name = "HOST:PORT")]
+    pub dht_bootstrap: Vec<String>,
     /// Name of the WireGuard interface instead of edgevpn0; where it is taken, the number at its end counts on
     #[arg(long, value_name = "NAME")]
     pub interface: Option<String>,

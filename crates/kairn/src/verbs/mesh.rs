@@ -1,5 +1,6 @@
 //! `kairn mesh`: tokens, this machine's node, and what it says.
 
+mod dht;
 mod dns;
 mod herald;
 mod kv;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::Identity;
+use crate::dht::{Day, Rendezvous};
 use data_encoding::HEXLOWER;
 use proptest::prelude::*;
 
@@ -98,6 +99,7 @@ fn keys_are_those_of_the_independent_script() {
     for (name, token) in tokens {
         let (network, epoch) = (token.network(), token.epoch());
         let node = NodeId::new([5; 32]);
+        let board = Rendezvous::new(&network, &epoch, Day(20_833));
         for (key, value) in [
             ("network-id", network.id.to_string()),
             ("ula-prefix", network.ula.network().to_string()),
@@ -108,6 +110,8 @@ fn keys_are_those_of_the_independent_script() {
             ("wireguard", HEXLOWER.encode(epoch.wireguard.reveal())),
             ("address-05", network.ula.address(&node).to_string()),
             ("pair-05-06", HEXLOWER.encode(epoch.pair(&NodeId::new([6; 32]), &node).reveal())),
+            ("board-target", HEXLOWER.encode(&board.target().0)),
+            ("board-seal", HEXLOWER.encode(board.seal_key().reveal())),
         ] {
             let wanted = vectors.iter().find(|(vector, _)| *vector == format!("{name}.{key}")).unwrap().1;
             assert_eq!(value, wanted, "{name}.{key}");

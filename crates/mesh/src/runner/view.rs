@@ -36,6 +36,7 @@ impl Runner {
             uptime: self.start.elapsed().as_secs(),
             entries: store.len(),
             health: swim.health(),
+            dht: self.dht_status(),
             peers: swim.members(now).map(|view| self.peer(&view, tunnels.get(&view.id))).collect(),
             ballots: self.ballots(),
             counters: self.counters(),
@@ -136,6 +137,7 @@ impl Runner {
             .chain(names.into_iter().flatten())
             .chain(self.routing.counters())
             .chain(tunnel)
+            .chain(self.dht_counters())
             .map(|(name, value)| (name.to_owned(), value))
             .collect()
     }

@@ -2,7 +2,7 @@
 
 use crate::output;
 use kairn_datasource::Names;
-use kairn_report::in_one_line;
+use kairn_report::{Kind, Report, in_one_line};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -19,6 +19,18 @@ const WAITING: usize = 16;
 
 /// A host's name and the UDP port of its node.
 pub type Name = (String, u16);
+
+/// Parts HOST:PORT.
+///
+/// # Errors
+/// It is none.
+pub fn name(text: &str) -> Result<Name, Report> {
+    let parts = text.rsplit_once(':').and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)));
+    parts.ok_or_else(|| {
+        Report::new(Kind::User, format!("`{text}` does not say where a node is"))
+            .hint("a peer is HOST:PORT, such as 192.0.2.1:7946, [2001:db8::1]:7946 or gate.example.org:7946")
+    })
+}
 
 /// Looks names up for as long as the node listens, within a runtime. What is not found is said once.
 pub fn look_up(names: Vec<Name>) -> mpsc::Receiver<SocketAddr> {

@@ -1,6 +1,7 @@
 //! What this machine's node is to be: what the command line says, then `p2p` of the configuration, then what is usual.
 
-use super::seeds::Name;
+use super::dht;
+use super::seeds::{self, Name};
 use super::shell;
 use crate::cli::{MeshTier, MeshUp};
 use crate::output;
@@ -45,6 +46,7 @@ pub fn of(verb: &MeshUp, name: String) -> Result<(Settings, Vec<Name>), Report> 
         version: env!("CARGO_PKG_VERSION").to_owned(),
         port: verb.port.or(said.port).unwrap_or(DEFAULT_PORT),
         peers,
+        dht: dht::of(verb, &said)?,
         administrators: administrators(&said)?,
         allowed: allowed(&said)?,
         excluded,
@@ -173,12 +175,7 @@ fn peers(given: &[String]) -> Result<(Vec<SocketAddr>, Vec<Name>), Report> {
             addresses.push(address);
             continue;
         }
-        let wrong = || {
-            Report::new(Kind::User, format!("`{peer}` does not say where a node is"))
-                .hint("a peer is HOST:PORT, such as 192.0.2.1:7946, [2001:db8::1]:7946 or gate.example.org:7946")
-        };
-        let (host, port) = peer.rsplit_once(':').ok_or_else(wrong)?;
-        names.push((host.to_owned(), port.parse().map_err(|_| wrong())?));
+        names.push(seeds::name(peer)?);
     }
     Ok((addresses, names))
 }

@@ -1,6 +1,6 @@
 //! The mesh for people: tables and QR codes.
 
-use kairn_mesh::{Finding, PeerStatus, PeerWay, Status};
+use kairn_mesh::{DhtStatus, Finding, PeerStatus, PeerWay, Status};
 use kairn_report::{Kind, Report};
 use qrcode::render::unicode;
 use qrcode::{EcLevel, QrCode};
@@ -44,6 +44,9 @@ impl fmt::Display for Node<'_> {
             if addresses.is_empty() { "nothing" } else { &addresses }
         )?;
         writeln!(f, "nat       {}", self.0.nat)?;
+        if let Some(dht) = &self.0.dht {
+            writeln!(f, "dht       {}", standing(dht))?;
+        }
         writeln!(f, "running   {}, {entries} entries held", duration(*uptime))?;
         writeln!(f, "peers     {alive} of {} alive", peers.len())?;
         if *health > 0 {
@@ -53,6 +56,22 @@ impl fmt::Display for Node<'_> {
             )?;
         }
         Ok(())
+    }
+}
+
+/// How it stands with the distributed hash table, on one line.
+fn standing(dht: &DhtStatus) -> String {
+    let ago = |seconds: Option<u64>| seconds.map(|seconds| format!("{} ago", duration(seconds)));
+    let looked = ago(dht.last).map_or_else(|| "not looked there yet".to_owned(), |ago| format!("looked {ago}"));
+    let left = ago(dht.put).map_or_else(|| "left no word".to_owned(), |ago| format!("left word {ago}"));
+    let kilobytes = (dht.sent + dht.received).div_ceil(1_000);
+    let next = dht.next.map_or_else(|| "is there now".to_owned(), |next| format!("again in {}", duration(next)));
+    match &dht.why {
+        Some(why) => format!("does not work: {why}; {next}"),
+        None => format!(
+            "{looked}, {left}, {next}; {} machines had left word, {} visits, {kilobytes} kB",
+            dht.notices, dht.visits
+        ),
     }
 }
 
@@ -170,6 +189,22 @@ aaaaaaaaaa  edge-7  dead          5 s  -             -  fd00::7 from -
 ";
         assert_eq!(text, wanted);
         assert_eq!(Peers(&[]).to_string(), "no other member is known\n");
+    }
+
+    #[test]
+    fn the_dht_stands_on_one_line() {
+        let dht = DhtStatus { next: Some(8), ..DhtStatus::default() };
+        assert_eq!(
+            standing(&dht),
+            "not looked there yet, left no word, again in 8 s; 0 machines had left word, 0 visits, 0 kB"
+        );
+        let dht = DhtStatus { last: Some(70), put: Some(70), notices: 2, visits: 3, sent: 900, received: 101, ..dht };
+        assert_eq!(
+            standing(&dht),
+            "looked 1 min ago, left word 1 min ago, again in 8 s; 2 machines had left word, 3 visits, 2 kB"
+        );
+        let dht = DhtStatus { why: Some("no node of the table answers".to_owned()), next: None, ..dht };
+        assert_eq!(standing(&dht), "does not work: no node of the table answers; is there now");
     }
 
     #[test]
