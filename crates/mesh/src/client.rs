@@ -5,7 +5,7 @@ use crate::ballots::BallotStatus;
 use crate::error::Error;
 use crate::fault::Said;
 use crate::orders::{Prepared, Signed, Wish};
-use crate::services::Service;
+use crate::services::{Service, Transport};
 use crate::state::StateDir;
 use crate::status::Status;
 use crate::values::{Change, Value};
@@ -174,10 +174,35 @@ impl Client {
         to: SocketAddr,
         each: impl FnMut(ServiceEvent) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        self.follow(Method::POST, &format!("/v1/services/{}?to={}", plain(name), plain(&to.to_string())), each)
+        self.expose_kind(Transport::Tcp, name, to, each)
     }
 
-    /// Takes connections to a service, of one member if it is named, until `each` breaks off or the node ends.
+    /// Exposes a service of this machine that takes datagrams until `each` breaks off or the node ends.
+    ///
+    /// # Errors
+    /// No node answers, or it refuses.
+    pub fn expose_datagrams(
+        &self,
+        name: &str,
+        to: SocketAddr,
+        each: impl FnMut(ServiceEvent) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        self.expose_kind(Transport::Udp, name, to, each)
+    }
+
+    fn expose_kind(
+        &self,
+        kind: Transport,
+        name: &str,
+        to: SocketAddr,
+        each: impl FnMut(ServiceEvent) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let route = format!("/v1/services/{}?to={}&kind={kind}", plain(name), plain(&to.to_string()));
+        self.follow(Method::POST, &route, each)
+    }
+
+    /// Takes connections to a service, or datagrams where it is exposed so, of one member if it is named, until `each` breaks off or the
+    /// node ends.
     ///
     /// # Errors
     /// No node answers, or it refuses.
@@ -188,8 +213,35 @@ impl Client {
         node: Option<&str>,
         each: impl FnMut(ServiceEvent) -> ControlFlow<()>,
     ) -> Result<(), Error> {
+        self.connect_kind(None, name, listen, node, each)
+    }
+
+    /// Takes datagrams for a service, which need not be exposed yet, of one member if it is named, until `each` breaks off or the node ends.
+    ///
+    /// # Errors
+    /// No node answers, or it refuses.
+    pub fn connect_datagrams(
+        &self,
+        name: &str,
+        listen: SocketAddr,
+        node: Option<&str>,
+        each: impl FnMut(ServiceEvent) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        self.connect_kind(Some(Transport::Udp), name, listen, node, each)
+    }
+
+    fn connect_kind(
+        &self,
+        kind: Option<Transport>,
+        name: &str,
+        listen: SocketAddr,
+        node: Option<&str>,
+        each: impl FnMut(ServiceEvent) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
         let node = node.map_or_else(String::new, |node| format!("&node={}", plain(node)));
-        let route = format!("/v1/connections?service={}&listen={}{node}", plain(name), plain(&listen.to_string()));
+        let kind = kind.map_or_else(String::new, |kind| format!("&kind={kind}"));
+        let listen = plain(&listen.to_string());
+        let route = format!("/v1/connections?service={}&listen={listen}{node}{kind}", plain(name));
         self.follow(Method::POST, &route, each)
     }
 

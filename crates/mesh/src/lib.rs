@@ -46,7 +46,7 @@ pub use orders::{Prepared, Signed, Wish};
 pub use plane::Vpn;
 pub use recall::recall;
 pub use runner::{NameSettings, Settings, run, run_for};
-pub use services::Service;
+pub use services::{Service, Transport};
 pub use shell::{Asked as ShellAsked, Attendance, SOCKET as SHELL_SOCKET, ShellEnd, ShellSettings, attend};
 pub use state::{DEFAULT_DIR, StateDir, random};
 pub use status::{DhtStatus, PeerStatus, PeerWay, Status};

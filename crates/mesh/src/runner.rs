@@ -26,7 +26,7 @@ use crate::names::{Domain, Resolver, Server};
 use crate::paths::{Candidates, Paths};
 use crate::plane::{Plane, Vpn};
 use crate::routing::{self, Routing};
-use crate::services::Services;
+use crate::services::{Services, Transport};
 use crate::session::{Open, Papers, Shared};
 use crate::shell::{ShellSettings, Shells};
 use crate::socket::{Datagram, Socket};
@@ -174,7 +174,7 @@ pub(crate) struct Runner {
     services: Arc<Services>,
     shells: Arc<Shells>,
     /// What this node exposes: where each service is on this machine.
-    exposed: BTreeMap<String, SocketAddr>,
+    exposed: BTreeMap<String, (Transport, SocketAddr)>,
     datagrams: mpsc::Receiver<Datagram>,
     found: mpsc::Receiver<Found>,
     jobs: Jobs,

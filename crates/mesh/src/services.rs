@@ -1,12 +1,13 @@
-//! Services: a member exposes a TCP service of its machine under a name, and others connect to it through a session with that member,
+//! Services: a member exposes a TCP or UDP service of its machine under a name, and others connect to it through a session with that member,
 //! whether there is a private network or not.
 //!
 //! A session for services is a QUIC connection of its own (`tls::SERVICE`), so that what stands still in it keeps nothing else up.
 //! Each of its streams after the proof is one connection: the caller sends the length of the service's name in one byte and the name;
 //! the other side dials, and answers the length in two bytes (big-endian) and the text of why not, or a length of 0. Then both carry
-//! bytes, and the end of either direction is the end of that direction.
+//! bytes, and the end of either direction is the end of that direction. Of a UDP service each flow is a stream: see `datagrams`.
 
 mod call;
+mod datagrams;
 mod serve;
 
 use crate::error::Error;
@@ -14,6 +15,7 @@ use crate::handle::Handle;
 use crate::session::Shared as Papers;
 use call::Links;
 pub use call::Place;
+pub use datagrams::{Inlet, LARGEST as LARGEST_DATAGRAM, Queue, queue};
 use kairn_mesh_protocol::NodeId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -22,7 +24,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy_bidirectional_with_sizes, join};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -46,10 +48,47 @@ const BUFFER: usize = 64 * 1024;
 const BROKEN: quinn::VarInt = quinn::VarInt::from_u32(1);
 
 /// The value of an entry of the services' bucket, in postcard; its key is the name of the service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// A stream.
+    #[default]
     Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+impl Transport {
+    /// What stands for a service in a stream.
+    fn wanted(self, name: &str) -> String {
+        match self {
+            Self::Tcp => name.to_owned(),
+            Self::Udp => format!("{name}{}", datagrams::SUFFIX),
+        }
+    }
+
+    /// The service that stands in a stream.
+    fn read(wanted: &str) -> (Self, &str) {
+        wanted.strip_suffix(datagrams::SUFFIX).map_or((Self::Tcp, wanted), |name| (Self::Udp, name))
+    }
+}
+
+impl std::fmt::Display for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if *self == Self::Tcp { "tcp" } else { "udp" })
+    }
+}
+
+impl std::str::FromStr for Transport {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            _ => Err(()),
+        }
+    }
 }
 
 /// A service that a member exposes.
@@ -57,6 +96,9 @@ pub enum Transport {
 pub struct Service {
     /// Its name.
     pub name: String,
+    /// What it carries.
+    #[serde(default)]
+    pub kind: Transport,
     /// The member: 52 letters and digits.
     pub node: String,
     /// The name of that member's machine.
@@ -74,6 +116,8 @@ pub struct Counters {
     pub called: AtomicU64,
     /// Connections, of either kind, that were refused.
     pub refused: AtomicU64,
+    /// Datagrams that found a queue full.
+    pub dropped: AtomicU64,
 }
 
 /// The services of a node.
@@ -114,6 +158,42 @@ async fn dial(target: std::net::SocketAddr) -> Result<TcpStream, String> {
         }
         Ok(Err(error)) => Err(format!("the service does not answer there: {error}")),
         Err(_) => Err("the service does not answer there within 10 s".to_owned()),
+    }
+}
+
+/// A socket that talks to a UDP service of this machine and to nobody else.
+async fn reach(target: std::net::SocketAddr) -> Result<UdpSocket, String> {
+    let own = if target.is_ipv4() {
+        (std::net::Ipv4Addr::UNSPECIFIED, 0).into()
+    } else {
+        std::net::SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0))
+    };
+    let reached = async {
+        let socket = UdpSocket::bind(own).await?;
+        socket.connect(target).await?;
+        Ok::<_, io::Error>(socket)
+    };
+    reached.await.map_err(|error| format!("the service is not reached there: {error}"))
+}
+
+/// Puts what a service says into a queue, until it goes or the queue does.
+async fn hear(socket: &UdpSocket, inlet: &Inlet, dropped: &AtomicU64) -> io::Result<()> {
+    let mut buffer = vec![0; LARGEST_DATAGRAM];
+    loop {
+        match socket.recv(&mut buffer).await {
+            Ok(length) if inlet.put(buffer.get(..length).unwrap_or_default(), dropped) => {}
+            Ok(_) => return Ok(()),
+            // Nobody listens there now; somebody may the next time.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Sends a datagram; one that does not go is lost, as others are.
+async fn say(socket: &UdpSocket, datagram: &[u8]) {
+    if let Err(error) = socket.send(datagram).await {
+        tracing::debug!(%error, "a datagram is lost");
     }
 }
 

@@ -3,7 +3,7 @@
 
 use kairn_mesh::{
     Attendance, BallotState, Change, Client, NameSettings, Rules, ServiceEvent, Settings, ShellPolicy, ShellSettings,
-    StateDir, Status, run,
+    StateDir, Status, Transport, run,
 };
 use kairn_mesh_protocol::Token;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -328,6 +328,66 @@ async fn connections_are_carried_to_what_a_member_exposes_and_each_direction_end
     one.stop().await;
     until_services(&other, &[]).await;
     exposed.client.await.unwrap().unwrap();
+    other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn datagrams_are_carried_to_what_a_member_exposes_and_each_client_gets_its_own_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let one = start(&dir.path().join("one"), 11, &[]).await;
+    let other = start(&dir.path().join("other"), 11, &[one.port]).await;
+    for node in [&one, &other] {
+        node.until("the other", |status| alive(status) == 1).await;
+    }
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let service = UdpSocket::bind(any).await.unwrap();
+    let (to, tcp) = (service.local_addr().unwrap(), echo().await);
+    tokio::spawn(async move {
+        let mut buffer = vec![0; 65_536];
+        loop {
+            let (length, from) = service.recv_from(&mut buffer).await.unwrap();
+            service.send_to(&buffer[..length], from).await.unwrap();
+        }
+    });
+    let mut exposed = Going::start(&one, move |node, each| node.expose_datagrams("time", to, each));
+    assert_eq!(exposed.next().await, ServiceEvent::Exposed { name: "time".to_owned(), to });
+    let mut stream = Going::start(&one, move |node, each| node.expose("web", tcp, each));
+    stream.next().await;
+    until_services(&other, &["time", "web"]).await;
+    let kinds: Vec<Transport> =
+        ask(&other, Client::services).await.unwrap().iter().map(|service| service.kind).collect();
+    assert_eq!(kinds, [Transport::Udp, Transport::Tcp]);
+    // From the other node, and from the one that exposes it itself.
+    for node in [&other, &one] {
+        let mut taken = Going::start(node, move |node, each| node.connect("time", any, None, each));
+        let address = taken.listening().await;
+        let clients = (0..3_u8).map(|number| {
+            tokio::spawn(async move {
+                let client = UdpSocket::bind(any).await.unwrap();
+                client.connect(address).await.unwrap();
+                let mut buffer = vec![0; 65_536];
+                for length in [10, 0, 20_000] {
+                    client.send(&vec![number; length]).await.unwrap();
+                    let answer = client.recv(&mut buffer).await.unwrap();
+                    assert!(answer == length && buffer[..length].iter().all(|byte| *byte == number));
+                }
+            })
+        });
+        for client in clients.collect::<Vec<_>>() {
+            tokio::time::timeout(PATIENCE, client).await.unwrap().unwrap();
+        }
+    }
+    let counters = (one.status().await.counters, other.status().await.counters);
+    assert_eq!((counters.0["connections_served"], counters.1["connections_called"]), (3, 3));
+    assert_eq!(counters.0["datagrams_dropped"] + counters.1["datagrams_dropped"], 0);
+
+    // Datagrams for what takes connections are dropped, and it is said why.
+    let mut taken = Going::start(&other, move |node, each| node.connect_datagrams("web", any, None, each));
+    let client = UdpSocket::bind(any).await.unwrap();
+    client.send_to(b"x", taken.listening().await).await.unwrap();
+    let ServiceEvent::Refused { why } = taken.next().await else { panic!() };
+    assert!(why.contains("`web` is exposed by tcp, not by udp"), "{why}");
+    one.stop().await;
     other.stop().await;
 }
 

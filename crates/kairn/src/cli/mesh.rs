@@ -34,18 +34,21 @@ pub enum Mesh {
     Ip(MeshReading),
     /// The names of the members, and records that this node sets
     Dns(MeshDns),
-    /// Lets members connect to a TCP service of this machine, until it is interrupted
+    /// Lets members connect to a TCP or UDP service of this machine, until it is interrupted
     Expose {
         /// Name of the service: letters, digits and hyphens
         name: String,
         /// Where it is: [HOST:]PORT; without HOST on this machine
         #[arg(value_name = "ADDR")]
         address: String,
+        /// It takes datagrams, not connections
+        #[arg(long)]
+        udp: bool,
         /// Where to ask, and how to answer
         #[command(flatten)]
         asking: MeshReading,
     },
-    /// Takes connections here and carries them to a service that a member exposes, until it is interrupted
+    /// Takes connections or datagrams here and carries them to a service that a member exposes, until it is interrupted
     Connect {
         /// Name of the service
         name: String,
@@ -54,6 +57,9 @@ pub enum Mesh {
         /// Node whose service is meant, where several expose one of this name
         #[arg(long, value_name = "NODE")]
         node: Option<String>,
+        /// Takes datagrams, not connections; without it as the service is exposed, and connections where it is not yet
+        #[arg(long)]
+        udp: bool,
         /// Where to ask, and how to answer
         #[command(flatten)]
         asking: MeshReading,

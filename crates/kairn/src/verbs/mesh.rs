@@ -39,8 +39,10 @@ pub fn run(verb: Mesh) -> Result<ExitCode, Report> {
         Mesh::Doctor(verb) => doctor(&verb),
         Mesh::Ip(verb) => ip(&verb),
         Mesh::Dns(verb) => dns::run(&verb),
-        Mesh::Expose { name, address, asking } => services::expose(&name, &address, &asking),
-        Mesh::Connect { name, listen, node, asking } => services::connect(&name, &listen, node.as_deref(), &asking),
+        Mesh::Expose { name, address, udp, asking } => services::expose(&name, &address, udp, &asking),
+        Mesh::Connect { name, listen, node, udp, asking } => {
+            services::connect(&name, &listen, node.as_deref(), udp, &asking)
+        }
         Mesh::Services(asking) => services::list(&asking),
         Mesh::Kv(verb) => kv::run(&verb),
         Mesh::Shell(verb) => shell::run(&verb),

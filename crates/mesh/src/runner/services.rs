@@ -5,7 +5,7 @@ use crate::fault::Fault;
 use crate::names::check_label;
 use crate::services::{LIFETIME, Place, Service, Services, Transport};
 use hyper::StatusCode;
-use kairn_mesh_protocol::entry::Bucket;
+use kairn_mesh_protocol::entry::{Bucket, Content};
 use kairn_mesh_protocol::{NodeId, swim};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,18 +15,25 @@ impl Runner {
     /// The services that members expose, by name.
     pub(crate) fn services(&self) -> Vec<Service> {
         let valid = self.node.store().valid(Bucket::Services, self.now().0);
-        let known = valid.filter(|valid| {
-            let value = valid.content.value.as_deref().unwrap_or_default();
-            check_label(&valid.content.key).is_some() && postcard::from_bytes::<Transport>(value).is_ok()
-        });
-        known
-            .map(|valid| Service {
+        let known = valid.filter_map(|valid| {
+            check_label(&valid.content.key)?;
+            Some(Service {
                 name: valid.content.key.clone(),
+                kind: transport(valid.content)?,
                 node: valid.content.author.to_string(),
                 machine: self.name_of(&valid.content.author),
                 left: valid.left.map(|left| left.as_secs()),
             })
-            .collect()
+        });
+        known.collect()
+    }
+
+    /// What a service carries that is exposed, by one member if it is named.
+    pub(crate) fn kind_of(&self, name: &str, node: Option<&str>) -> Option<Transport> {
+        let node = node.and_then(|node| self.member_called(node).ok());
+        let mut all = self.node.store().bucket(Bucket::Services, self.now().0).filter(|content| content.key == name);
+        let found = all.find(|content| node.is_none_or(|node| node == content.author))?;
+        transport(found)
     }
 
     /// What carries connections.
@@ -38,19 +45,19 @@ impl Runner {
     ///
     /// # Errors
     /// The name is none, or taken on this node, or there is no room.
-    pub(crate) fn expose(&mut self, name: &str, to: SocketAddr) -> Result<String, Fault> {
+    pub(crate) fn expose(&mut self, name: &str, kind: Transport, to: SocketAddr) -> Result<String, Fault> {
         let name = check_label(name).ok_or_else(|| {
             Fault::wrong(format!("`{}` is no name for a service", name.escape_debug()))
                 .hint("a name is 1 to 63 letters, digits and hyphens")
         })?;
-        if let Some(other) = self.exposed.get(&name) {
+        if let Some((_, other)) = self.exposed.get(&name) {
             return Err(Fault::new(
                 StatusCode::CONFLICT,
                 format!("this node already exposes `{name}`, which is {other}"),
             ));
         }
-        self.say_service(&name)?;
-        self.exposed.insert(name.clone(), to);
+        self.say_service(&name, kind)?;
+        self.exposed.insert(name.clone(), (kind, to));
         Ok(name)
     }
 
@@ -58,8 +65,8 @@ impl Runner {
     ///
     /// # Errors
     /// There is no room.
-    pub(crate) fn say_service(&mut self, name: &str) -> Result<(), Fault> {
-        let value = postcard::to_stdvec(&Transport::Tcp)
+    pub(crate) fn say_service(&mut self, name: &str, kind: Transport) -> Result<(), Fault> {
+        let value = postcard::to_stdvec(&kind)
             .map_err(|error| Fault::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
         self.node.write(self.now(), (Bucket::Services, name.to_owned()), Some(value), LIFETIME)?;
         Ok(())
@@ -88,32 +95,43 @@ impl Runner {
     ///
     /// # Errors
     /// What the member is told.
-    pub(crate) fn target(&self, peer: &NodeId, name: &str) -> Result<SocketAddr, String> {
+    pub(crate) fn target(&self, peer: &NodeId, name: &str, kind: Transport) -> Result<SocketAddr, String> {
         if !self.is_member(peer) {
             return Err("the caller is no member".to_owned());
         }
-        self.exposed.get(name).copied().ok_or_else(|| "it does not expose this service".to_owned())
+        match self.exposed.get(name) {
+            Some((is, to)) if *is == kind => Ok(*to),
+            Some((is, _)) => Err(format!("it exposes this service by {is}")),
+            None => Err("it does not expose this service".to_owned()),
+        }
     }
 
     /// Where a service is, of one member if it is named.
     ///
     /// # Errors
     /// Nobody exposes it, or several do.
-    pub(crate) fn place_of(&self, name: &str, node: Option<&str>) -> Result<Place, Fault> {
+    pub(crate) fn place_of(&self, name: &str, node: Option<&str>, kind: Transport) -> Result<Place, Fault> {
         let node = node.map(|node| self.member_called(node)).transpose()?;
         let own = self.node.id();
         let valid = self.node.store().bucket(Bucket::Services, self.now().0).filter(|content| content.key == name);
-        let all: Vec<NodeId> =
-            valid.map(|content| content.author).filter(|author| node.is_none_or(|node| node == *author)).collect();
+        let (all, others): (Vec<_>, Vec<_>) = valid
+            .filter(|content| node.is_none_or(|node| node == content.author))
+            .map(|content| (content.author, transport(content)))
+            .partition(|(_, is)| *is == Some(kind));
+        let all: Vec<NodeId> = all.into_iter().map(|(author, _)| author).collect();
         // One that is dead says nothing any more, and is known for a while.
         let is_here = |id: &NodeId| *id == own || self.node.swim().state(id).is_some_and(swim::State::is_live);
         let here: Vec<NodeId> = all.iter().copied().filter(is_here).collect();
         match here.as_slice() {
             [id] if *id == own => {
                 let missing = || Fault::missing("this node does not expose the service any more");
-                self.exposed.get(name).copied().map(Place::Here).ok_or_else(missing)
+                self.exposed.get(name).map(|(_, to)| Place::Here(*to)).ok_or_else(missing)
             }
             [id] => Ok(Place::There(*id, self.paths.to(id, Instant::now()))),
+            [] if all.is_empty() && !others.is_empty() => {
+                let other = if kind == Transport::Tcp { Transport::Udp } else { Transport::Tcp };
+                Err(Fault::missing(format!("`{}` is exposed by {other}, not by {kind}", name.escape_debug())))
+            }
             [] if all.is_empty() => {
                 let by = node.map_or_else(
                     || "no member exposes".to_owned(),
@@ -130,4 +148,9 @@ impl Runner {
             }
         }
     }
+}
+
+/// What a service carries; nothing where this release does not know it.
+fn transport(content: &Content) -> Option<Transport> {
+    postcard::from_bytes(content.value.as_deref()?).ok()
 }

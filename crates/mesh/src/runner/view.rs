@@ -118,6 +118,7 @@ impl Runner {
             ("connections_served", services.served.load(Ordering::Relaxed)),
             ("connections_called", services.called.load(Ordering::Relaxed)),
             ("connections_refused", services.refused.load(Ordering::Relaxed)),
+            ("datagrams_dropped", services.dropped.load(Ordering::Relaxed)),
             ("shells_opened", shells.opened.load(Ordering::Relaxed)),
             ("shells_refused", shells.refused.load(Ordering::Relaxed)),
         ];

@@ -1,9 +1,13 @@
 //! Connections of this machine to what others expose.
 
-use super::{PATIENCE, Services, WINDOW, break_off, carry, dial, read_answer, said, write_name};
+use super::{
+    PATIENCE, Queue, Services, Transport, WINDOW, break_off, carry, datagrams, dial, hear, queue, reach, read_answer,
+    said, say, write_name,
+};
 use crate::error::Error;
 use crate::session;
 use kairn_mesh_protocol::NodeId;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -69,23 +73,83 @@ impl Services {
         if let Err(error) = tcp.set_nodelay(true) {
             tracing::debug!(%error, "small packets wait for more");
         }
+        match self.place(service, node, Transport::Tcp).await? {
+            Place::Here(target) => dial(target).await.map(Way::Here),
+            Place::There(to, addresses) => {
+                let (send, receive, link) = self.stream(to, &addresses, service).await?;
+                Ok(Way::There(send, receive, link, to))
+            }
+        }
+    }
+
+    async fn place(&self, service: &str, node: Option<String>, kind: Transport) -> Result<Place, String> {
         let name = service.to_owned();
-        let place = self.handle.run(move |runner| runner.place_of(&name, node.as_deref())).await;
-        let place = place.and_then(|place| place).map_err(|fault| fault.said.error)?;
-        let (to, addresses) = match place {
-            Place::Here(target) => return dial(target).await.map(Way::Here),
-            Place::There(to, addresses) => (to, addresses),
+        let place = self.handle.run(move |runner| runner.place_of(&name, node.as_deref(), kind)).await;
+        place.and_then(|place| place).map_err(|fault| fault.said.error)
+    }
+
+    /// Carries a flow of datagrams to a service until it is idle or either end goes, or says why not. What comes back is handed to `deliver`.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn flow<F: Future<Output = ()>>(
+        &self,
+        mut flow: Queue,
+        service: &str,
+        node: Option<String>,
+        deliver: impl Fn(Vec<u8>) -> F,
+    ) -> Result<(), String> {
+        let carried = match self.place(service, node, Transport::Udp).await? {
+            Place::Here(target) => {
+                let udp = reach(target).await?;
+                self.counters.called.fetch_add(1, Ordering::Relaxed);
+                let (mut here, mut there) = tokio::io::duplex(datagrams::LARGEST);
+                let (mut from_here, mut to_here) = tokio::io::split(&mut here);
+                let (mut from_there, mut to_there) = tokio::io::split(&mut there);
+                let (inlet, mut answers) = queue();
+                let to_service = |datagram: Vec<u8>| {
+                    let udp = &udp;
+                    async move { say(udp, &datagram).await }
+                };
+                tokio::select! {
+                    ended = datagrams::carry(&mut flow, &mut to_here, &mut from_here, deliver, datagrams::IDLE) => ended,
+                    ended = datagrams::carry(&mut answers, &mut to_there, &mut from_there, to_service, datagrams::IDLE) => ended,
+                    ended = hear(&udp, &inlet, &self.counters.dropped) => ended,
+                }
+            }
+            Place::There(to, addresses) => {
+                let (mut send, mut receive, link) =
+                    self.stream(to, &addresses, &Transport::Udp.wanted(service)).await?;
+                self.counters.called.fetch_add(1, Ordering::Relaxed);
+                let carried = datagrams::carry(&mut flow, &mut send, &mut receive, deliver, datagrams::IDLE).await;
+                let ended = send.finish().is_ok();
+                tracing::trace!(ended, "a flow");
+                drop(link);
+                self.let_go(to);
+                carried
+            }
         };
-        let link = self.link(to, &addresses).await.map_err(|error| said(&error))?;
+        tracing::debug!(service, ?carried, "a flow ended");
+        Ok(())
+    }
+
+    /// A stream to a service of a member.
+    async fn stream(
+        &self,
+        to: NodeId,
+        addresses: &[SocketAddr],
+        wanted: &str,
+    ) -> Result<(quinn::SendStream, quinn::RecvStream, Link), String> {
+        let link = self.link(to, addresses).await.map_err(|error| said(&error))?;
         let opened = async {
             let (mut send, mut receive) = link.connection.open_bi().await.map_err(std::io::Error::other)?;
-            write_name(&mut send, service).await?;
+            write_name(&mut send, wanted).await?;
             let answer = read_answer(&mut receive).await?;
             Ok::<_, std::io::Error>((send, receive, answer))
         };
         // The other side dials in that time.
         match timeout(2 * PATIENCE, opened).await {
-            Ok(Ok((send, receive, None))) => Ok(Way::There(send, receive, link, to)),
+            Ok(Ok((send, receive, None))) => Ok((send, receive, link)),
             Ok(Ok((_, _, Some(why)))) => Err(format!("node {} refuses: {}", to.short(), why.escape_debug())),
             Ok(Err(error)) => Err(format!("node {}: {error}", to.short())),
             Err(_) => Err(format!("node {} does not answer within 20 s", to.short())),

@@ -1,10 +1,14 @@
 //! Connections of others to what this node exposes.
 
-use super::{PATIENCE, STREAMS, Services, WINDOW, carry, dial, read_name, write_answer};
+use super::{
+    PATIENCE, STREAMS, Services, Transport, WINDOW, carry, datagrams, dial, hear, queue, reach, read_name, say,
+    write_answer,
+};
 use crate::session::Open;
 use kairn_mesh_protocol::NodeId;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 impl Services {
@@ -50,11 +54,12 @@ impl Services {
             Err(_) => Err("the node carries as many connections as it can".to_owned()),
         };
         match dialled {
-            Ok(tcp) => {
+            Ok(target) => {
                 self.counters.served.fetch_add(1, Ordering::Relaxed);
-                let carried = match write_answer(&mut send, "").await {
-                    Ok(()) => carry(tcp, send, receive).await,
-                    Err(error) => Err(error),
+                let carried = match (write_answer(&mut send, "").await, target) {
+                    (Ok(()), Target::Tcp(tcp)) => carry(tcp, send, receive).await.map(drop),
+                    (Ok(()), Target::Udp(udp)) => self.pass_on(&udp, send, receive).await,
+                    (Err(error), _) => Err(error),
                 };
                 tracing::debug!(peer = %peer.short(), name, ?carried, "a connection ended");
             }
@@ -67,9 +72,38 @@ impl Services {
         }
     }
 
-    async fn target(&self, peer: NodeId, name: &str) -> Result<tokio::net::TcpStream, String> {
-        let wanted = name.to_owned();
-        let target = self.handle.run(move |runner| runner.target(&peer, &wanted)).await;
-        dial(target.map_err(|fault| fault.said.error)??).await
+    async fn target(&self, peer: NodeId, wanted: &str) -> Result<Target, String> {
+        let (kind, name) = Transport::read(wanted);
+        let name = name.to_owned();
+        let target = self.handle.run(move |runner| runner.target(&peer, &name, kind)).await;
+        let target = target.map_err(|fault| fault.said.error)??;
+        match kind {
+            Transport::Tcp => dial(target).await.map(Target::Tcp),
+            Transport::Udp => reach(target).await.map(Target::Udp),
+        }
     }
+
+    /// Carries a flow of datagrams until it is idle or either end goes.
+    async fn pass_on(
+        &self,
+        udp: &UdpSocket,
+        mut send: quinn::SendStream,
+        mut receive: quinn::RecvStream,
+    ) -> std::io::Result<()> {
+        let (inlet, mut queue) = queue();
+        let deliver = |datagram: Vec<u8>| async move { say(udp, &datagram).await };
+        let carried = tokio::select! {
+            carried = datagrams::carry(&mut queue, &mut send, &mut receive, deliver, datagrams::IDLE) => carried,
+            heard = hear(udp, &inlet, &self.counters.dropped) => heard,
+        };
+        let ended = send.finish().is_ok();
+        tracing::trace!(ended, "a flow");
+        carried
+    }
+}
+
+/// A service of this machine, reached.
+enum Target {
+    Tcp(TcpStream),
+    Udp(UdpSocket),
 }

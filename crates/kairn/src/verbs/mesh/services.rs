@@ -14,15 +14,23 @@ use std::time::Duration;
 /// How long a name may take to be found.
 const NAME: Duration = Duration::from_secs(10);
 
-pub fn expose(name: &str, address: &str, asking: &MeshReading) -> Result<ExitCode, Report> {
-    let to = here(address)?;
-    Client::new(&asking.state_dir).expose(name, to, |event| said(asking.reading.output, &event))?;
+pub fn expose(name: &str, address: &str, udp: bool, asking: &MeshReading) -> Result<ExitCode, Report> {
+    let (to, client) = (here(address)?, Client::new(&asking.state_dir));
+    let each = |event| said(asking.reading.output, &event);
+    if udp { client.expose_datagrams(name, to, each) } else { client.expose(name, to, each) }?;
     ended()
 }
 
-pub fn connect(name: &str, listen: &str, node: Option<&str>, asking: &MeshReading) -> Result<ExitCode, Report> {
-    let listen = here(listen)?;
-    Client::new(&asking.state_dir).connect(name, listen, node, |event| said(asking.reading.output, &event))?;
+pub fn connect(
+    name: &str,
+    listen: &str,
+    node: Option<&str>,
+    udp: bool,
+    asking: &MeshReading,
+) -> Result<ExitCode, Report> {
+    let (listen, client) = (here(listen)?, Client::new(&asking.state_dir));
+    let each = |event| said(asking.reading.output, &event);
+    if udp { client.connect_datagrams(name, listen, node, each) } else { client.connect(name, listen, node, each) }?;
     ended()
 }
 
@@ -81,10 +89,11 @@ impl fmt::Display for Services<'_> {
             return writeln!(f, "no member exposes a service");
         }
         let wide = self.0.iter().map(|service| service.name.chars().count()).max().unwrap_or(0).max(7);
-        writeln!(f, "{:wide$}  {:10}  MACHINE", "SERVICE", "NODE")?;
+        writeln!(f, "{:wide$}  KIND  {:10}  MACHINE", "SERVICE", "NODE")?;
         for service in self.0 {
             let node: String = service.node.chars().take(10).collect();
-            writeln!(f, "{:wide$}  {node:10}  {}", service.name, service.machine)?;
+            let kind = service.kind.to_string();
+            writeln!(f, "{:wide$}  {kind:4}  {node:10}  {}", service.name, service.machine)?;
         }
         Ok(())
     }
