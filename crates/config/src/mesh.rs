@@ -43,6 +43,17 @@ pub enum LogLevel {
     Trace,
 }
 
+/// What a machine is in the clusters that are built on the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MeshRole {
+    /// It is in the control plane.
+    Master,
+    /// It runs what the masters give it.
+    Worker,
+    /// It takes no part.
+    None,
+}
+
 /// What `p2p` asks for. What it does not say is absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MeshSettings {
@@ -68,6 +79,8 @@ pub struct MeshSettings {
     pub minimum_nodes: Option<u16>,
     /// How many machines there will be.
     pub expected_nodes: Option<u16>,
+    /// The role that is fixed for this machine.
+    pub role: Option<MeshRole>,
     /// There is a private network.
     pub vpn: bool,
     /// The name of its interface.
@@ -92,6 +105,7 @@ impl Default for MeshSettings {
             dns_domain: None,
             minimum_nodes: None,
             expected_nodes: None,
+            role: None,
             vpn: true,
             interface: None,
             range: None,
@@ -128,6 +142,7 @@ impl MeshSettings {
         self.minimum_nodes = p2p.get("minimum_nodes").and_then(|value| reader.number(value, NODES, "`minimum_nodes`"));
         self.expected_nodes =
             p2p.get("expected_nodes").and_then(|value| reader.number(value, NODES, "`expected_nodes`"));
+        self.role = reader.text(p2p, "role").and_then(|text| reader.role(&text));
         if let Some(value) = p2p.get("disable_dht").filter(|value| value.value != MergedValue::Null)
             && !flag(p2p, "disable_dht", &mut reader.said)
         {
@@ -237,6 +252,19 @@ impl Reader {
             }
         };
         Some(level)
+    }
+
+    fn role(&mut self, text: &Placed<String>) -> Option<MeshRole> {
+        match text.value.as_str() {
+            "master" => Some(MeshRole::Master),
+            "worker" => Some(MeshRole::Worker),
+            "none" => Some(MeshRole::None),
+            other => {
+                let message = format!("`role` is `master`, `worker` or `none`, not `{other}`");
+                self.bad(Code::BadValue, &text.span, message);
+                None
+            }
+        }
     }
 
     fn peer(&mut self, peer: &Placed<String>) -> bool {

@@ -98,6 +98,8 @@ pub enum Purpose {
     Ballot,
     /// Who has the private half of a WireGuard key; signed with that half.
     Tunnel,
+    /// A secret, by who wrote it.
+    Secret,
 }
 
 impl Purpose {
@@ -111,6 +113,7 @@ impl Purpose {
             Self::Witness => "witness",
             Self::Ballot => "ballot",
             Self::Tunnel => "tunnel",
+            Self::Secret => "secret",
         }
     }
 

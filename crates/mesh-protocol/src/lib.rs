@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod admission;
+pub mod assignment;
 pub mod ballot;
 pub mod datagram;
 pub mod entry;
@@ -19,6 +20,8 @@ pub mod node;
 pub mod order;
 pub mod path;
 pub mod reconcile;
+mod role;
+pub mod secret;
 mod spread;
 pub mod store;
 pub mod swim;
@@ -30,6 +33,7 @@ mod tunnel_key;
 pub use error::{Error, TokenFault};
 pub use identity::{Identity, NodeId, ParseNodeIdError, Purpose, Signature};
 pub use keys::{EpochKeys, NetworkId, NetworkKeys, UlaPrefix};
+pub use role::{ParseRoleError, Role};
 pub use time::{Moment, Now, Wall};
 pub use token::{AdminKey, Token};
 pub use tunnel_key::TunnelKey;

@@ -2,11 +2,15 @@
 //! done is carried out.
 
 mod ballots;
+mod barriers;
 mod calls;
+mod leases;
 mod names;
 mod orders;
 mod reach;
+mod roles;
 mod routes;
+mod sealed;
 mod services;
 mod values;
 mod view;
@@ -28,13 +32,14 @@ use crate::socket::{Datagram, Socket};
 use crate::state::{self, StateDir};
 use crate::status::Status;
 use crate::tls;
+pub use barriers::BarrierEvent;
 use calls::{Calls, Done};
 use kairn_mesh_protocol::ballot::Rules;
 use kairn_mesh_protocol::entry::Bucket;
 use kairn_mesh_protocol::node::{Event, Node, Outgoing, Start};
 use kairn_mesh_protocol::path::Finder;
 use kairn_mesh_protocol::timekeeper::{Change, Clock};
-use kairn_mesh_protocol::{AdminKey, Moment, NetworkKeys, NodeId, Now, Token, Wall, swim};
+use kairn_mesh_protocol::{AdminKey, Moment, NetworkKeys, NodeId, Now, Role, Token, Wall, swim};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -75,6 +80,8 @@ pub struct Settings {
     pub excluded: Vec<String>,
     /// The names of the members.
     pub names: NameSettings,
+    /// The role that the configuration fixes.
+    pub role: Option<Role>,
     /// How many nodes decide in a ballot.
     pub rules: Rules,
     /// The private network; without one the nodes only agree with each other.
@@ -268,6 +275,7 @@ impl Runner {
             lease,
         };
         let mut node = Node::new(begin, Moment::default());
+        node.fix_role(settings.role);
         node.hold_ballots(settings.rules, dir.ballots(node.id())?, Moment::default());
         for order in &secrets.orders {
             if let Err(error) = node.restore((Moment::default(), clock::machine()), order) {
@@ -352,7 +360,7 @@ impl Runner {
         let (epochs, revoked) = (store.epochs().to_vec(), store.revoked().clone());
         let (allowed, members) = (self.settings.allowed.clone(), store.member_ids().collect());
         match self.papers.write() {
-            Ok(mut papers) => *papers = Papers { epochs, record, revoked, allowed, members },
+            Ok(mut papers) => *papers = Papers { epochs, role: self.settings.role, record, revoked, allowed, members },
             Err(error) => tracing::error!(%error, "sessions see an old state of this node"),
         }
     }
@@ -473,6 +481,7 @@ impl Runner {
             Event::PutOut(node) => self.put_out(node),
             Event::Clock(change) => self.clock_changed(change),
             Event::Ballot { name, is_over: true } => self.ballot_over(&name),
+            Event::Lease { name, hold } => self.lease_changed(&name, hold),
             Event::Changed(..) | Event::Addresses | Event::Ballot { .. } => {}
             Event::Address { address, why } => self.addressed(address, &why),
             Event::NoAddress { why } => tracing::warn!(why, "no IPv4 address"),
@@ -556,6 +565,7 @@ impl Runner {
     async fn farewell(mut self) -> Result<(), Error> {
         self.jobs.end();
         self.hide_all();
+        self.node.give_up_leases(self.now());
         self.node.leave(self.now());
         let end = Instant::now() + FAREWELL;
         while Instant::now() < end {
