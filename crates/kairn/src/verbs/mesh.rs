@@ -4,6 +4,7 @@ mod dns;
 mod herald;
 mod kv;
 mod orders;
+mod secret;
 mod seeds;
 pub mod service;
 mod services;
@@ -40,6 +41,7 @@ pub fn run(verb: Mesh) -> Result<ExitCode, Report> {
         Mesh::Connect { name, listen, node, asking } => services::connect(&name, &listen, node.as_deref(), &asking),
         Mesh::Services(asking) => services::list(&asking),
         Mesh::Kv(verb) => kv::run(&verb),
+        Mesh::Secret(verb) => secret::run(&verb),
     }
 }
 

@@ -36,6 +36,11 @@ pub fn run(revoke: &[String], verb: &MeshOrder) -> Result<ExitCode, Report> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The administrator's private key.
+pub fn key_of(path: &Path) -> Result<Identity, Report> {
+    read(path)?.ok_or_else(|| Report::new(Kind::User, format!("{} does not exist", path.display())))
+}
+
 /// The administrator's public key for a new token; the private one is drawn where the file is absent.
 pub fn administrator(path: &Path) -> Result<AdminKey, Report> {
     let key = match read(path)? {
