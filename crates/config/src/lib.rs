@@ -72,7 +72,7 @@ pub use jinja::{InstanceData, render_text};
 pub use key_path::{KeyPath, Step, path_text, value_at};
 pub use login::{Login, Means, login};
 pub use merge::{Configuration, DIRECTORIES, Merged, MergedValue, SHIPPED, Strictness, merge};
-pub use mesh::{LogLevel, MeshSettings, Placed, ShellLending};
+pub use mesh::{LogLevel, MeshRole, MeshSettings, Placed, ShellLending};
 pub use node::{Entry, Node, Scalar, Style, Value};
 pub use packages::{PackageManager, PackageWishes, Pinning, merge_world, package_fault};
 pub use plan::{PlannedStep, StagePlan, plan};

@@ -280,7 +280,10 @@ mod tests {
                 vec!["install: {partitions.oem.size: 60, auto: yes}", "install: {partitions: {oem: {fs: ext4}}}"],
                 json!({"install": {"partitions": {"oem": {"size": 60, "fs": "ext4"}}, "auto": true}}),
             ),
-            (vec!["kairos: {network_token: a}", "p2p: {role: x}"], json!({"p2p": {"network_token": "a", "role": "x"}})),
+            (
+                vec!["kairos: {network_token: a}", "p2p: {network_id: x}"],
+                json!({"p2p": {"network_token": "a", "network_id": "x"}}),
+            ),
             (vec!["l: []", "l: [{a: 1}, {a: 1}]"], json!({"l": [{"a": 1}, {"a": 1}]})),
         ] {
             let configuration = merged(&texts);

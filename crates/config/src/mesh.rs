@@ -55,6 +55,17 @@ pub enum ShellLending {
     Never,
 }
 
+/// What a machine is in the clusters that are built on the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MeshRole {
+    /// It is in the control plane.
+    Master,
+    /// It runs what the masters give it.
+    Worker,
+    /// It takes no part.
+    None,
+}
+
 /// What `p2p` asks for. What it does not say is absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MeshSettings {
@@ -86,6 +97,8 @@ pub struct MeshSettings {
     pub expected_nodes: Option<u16>,
     /// When members may have a shell of the machine.
     pub shell: ShellLending,
+    /// The role that is fixed for this machine.
+    pub role: Option<MeshRole>,
     /// There is a private network.
     pub vpn: bool,
     /// The name of its interface.
@@ -113,6 +126,7 @@ impl Default for MeshSettings {
             minimum_nodes: None,
             expected_nodes: None,
             shell: ShellLending::Recovery,
+            role: None,
             vpn: true,
             interface: None,
             range: None,
@@ -151,6 +165,7 @@ impl MeshSettings {
             p2p.get("expected_nodes").and_then(|value| reader.number(value, NODES, "`expected_nodes`"));
         self.shell = reader.text(p2p, "shell").map_or_else(Default::default, |text| reader.shell(&text));
         self.read_dht(reader, p2p);
+        self.role = reader.text(p2p, "role").and_then(|text| reader.role(&text));
         let Some(vpn) = p2p.get("vpn").and_then(|block| reader.block(block, "p2p.vpn")) else { return };
         if vpn.get("create").is_some_and(|value| value.value != MergedValue::Null) {
             self.vpn = flag(vpn, "create", &mut reader.said);
@@ -293,6 +308,19 @@ impl Reader {
                 );
                 self.hint("there are `recovery`, `always` and `never`");
                 ShellLending::Never
+            }
+        }
+    }
+
+    fn role(&mut self, text: &Placed<String>) -> Option<MeshRole> {
+        match text.value.as_str() {
+            "master" => Some(MeshRole::Master),
+            "worker" => Some(MeshRole::Worker),
+            "none" => Some(MeshRole::None),
+            other => {
+                let message = format!("`role` is `master`, `worker` or `none`, not `{other}`");
+                self.bad(Code::BadValue, &text.span, message);
+                None
             }
         }
     }

@@ -11,7 +11,9 @@ pub use config::{
     Apply, Config, Diff, Directories, Explain, Named, Reveal, Stage, StagePlan, StageRun, Template, Validate,
 };
 use kairn_lifecycle::Source;
-pub use mesh::{Mesh, MeshDns, MeshKv, MeshLend, MeshOrder, MeshReading, MeshRecord, MeshShell, MeshTier, MeshUp};
+pub use mesh::{
+    Mesh, MeshDns, MeshKv, MeshLend, MeshOrder, MeshReading, MeshRecord, MeshSecret, MeshShell, MeshTier, MeshUp,
+};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use tracing::level_filters::LevelFilter;

@@ -360,3 +360,51 @@ fn a_service_is_reached_by_its_name_for_as_long_as_it_is_exposed_and_by_members_
     assert_eq!(stranger.json(&["status"])["peers"], Value::Array(Vec::new()));
     server.end();
 }
+
+#[test]
+fn secrets_go_by_stdin_to_whom_they_are_for_and_stand_in_no_log() {
+    let Some(pair) = Pair::new() else { return };
+    let key = pair.dir.path().join("admin.key");
+    std::fs::write(pair.dir.path().join("token"), run(&format!("{KAIRN} mesh token --admin-key {}", key.display())))
+        .unwrap();
+    let (one, other) = (pair.start(1, "edge-1", &["--no-vpn"]), pair.start(2, "edge-2", &["--no-vpn"]));
+    one.knows_the_other(false);
+    other.knows_the_other(false);
+    let put = |node: &Node<'_>, words: &[&str], value: &str| {
+        let mut command = node.mesh(&[&["secret", "put"], words].concat());
+        let mut put = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        put.stdin.take().unwrap().write_all(value.as_bytes()).unwrap();
+        put.wait_with_output().unwrap()
+    };
+    assert!(put(&one, &["kubeconfig", "--to", "administrators"], "apiVersion: v1").status.success());
+    assert!(put(&one, &["pass/word", "--to", "node:edge-2", "--ttl", "1h"], "open sesame").status.success());
+    let list = until("the list", || other.done(&["secret", "list"]), |list| list.lines().count() == 3);
+    assert!(list.contains("administrators") && list.contains("59 min") && list.contains("closed"), "{list}");
+    assert!(!list.contains("sesame") && !one.done(&["kv", "list"]).contains("sesame"));
+    // The one is opened with the administrator's key on any member, and by no node.
+    let path = key.to_str().unwrap();
+    let closed = one.said(&["secret", "get", "kubeconfig"]);
+    assert_eq!((closed.status.code(), closed.stdout.as_slice()), (Some(2), &b""[..]));
+    let unasked = other.said(&["secret", "get", "kubeconfig", "--admin-key", path]);
+    assert!(String::from_utf8_lossy(&unasked.stderr).contains("say whose with --author"), "{unasked:?}");
+    let opened = other.done(&["secret", "get", "kubeconfig", "--admin-key", path, "--author", "edge-1"]);
+    assert_eq!(opened, "apiVersion: v1");
+    // The other by its node alone, which says that no master wrote it.
+    let unasked = other.said(&["secret", "get", "pass/word"]);
+    assert!(String::from_utf8_lossy(&unasked.stderr).contains("it is no master"), "{unasked:?}");
+    assert_eq!(other.done(&["secret", "get", "pass/word", "--author", "edge-1"]), "open sesame");
+    assert_eq!(one.said(&["secret", "get", "pass/word", "--author", "edge-1"]).status.code(), Some(2));
+    for (words, wanted) in [
+        (&["x", "--to", "role:worker"][..], "not assigned the role `master`"),
+        (&["x", "--to", "everybody"], "there are role:master, role:worker"),
+        (&["x", "--to", "node:edge-9"], "no member is called `edge-9`"),
+    ] {
+        let said = put(&one, words, "y");
+        assert_eq!(said.status.code(), Some(2), "{words:?}");
+        assert!(String::from_utf8_lossy(&said.stderr).contains(wanted), "{words:?}: {said:?}");
+    }
+    let long = put(&one, &["x", "--to", "node:edge-2"], &"y".repeat(20_000));
+    assert!(String::from_utf8_lossy(&long.stderr).contains("longer than 16384 bytes"), "{long:?}");
+    one.done(&["secret", "delete", "pass/word"]);
+    until("the deletion", || other.done(&["secret", "list"]), |list| list.lines().count() == 2);
+}

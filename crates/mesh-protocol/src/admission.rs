@@ -2,12 +2,15 @@
 //!
 //! They have a TLS 1.3 session whose certificates bear their identities. Either side says HMAC-SHA256 under the admission key of
 //! its epoch of `"admission" 0x00`, `client` or `server`, `0x00`, 32 bytes of the session's exporter (RFC 8446, 7.5; label
-//! `EXPORTER-kairn-mesh-1`, no context), the client's name and the server's name. So a proof holds in one session only, cannot be passed on,
+//! `EXPORTER-kairn-mesh-1`, no context), the client's name, the server's name and its own fixed role in one byte. So a proof holds in one session only, cannot be passed on,
 //! and cannot be turned round. The client speaks first: who does not know the secret learns nothing that it could try secrets on
 //! but the proof of a client that came to it.
 
+use crate::entry::Entry;
 use crate::identity::NodeId;
 use crate::keys::{EpochKeys, hmac};
+use crate::member::MemberRecord;
+use crate::role::Role;
 use crate::time::Wall;
 use hmac::Mac as _;
 use serde::{Deserialize, Serialize};
@@ -43,6 +46,8 @@ pub struct Session {
 pub struct Proof {
     /// For each epoch whose secret the sender has, the newest first, its number and the proof.
     pub macs: Vec<(u32, [u8; 32])>,
+    /// The role that the sender's configuration fixes, if it does. The proofs cover it, and the record has to say the same.
+    pub role: Option<Role>,
     /// The sender's wall clock, in milliseconds since the Unix epoch; nothing where it was never set.
     pub wall: Option<Wall>,
     /// The sender's own entry in the members' bucket, encoded: the other side may not know it yet. Nothing while the sender does
@@ -56,11 +61,12 @@ impl Proof {
         epochs: &[EpochKeys],
         session: &Session,
         side: Side,
+        role: Option<Role>,
         wall: Option<Wall>,
         record: Option<Vec<u8>>,
     ) -> Self {
-        let mac = |keys: &EpochKeys| session.mac(keys, side).finalize().into_bytes().into();
-        Self { macs: epochs.iter().map(|keys| (keys.epoch, mac(keys))).collect(), wall, record }
+        let mac = |keys: &EpochKeys| session.mac(keys, side, role).finalize().into_bytes().into();
+        Self { macs: epochs.iter().map(|keys| (keys.epoch, mac(keys))).collect(), role, wall, record }
     }
 
     /// Reads what the other side sent.
@@ -90,9 +96,13 @@ impl Proof {
     pub fn check(&self, epochs: &[EpochKeys], session: &Session, side: Side, is_known: bool) -> Result<(), Unadmitted> {
         let proves = |keys: &EpochKeys| {
             let mut macs = self.macs.iter().filter(|(epoch, _)| *epoch == keys.epoch);
-            macs.any(|(_, mac)| session.mac(keys, side).verify_slice(mac).is_ok())
+            macs.any(|(_, mac)| session.mac(keys, side, self.role).verify_slice(mac).is_ok())
         };
-        match epochs.iter().position(proves) {
+        let proven = epochs.iter().position(proves);
+        if proven.is_some() && self.record.as_deref().is_some_and(|record| !self.is_of_role(record)) {
+            return Err(Unadmitted::Role);
+        }
+        match proven {
             Some(0) => Ok(()),
             // A member that was off while the secret changed.
             Some(_) if is_known => Ok(()),
@@ -102,36 +112,49 @@ impl Proof {
     }
 }
 
+impl Proof {
+    /// Whether a record says what the proof says; one that cannot be read is refused where it is taken in.
+    fn is_of_role(&self, record: &[u8]) -> bool {
+        let entry = Entry::decode(record).ok();
+        let record = entry.and_then(|entry| MemberRecord::decode(entry.content().value.as_ref()?).ok());
+        record.is_none_or(|record| record.role == self.role)
+    }
+}
+
 /// Why a node may not come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Unadmitted {
     /// It has no secret of this network.
     #[error("it does not hold this network's secret")]
     Stranger,
+    /// It shows a record of another role than it proves in the session.
+    #[error("the record that it shows is of another role than it says here")]
+    Role,
     /// It has one that was rotated away, and no member knows it.
     #[error("its token was rotated away: give it the one that `kairn mesh rotate` printed")]
     Retired,
 }
 
 impl Session {
-    fn mac(&self, keys: &EpochKeys, side: Side) -> hmac::Hmac<sha2::Sha256> {
+    fn mac(&self, keys: &EpochKeys, side: Side, role: Option<Role>) -> hmac::Hmac<sha2::Sha256> {
         let side: &[u8] = if side == Side::Client { b"client\0" } else { b"server\0" };
-        let parts: [&[u8]; 5] = [b"admission\0", side, &self.exporter, self.client.as_bytes(), self.server.as_bytes()];
-        hmac(keys.admission.reveal(), &parts)
+        let (client, server) = (self.client.as_bytes(), self.server.as_bytes());
+        hmac(keys.admission.reveal(), &[b"admission\0", side, &self.exporter, client, server, &[Role::byte(role)]])
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Token;
+    use crate::entry::Bucket;
+    use crate::{Identity, Token};
 
     #[test]
     fn a_proof_holds_for_one_side_of_one_session_with_one_secret() {
         let keys = Token::new([1; 32], None).epoch();
         let session = Session { exporter: [7; 32], client: NodeId::new([1; 32]), server: NodeId::new([2; 32]) };
         let epochs = [keys.clone()];
-        let proof = Proof::new(&epochs, &session, Side::Client, Some(Wall(1)), Some(b"record".to_vec()));
+        let proof = Proof::new(&epochs, &session, Side::Client, None, Some(Wall(1)), Some(b"record".to_vec()));
         assert_eq!(Proof::decode(&proof.encode().unwrap()), Ok(proof.clone()));
         assert_eq!(proof.check(&epochs, &session, Side::Client, false), Ok(()));
         let turned = Session { client: session.server, server: session.client, ..session };
@@ -144,11 +167,30 @@ mod tests {
     }
 
     #[test]
+    fn the_role_is_proven_and_the_record_says_the_same() {
+        let (token, identity) = (Token::new([1; 32], None), Identity::from_seed(&[1; 32]));
+        let (keys, network, id) = (token.epoch(), token.network().id, identity.id());
+        let session = Session { exporter: [7; 32], client: id, server: NodeId::new([2; 32]) };
+        let tunnel = crate::TunnelKey::new([9; 32]);
+        let record = MemberRecord::new((&network, &keys), &id, &tunnel, ("edge", Some(Role::Worker)), "1");
+        let mut store = crate::store::Store::new(network, vec![keys.clone()], []);
+        let (place, value) = ((Bucket::Members, id.to_string()), Some(record.encode().unwrap()));
+        let now = (crate::Moment::default(), Wall(1_800_000_000_000));
+        let record = store.write(&identity, place, value, 0, now).unwrap().encode().unwrap();
+        let epochs = [keys];
+        let proof = |role| Proof::new(&epochs, &session, Side::Client, role, None, Some(record.clone()));
+        assert_eq!(proof(Some(Role::Worker)).check(&epochs, &session, Side::Client, false), Ok(()));
+        assert_eq!(proof(Some(Role::Master)).check(&epochs, &session, Side::Client, true), Err(Unadmitted::Role));
+        let altered = Proof { role: Some(Role::Master), ..proof(Some(Role::Worker)) };
+        assert_eq!(altered.check(&epochs, &session, Side::Client, true), Err(Unadmitted::Stranger));
+    }
+
+    #[test]
     fn a_secret_that_was_rotated_away_lets_in_whom_one_knows_and_nobody_else() {
         let (old, new) = (Token::new([1; 32], None).epoch(), EpochKeys::rotated(1 << 16, &[9; 32]));
         let session = Session { exporter: [7; 32], client: NodeId::new([1; 32]), server: NodeId::new([2; 32]) };
-        let late = Proof::new(std::slice::from_ref(&old), &session, Side::Client, None, None);
-        let rotated = Proof::new(&[new.clone(), old.clone()], &session, Side::Client, None, None);
+        let late = Proof::new(std::slice::from_ref(&old), &session, Side::Client, None, None, None);
+        let rotated = Proof::new(&[new.clone(), old.clone()], &session, Side::Client, None, None, None);
         let epochs = [new, old.clone()];
         assert_eq!(late.check(&epochs, &session, Side::Client, true), Ok(()));
         assert_eq!(late.check(&epochs, &session, Side::Client, false), Err(Unadmitted::Retired));
@@ -156,7 +198,7 @@ mod tests {
         // A member that was off takes one for its like that has both secrets.
         assert_eq!(rotated.check(&[old], &session, Side::Client, false), Ok(()));
         let most: Vec<EpochKeys> = (0..17).map(|epoch| EpochKeys::rotated(epoch, &[1; 32])).collect();
-        let proof = Proof::new(&most, &session, Side::Client, None, Some(vec![0; 4_500]));
+        let proof = Proof::new(&most, &session, Side::Client, None, None, Some(vec![0; 4_500]));
         assert_eq!(Proof::decode(&proof.encode().unwrap()), Ok(proof));
     }
 }

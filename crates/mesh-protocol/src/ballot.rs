@@ -23,7 +23,7 @@ mod tests;
 
 pub use barrier::{Barrier, Gathering};
 pub use campaign::{Campaign, Patience};
-pub use lease::{Grant, Hold, Lease, LeaseVoter, Term};
+pub use lease::{Hold, LONGEST as LONGEST_LEASE, Lease, LeaseBody, LeaseVoter, Request, Tenure, Term, Withheld};
 pub use message::{Body, Cast, Heard, Letter, Refusal, Round};
 pub use record::Record;
 pub use roll::{BallotName, DEFAULT_MINIMUM, Frame, MOST_EXPECTED, Roll, Rules, Scope};
@@ -121,6 +121,8 @@ impl Ballot {
                 next.outcome.learn(verdict);
                 None
             }
+            // They need a clock, which a ballot has not.
+            Body::Lease(_) => None,
         };
         if next.outcome != Outcome::Open {
             attempt = None;
@@ -134,6 +136,13 @@ impl Ballot {
         next.outcome.learn(verdict);
         let attempt = if next.outcome == Outcome::Open { self.attempt.clone() } else { None };
         self.step(next, attempt, None)
+    }
+
+    /// Remembers to whom this node grants the lease of the ballot's name, and under which term.
+    pub fn grant(&mut self, term: Term, holder: NodeId) -> Step<'_> {
+        let mut next = self.record.clone();
+        next.granted = Some((term, holder));
+        self.step(next, self.attempt.clone(), None)
     }
 
     /// The one door for everything that this node says: a changed record is stored first.

@@ -37,12 +37,16 @@ pub enum Bucket {
     Dns,
     /// Values of programs. Key: a text without control characters.
     Values,
-    /// Secrets for single receivers. Key: purpose and receiver.
+    /// Secrets, sealed to their receivers: see `secret`. Key: author, part and the secret's own key.
     Secrets,
-    /// What a cluster agrees on; the coordination's rules check the values. Key: anything.
-    Cluster,
+    /// Who leads, with the proof: see `ballot::Tenure`. Key: the name of the lease.
+    Leases,
     /// Nodes that an administrator put out, and rotations. Author: the administrator's key.
     Administration,
+    /// Roles that a leader assigned: see `assignment`. Key: the first letter of the nodes' names.
+    Roles,
+    /// That a node is at a barrier. Key: the barrier.
+    Barriers,
 }
 
 /// Who may write an entry. Nobody can replace what another wrote, so no bucket is open.
@@ -61,7 +65,9 @@ impl Bucket {
     pub const fn ownership(self) -> Ownership {
         match self {
             Self::Members | Self::Candidates | Self::Claims => Ownership::Self_,
-            Self::Services | Self::Dns | Self::Values | Self::Secrets | Self::Cluster => Ownership::Each,
+            Self::Services | Self::Dns | Self::Values | Self::Secrets | Self::Leases | Self::Roles | Self::Barriers => {
+                Ownership::Each
+            }
             Self::Administration => Ownership::Administrator,
         }
     }

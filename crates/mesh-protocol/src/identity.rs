@@ -100,6 +100,8 @@ pub enum Purpose {
     Tunnel,
     /// An administrator opens a node's shell.
     Shell,
+    /// A secret, by who wrote it.
+    Secret,
 }
 
 impl Purpose {
@@ -114,6 +116,7 @@ impl Purpose {
             Self::Ballot => "ballot",
             Self::Tunnel => "tunnel",
             Self::Shell => "shell",
+            Self::Secret => "secret",
         }
     }
 

@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod admission;
+pub mod assignment;
 pub mod ballot;
 pub mod datagram;
 pub mod dht;
@@ -20,6 +21,8 @@ pub mod node;
 pub mod order;
 pub mod path;
 pub mod reconcile;
+mod role;
+pub mod secret;
 pub mod shell;
 mod spread;
 pub mod store;
@@ -32,6 +35,7 @@ mod tunnel_key;
 pub use error::{Error, TokenFault};
 pub use identity::{Identity, NodeId, ParseNodeIdError, Purpose, Signature};
 pub use keys::{EpochKeys, NetworkId, NetworkKeys, UlaPrefix};
+pub use role::{ParseRoleError, Role};
 pub use time::{Moment, Now, Wall};
 pub use token::{AdminKey, Token};
 pub use tunnel_key::TunnelKey;

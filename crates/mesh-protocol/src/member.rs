@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::identity::{NodeId, Signature};
 use crate::keys::{EpochKeys, NetworkId};
+use crate::role::Role;
 use crate::tunnel_key::{self, TunnelKey};
 use hmac::{Hmac, Mac as _};
 use serde::{Deserialize, Serialize};
@@ -12,10 +13,8 @@ use sha2::Sha256;
 pub const LIFETIME: u32 = 60 * 24 * 3_600;
 /// For how many seconds a record may hold at most: 90 days.
 pub const LONGEST_LIFETIME: u32 = 90 * 24 * 3_600;
-/// The longest name of a machine (RFC 1035) and of a role, in bytes.
+/// The longest name of a machine (RFC 1035) and of a version, in bytes.
 const LONGEST_NAME: usize = 253;
-/// The most roles of a member.
-const MOST_ROLES: usize = 16;
 
 /// What the value of an entry of the members' bucket says, in postcard in this order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,13 +23,14 @@ pub struct MemberRecord {
     pub wireguard: [u8; 32],
     /// The name of the machine; for people, two may have the same.
     pub name: String,
-    /// The roles it was given, sorted.
-    pub roles: Vec<String>,
+    /// The role that its configuration fixes, if it does: its own word, which nobody else vouches for.
+    pub role: Option<Role>,
     /// The version of its program.
     pub version: String,
     /// The epoch of the secret that the proof is made with.
     pub epoch: u32,
-    /// HMAC-SHA256 under the epoch's admission key of `"member" 0x00`, the node's name and the WireGuard key.
+    /// HMAC-SHA256 under the epoch's admission key of `"member" 0x00`, the node's name, the WireGuard key and the role in one
+    /// byte: 0 for none, then in the order of the variants.
     pub proof: [u8; 32],
     /// That the node has the private half of the WireGuard key: see [`TunnelKey`].
     pub possession: Signature,
@@ -42,20 +42,20 @@ impl MemberRecord {
         (network, keys): (&NetworkId, &EpochKeys),
         node: &NodeId,
         tunnel: &TunnelKey,
-        name: &str,
+        (name, role): (&str, Option<Role>),
         version: &str,
     ) -> Self {
         let wireguard = tunnel.public();
-        let proof = mac(keys, node, &wireguard).finalize().into_bytes().into();
+        let proof = mac(keys, node, &wireguard, role).finalize().into_bytes().into();
         let (name, version) = (name.to_owned(), version.to_owned());
         let possession = tunnel.prove(network, node);
-        Self { wireguard, name, roles: Vec::new(), version, epoch: keys.epoch, proof, possession }
+        Self { wireguard, name, role, version, epoch: keys.epoch, proof, possession }
     }
 
     /// The same record, proven with the keys of another epoch.
     #[must_use]
     pub fn renewed(mut self, keys: &EpochKeys, node: &NodeId) -> Self {
-        self.proof = mac(keys, node, &self.wireguard).finalize().into_bytes().into();
+        self.proof = mac(keys, node, &self.wireguard, self.role).finalize().into_bytes().into();
         self.epoch = keys.epoch;
         self
     }
@@ -68,15 +68,8 @@ impl MemberRecord {
         let record: Self =
             postcard::from_bytes(bytes).map_err(|error| Error::Malformed("member record", error.to_string()))?;
         let texts = [&record.name, &record.version];
-        if texts
-            .into_iter()
-            .chain(&record.roles)
-            .any(|text| text.len() > LONGEST_NAME || text.contains(char::is_control))
-        {
+        if texts.into_iter().any(|text| text.len() > LONGEST_NAME || text.contains(char::is_control)) {
             return Err(Error::Malformed("member record", "a name is too long or holds control characters".to_owned()));
-        }
-        if record.roles.len() > MOST_ROLES {
-            return Err(Error::Malformed("member record", format!("{} roles", record.roles.len())));
         }
         Ok(record)
     }
@@ -91,7 +84,7 @@ impl MemberRecord {
 
     /// Whether the node held the secret of the record's epoch, which must be that of `keys`.
     pub fn is_proven(&self, keys: &EpochKeys, node: &NodeId) -> bool {
-        self.epoch == keys.epoch && mac(keys, node, &self.wireguard).verify_slice(&self.proof).is_ok()
+        self.epoch == keys.epoch && mac(keys, node, &self.wireguard, self.role).verify_slice(&self.proof).is_ok()
     }
 
     /// Whether the node has the private half of the WireGuard key that it names, and did not copy another's.
@@ -103,8 +96,8 @@ impl MemberRecord {
     }
 }
 
-fn mac(keys: &EpochKeys, node: &NodeId, wireguard: &[u8; 32]) -> Hmac<Sha256> {
-    crate::keys::hmac(keys.admission.reveal(), &[b"member\0", node.as_bytes(), wireguard])
+fn mac(keys: &EpochKeys, node: &NodeId, wireguard: &[u8; 32], role: Option<Role>) -> Hmac<Sha256> {
+    crate::keys::hmac(keys.admission.reveal(), &[b"member\0", node.as_bytes(), wireguard, &[Role::byte(role)]])
 }
 
 #[cfg(test)]
@@ -113,7 +106,13 @@ mod tests {
     use crate::Token;
 
     fn record(token: &Token, node: &NodeId, name: &str) -> MemberRecord {
-        MemberRecord::new((&token.network().id, &token.epoch()), node, &TunnelKey::new([9; 32]), name, "0.1.0")
+        MemberRecord::new(
+            (&token.network().id, &token.epoch()),
+            node,
+            &TunnelKey::new([9; 32]),
+            (name, Some(Role::Worker)),
+            "0.1.0",
+        )
     }
 
     #[test]
@@ -127,6 +126,7 @@ mod tests {
         assert!(!record.is_proven(&keys, &NodeId::new([2; 32])));
         assert!(!record.is_proven(&Token::new([2; 32], None).epoch(), &node));
         assert!(!MemberRecord { wireguard: [8; 32], ..record.clone() }.is_proven(&keys, &node));
+        assert!(!MemberRecord { role: Some(Role::Master), ..record.clone() }.is_proven(&keys, &node));
         assert!(!MemberRecord { epoch: 1, ..record.clone() }.is_proven(&keys, &node));
         let next = EpochKeys::rotated(1, &[7; 32]);
         let renewed = record.renewed(&next, &node);

@@ -8,10 +8,13 @@ mod addressing;
 mod ballots;
 mod clock;
 mod comparison;
+mod leases;
 mod orders;
+mod roles;
+mod secrets;
 
 use crate::address::{Lease, Range};
-use crate::ballot::BallotName;
+use crate::ballot::{BallotName, Hold};
 use crate::datagram::{Dropped, LARGEST, Opener, Sealer};
 use crate::entry::{Bucket, Entry, EntryId};
 use crate::error::Error;
@@ -19,6 +22,7 @@ use crate::identity::{Identity, NodeId};
 use crate::keys::{EpochKeys, NetworkKeys};
 use crate::member::{LIFETIME, MemberRecord};
 use crate::message::{self, Datagram};
+use crate::role::Role;
 use crate::spread::{Sending, Spreading};
 use crate::store::{Refused, Store, Taken};
 use crate::swim::{self, Incarnation, Swim};
@@ -26,12 +30,16 @@ use crate::time::{Moment, Now, Wall};
 use crate::timekeeper::{Change, Clock, Timekeeper};
 use crate::tunnel_key::TunnelKey;
 pub use ballots::{BallotView, Keep, MOST_BALLOTS, Memory};
+pub use leases::{LeaseView, MOST_LEASES, NoLease, SHORTEST_LEASE};
 pub use orders::Draw;
+pub use roles::{NoRole, RoleView};
+pub use secrets::{LONGEST_SECRET, NoSecret, Sealed, SecretView};
 
 use addressing::Addressing;
 use ballots::Ballots;
 use comparison::Comparison;
 use kairn_report::Secret;
+use secrets::Secrets;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -104,6 +112,13 @@ pub enum Event {
         /// It has just been decided, or frozen.
         is_over: bool,
     },
+    /// This node holds a lease more or less firmly than before: [`Node::lease_of`].
+    Lease {
+        /// Its name.
+        name: BallotName,
+        /// How firmly.
+        hold: Hold,
+    },
     /// Something that a member sent was refused.
     Refused {
         /// Who sent it.
@@ -171,6 +186,8 @@ pub struct Node {
     time: Timekeeper,
     /// What the node says of itself, from when it may sign.
     introduction: Option<Introduction>,
+    /// The role that its configuration fixes.
+    role: Option<Role>,
     swim: Swim,
     sealer: Sealer,
     opener: Opener,
@@ -179,6 +196,7 @@ pub struct Node {
     addressing: Option<Addressing>,
     ballots: Option<Ballots>,
     next_record: Moment,
+    secrets: Secrets,
     next_comparison: Moment,
     next_early: Moment,
     number: u64,
@@ -212,6 +230,7 @@ impl Node {
             secret,
             time: Timekeeper::new(clock, now),
             introduction: None,
+            role: None,
             swim: Swim::new(identity.clone(), incarnation, rng.u64(..), now),
             sealer: Sealer::new(identity.clone(), generation, rng.u64(..).to_be_bytes()),
             opener: Opener::new(identity.clone()),
@@ -221,6 +240,7 @@ impl Node {
             addressing: range.map(|range| Addressing::new(network.id, range, lease, now)),
             ballots: None,
             next_record: now + RENEW,
+            secrets: Secrets::default(),
             next_comparison: now + COMPARE,
             next_early: now,
             number: 0,
@@ -268,6 +288,11 @@ impl Node {
         Ok(id)
     }
 
+    /// Fixes the node's role by its configuration, before it introduces itself.
+    pub const fn fix_role(&mut self, role: Option<Role>) {
+        self.role = role;
+    }
+
     /// Writes this node's own record; without one nobody listens to it. A node that does not know the time does it once it does.
     ///
     /// # Errors
@@ -281,7 +306,8 @@ impl Node {
     fn write_record(&mut self, now: Now) -> Result<(), Refused> {
         let keys = self.store.epochs().first().ok_or(Refused::Unproven(self.id()))?;
         let Some(Introduction { tunnel, name, version }) = &self.introduction else { return Ok(()) };
-        let record = MemberRecord::new((self.store.network(), keys), &self.id(), tunnel, name, version);
+        let said = (name.as_str(), self.role);
+        let record = MemberRecord::new((self.store.network(), keys), &self.id(), tunnel, said, version);
         self.put_record(now, &record)
     }
 
@@ -358,6 +384,7 @@ impl Node {
         self.drain();
         self.tend_address(now);
         self.tend_ballots(now);
+        self.tend_secrets(now);
         for (to, sending) in self.spreading.due(now.0, self.swim.live(), &mut self.rng) {
             match sending {
                 Sending::Push(names) => self.push(now, to, &names),
@@ -382,6 +409,7 @@ impl Node {
             [Some(self.swim.next_deadline()), self.spreading.next_deadline(), Some(self.next_comparison), address];
         let deadlines =
             deadlines.into_iter().chain([self.time.deadline(), self.ballots.as_ref().and_then(Ballots::deadline)]);
+        let deadlines = deadlines.chain([self.secrets.deadline()]);
         deadlines.flatten().min().unwrap_or(self.next_comparison)
     }
 
@@ -445,6 +473,12 @@ impl Node {
         if content.bucket == Bucket::Claims {
             self.claim_changed(now, &id);
         }
+        if content.bucket == Bucket::Leases
+            && let Ok(name) = BallotName::try_from(content.key.clone())
+        {
+            self.weigh_tenures(now.0, &name, Some(content.author));
+        }
+        self.secrets_changed(now.0, content.bucket);
         self.counters.entries += 1;
         self.spreading.add(now.0, id, from);
         self.events.push(Event::Changed(content.bucket, id));

@@ -393,6 +393,13 @@ impl Store {
         self.member_entry(node).map(|held| &held.entry)
     }
 
+    /// When an author took back what it had in a place, as long as that is remembered.
+    pub fn taken_back(&self, bucket: Bucket, key: &str, author: &NodeId) -> Option<Stamp> {
+        let held = self.held.get(&Slot { bucket, key: key.to_owned(), author: *author })?;
+        let content = held.entry.content();
+        content.value.is_none().then_some(content.stamp)
+    }
+
     /// Whether this very version is held, be it expired.
     pub fn has(&self, id: &EntryId) -> bool {
         self.names.contains_key(id)

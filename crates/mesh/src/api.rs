@@ -1,10 +1,14 @@
 //! The node's local socket (0600): HTTP for programs of this machine. What it answers stands in `docs/mesh-api.md`.
 
 mod ballots;
+mod barriers;
+mod leases;
 mod metrics;
 mod names;
 mod old;
 mod orders;
+mod roles;
+mod sealed;
 mod services;
 pub mod shell;
 mod stream;
@@ -136,6 +140,25 @@ async fn route(asked: Asked, handle: &Handle) -> Result<Answer, Fault> {
         ["v1", "ballots", name] => {
             let name = (*name).to_owned();
             ballots::one(&asked, name, handle).await
+        }
+        ["v1", "leases"] => leases::list(&asked, handle).await,
+        ["v1", "leases", name] => {
+            let name = (*name).to_owned();
+            leases::one(&asked, name, handle).await
+        }
+        ["v1", "roles"] => roles::list(&asked, handle).await,
+        ["v1", "roles", node] => {
+            let node = (*node).to_owned();
+            roles::one(asked, node, handle).await
+        }
+        ["v1", "secrets"] => sealed::list(&asked, handle).await,
+        ["v1", "secrets", key @ ..] => {
+            let key = key.join("/");
+            sealed::one(asked, key, handle).await
+        }
+        ["v1", "barriers", name] => {
+            let name = (*name).to_owned();
+            barriers::wait(&asked, name, handle).await
         }
         ["v1", "services"] => services::list(&asked, handle).await,
         ["v1", "services", name] => {

@@ -4,7 +4,11 @@ use crate::api::{Names, ServiceEvent, shell};
 use crate::ballots::BallotStatus;
 use crate::error::Error;
 use crate::fault::Said;
+use crate::leases::LeaseStatus;
 use crate::orders::{Prepared, Signed, Wish};
+use crate::roles::RoleStatus;
+use crate::runner::BarrierEvent;
+use crate::sealed::{SealedSecret, SecretStatus, SecretValue};
 use crate::services::{Service, Transport};
 use crate::state::StateDir;
 use crate::status::Status;
@@ -15,6 +19,7 @@ use hyper::header::{CONNECTION, HOST, HeaderName, HeaderValue, UPGRADE};
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use kairn_mesh_protocol::Role;
 use kairn_mesh_protocol::shell::Shell;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
@@ -128,6 +133,104 @@ impl Client {
     /// No node answers, or it has not heard of the ballot.
     pub fn ballot(&self, ballot: &str) -> Result<BallotStatus, Error> {
         self.ask(Method::GET, &format!("/v1/ballots/{}", plain(ballot)), Vec::new())
+    }
+
+    /// How a lease stands.
+    ///
+    /// # Errors
+    /// No node answers, or it knows of no such lease.
+    pub fn lease(&self, name: &str) -> Result<LeaseStatus, Error> {
+        self.ask(Method::GET, &format!("/v1/leases/{}", plain(name)), Vec::new())
+    }
+
+    /// Has the node ask for a lease of so many seconds until `each` breaks off or the node ends; `each` hears how it stands.
+    ///
+    /// # Errors
+    /// No node answers, or it refuses.
+    pub fn hold_lease(
+        &self,
+        name: &str,
+        seconds: u32,
+        each: impl FnMut(LeaseStatus) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        self.follow(Method::POST, &format!("/v1/leases/{}?seconds={seconds}", plain(name)), each)
+    }
+
+    /// The roles of all members.
+    ///
+    /// # Errors
+    /// No node answers.
+    pub fn roles(&self) -> Result<Vec<RoleStatus>, Error> {
+        self.ask(Method::GET, "/v1/roles", Vec::new())
+    }
+
+    /// Assigns a role to a member, or takes its role away.
+    ///
+    /// # Errors
+    /// No node answers, or it does not lead.
+    pub fn assign(&self, node: &str, role: Option<Role>) -> Result<RoleStatus, Error> {
+        let route = format!("/v1/roles/{}", plain(node));
+        match role {
+            Some(role) => self.ask(Method::PUT, &route, role.word().into()),
+            None => self.ask(Method::DELETE, &route, Vec::new()),
+        }
+    }
+
+    /// The secrets that the node knows of: never what they say.
+    ///
+    /// # Errors
+    /// No node answers.
+    pub fn secrets(&self) -> Result<Vec<SecretStatus>, Error> {
+        self.ask(Method::GET, "/v1/secrets", Vec::new())
+    }
+
+    /// Writes a secret of this node for `role:ROLE`, `node:NODE` or `administrators`.
+    ///
+    /// # Errors
+    /// No node answers, or it refuses.
+    pub fn put_secret(&self, key: &str, to: &str, value: Vec<u8>, seconds: Option<u32>) -> Result<SecretStatus, Error> {
+        let ttl = seconds.map_or_else(String::new, |seconds| format!("&ttl={seconds}"));
+        self.ask(Method::PUT, &format!("/v1/secrets/{}?to={}{ttl}", plain(key), plain(to)), value)
+    }
+
+    /// Opens a secret that is for this node, of one author if it is named.
+    ///
+    /// # Errors
+    /// No node answers, or there is none that it can open or believes.
+    pub fn secret(&self, key: &str, author: Option<&str>) -> Result<SecretValue, Error> {
+        let author = author.map_or_else(String::new, |author| format!("?author={}", plain(author)));
+        self.ask(Method::GET, &format!("/v1/secrets/{}{author}", plain(key)), Vec::new())
+    }
+
+    /// The sealed parts of a secret, of one author if it is named, the newest first.
+    ///
+    /// # Errors
+    /// No node answers, or there are none.
+    pub fn sealed_secret(&self, key: &str, author: Option<&str>) -> Result<Vec<SealedSecret>, Error> {
+        let author = author.map_or_else(String::new, |author| format!("&author={}", plain(author)));
+        self.ask(Method::GET, &format!("/v1/secrets/{}?sealed=true{author}", plain(key)), Vec::new())
+    }
+
+    /// Deletes this node's secret under a key.
+    ///
+    /// # Errors
+    /// No node answers, or it has none there.
+    pub fn delete_secret(&self, key: &str) -> Result<(), Error> {
+        self.ask(Method::DELETE, &format!("/v1/secrets/{}", plain(key)), Vec::new()).map(|serde_json::Map { .. }| ())
+    }
+
+    /// Waits at a barrier until `each` breaks off, it is open or the node ends.
+    ///
+    /// # Errors
+    /// No node answers, or it refuses.
+    pub fn wait_at(
+        &self,
+        barrier: &str,
+        at_least: Option<usize>,
+        each: impl FnMut(BarrierEvent) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let at_least = at_least.map_or_else(String::new, |number| format!("?at_least={number}"));
+        self.follow(Method::POST, &format!("/v1/barriers/{}{at_least}", plain(barrier)), each)
     }
 
     /// The names of the mesh.

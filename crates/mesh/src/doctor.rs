@@ -274,12 +274,16 @@ mod tests {
             epoch: 0,
             clock: "own".to_owned(),
             clock_ahead: 0,
+            role: None,
+            role_fixed: false,
             uptime: 100,
             entries: 3,
             health: 0,
             dht: None,
             peers,
             ballots: Vec::new(),
+            leases: Vec::new(),
+            secrets: 0,
             counters: BTreeMap::new(),
         }
     }
@@ -302,7 +306,8 @@ mod tests {
             rtt: Some(1.0),
             age: 30,
             heard: Some(1),
-            roles: Vec::new(),
+            role: None,
+            role_fixed: false,
             version: "0.1.0".to_owned(),
         }
     }

@@ -2,13 +2,17 @@
 //! done is carried out.
 
 mod ballots;
+mod barriers;
 mod calls;
 mod dht;
 mod events;
+mod leases;
 mod names;
 mod orders;
 mod reach;
+mod roles;
 mod routes;
+mod sealed;
 mod services;
 mod shell;
 mod values;
@@ -33,13 +37,14 @@ use crate::socket::{Datagram, Socket};
 use crate::state::{self, StateDir};
 use crate::status::Status;
 use crate::tls;
+pub use barriers::BarrierEvent;
 use calls::{Calls, Done};
 use dht::Dht;
 use kairn_mesh_protocol::ballot::Rules;
 use kairn_mesh_protocol::node::{Node, Outgoing, Start};
 use kairn_mesh_protocol::path::Finder;
 use kairn_mesh_protocol::timekeeper::Clock;
-use kairn_mesh_protocol::{AdminKey, Moment, NetworkKeys, NodeId, Now, Token, Wall, swim};
+use kairn_mesh_protocol::{AdminKey, Moment, NetworkKeys, NodeId, Now, Role, Token, Wall, swim};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -80,6 +85,8 @@ pub struct Settings {
     pub excluded: Vec<String>,
     /// The names of the members.
     pub names: NameSettings,
+    /// The role that the configuration fixes.
+    pub role: Option<Role>,
     /// How many nodes decide in a ballot.
     pub rules: Rules,
     /// When and how the shell of this machine is lent.
@@ -279,6 +286,7 @@ impl Runner {
             lease,
         };
         let mut node = Node::new(begin, Moment::default());
+        node.fix_role(settings.role);
         node.hold_ballots(settings.rules, dir.ballots(node.id())?, Moment::default());
         for order in &secrets.orders {
             if let Err(error) = node.restore((Moment::default(), clock::machine()), order) {
@@ -369,7 +377,7 @@ impl Runner {
         let (epochs, revoked) = (store.epochs().to_vec(), store.revoked().clone());
         let (allowed, members) = (self.settings.allowed.clone(), store.member_ids().collect());
         match self.papers.write() {
-            Ok(mut papers) => *papers = Papers { epochs, record, revoked, allowed, members },
+            Ok(mut papers) => *papers = Papers { epochs, role: self.settings.role, record, revoked, allowed, members },
             Err(error) => tracing::error!(%error, "sessions see an old state of this node"),
         }
     }
@@ -507,6 +515,7 @@ impl Runner {
     async fn farewell(mut self) -> Result<(), Error> {
         self.jobs.end();
         self.hide_all();
+        self.node.give_up_leases(self.now());
         self.node.leave(self.now());
         let end = Instant::now() + FAREWELL;
         while Instant::now() < end {

@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::tls;
 use kairn_mesh_protocol::admission::{EXPORTER, LARGEST, Proof, Session, Side};
-use kairn_mesh_protocol::{EpochKeys, NodeId, Wall, message};
+use kairn_mesh_protocol::{EpochKeys, NodeId, Role, Wall, message};
 use quinn::{Connection, VarInt};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -23,6 +23,8 @@ pub const UNPROVEN: VarInt = VarInt::from_u32(1);
 pub struct Papers {
     /// The keys of the epochs that it knows, the newest first.
     pub epochs: Vec<EpochKeys>,
+    /// The role that its configuration fixes.
+    pub role: Option<Role>,
     /// Its own entry in the members' bucket, encoded.
     pub record: Option<Vec<u8>>,
     /// Nodes that were put out.
@@ -137,7 +139,7 @@ fn proof(
     address: SocketAddr,
 ) -> Result<Vec<u8>, Error> {
     let papers = papers.read().map_err(|_| Error::call(address, &"the node stopped"))?;
-    Ok(Proof::new(&papers.epochs, session, side, wall, papers.record.clone()).encode()?)
+    Ok(Proof::new(&papers.epochs, session, side, papers.role, wall, papers.record.clone()).encode()?)
 }
 
 /// Checks the other side's proof.

@@ -1,6 +1,8 @@
 //! What a node says of itself and of the others: the same for people and for programs.
 
 use crate::ballots::BallotStatus;
+use crate::leases::LeaseStatus;
+use kairn_mesh_protocol::Role;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -39,6 +41,10 @@ pub struct Status {
     pub clock: String,
     /// Milliseconds that its time is ahead of the machine's clock, where it goes by that of its peers.
     pub clock_ahead: i64,
+    /// Its role: what its configuration fixes, else what was assigned to it.
+    pub role: Option<Role>,
+    /// Whether its configuration fixes the role.
+    pub role_fixed: bool,
     /// For how many seconds it has been running.
     pub uptime: u64,
     /// How many entries of the shared state it holds.
@@ -52,6 +58,10 @@ pub struct Status {
     pub peers: Vec<PeerStatus>,
     /// The ballots that it has heard of, by name.
     pub ballots: Vec<BallotStatus>,
+    /// The leases whose ballots it knows to be decided, by name.
+    pub leases: Vec<LeaseStatus>,
+    /// How many secrets it knows of.
+    pub secrets: usize,
     /// What was counted since its start, by name.
     pub counters: BTreeMap<String, u64>,
 }
@@ -130,8 +140,10 @@ pub struct PeerStatus {
     pub age: u64,
     /// How many seconds ago something came from it.
     pub heard: Option<u64>,
-    /// The roles it was given.
-    pub roles: Vec<String>,
+    /// Its role: what its configuration fixes, else what was assigned to it.
+    pub role: Option<Role>,
+    /// Whether its configuration fixes the role.
+    pub role_fixed: bool,
     /// The version of its program.
     pub version: String,
 }

@@ -37,6 +37,7 @@ async fn start(dir: &Path, token: u8, peers: &[u16]) -> Running {
         peers: peers.iter().map(|port| SocketAddr::from(([127, 0, 0, 1], *port))).collect(),
         excluded: Vec::new(),
         names: NameSettings::default(),
+        role: None,
         rules: Rules::new(2, Some(3)).unwrap(),
         shell: ShellSettings {
             policy: ShellPolicy::Never,

@@ -128,7 +128,7 @@ impl Whole {
 
     /// What it proves in a session.
     pub fn proof(&self, session: &Session, side: Side) -> Proof {
-        Proof::new(self.node.store().epochs(), session, side, None, None)
+        Proof::new(self.node.store().epochs(), session, side, None, None, None)
     }
 
     /// Takes in the record of another that it has a session with.

@@ -65,7 +65,12 @@ pub(crate) static P2P: Block = block(
         done("loglevel", Text, "Sets how much is logged: `error`, `warn`, `info`, `debug` or `trace`.")
             .example("debug"),
         not_yet("network_id", Text, "Tells clusters of one network apart.").example("edge"),
-        not_yet("role", Text, "Fixes the machine's role instead of having it elected.").example("worker"),
+        done(
+            "role",
+            Enum(&["", "master", "worker", "none"]),
+            "Fixes the machine's role instead of having it assigned.",
+        )
+        .example("worker"),
         done("dns", Bool, "Answers for names of the network's machines, and has the machine ask for them.")
             .example("true"),
         done("dns_domain", Text, "Is the domain of these names, the same on all machines.").example("mesh.internal"),

@@ -18,7 +18,7 @@ fn without_a_block_there_is_no_token_and_all_is_as_usual() {
 fn every_key_is_read_with_its_place() {
     let text = "p2p:\n  network_token: ' abc '\n  admin_keys: [def]\n  peers: ['192.0.2.1:7946', '[2001:db8::1]:1', 'gate.example.org:7946']\n  \
                 listen_port: '7000'\n  loglevel: WARN\n  exclude_interfaces: [wwan]\n  dns: true\n  dns_domain: edge.example\n  \
-                minimum_nodes: 3\n  expected_nodes: 5\n  shell: always\n  disable_dht: true\n  vpn:\n    create: no\n    \
+                minimum_nodes: 3\n  expected_nodes: 5\n  role: worker\n  shell: always\n  disable_dht: true\n  vpn:\n    create: no\n    \
                 interface: mesh0\n    range: 10.7.0.0/16\n    mtu: 1380";
     let (settings, said) = read(text);
     assert_eq!(said, Vec::<String>::new());
@@ -32,6 +32,7 @@ fn every_key_is_read_with_its_place() {
     assert_eq!((settings.dns, settings.dns_domain.unwrap().value.as_str()), (true, "edge.example"));
     assert_eq!((settings.minimum_nodes, settings.expected_nodes), (Some(3), Some(5)));
     assert_eq!(settings.shell, ShellLending::Always);
+    assert_eq!(settings.role, Some(MeshRole::Worker));
     assert_eq!((settings.excluded, settings.mtu), (vec!["wwan".to_owned()], Some(1_380)));
     assert_eq!(settings.interface.as_deref(), Some("mesh0"));
     assert_eq!(settings.range.map(|range| (range.value, range.span.to_string())).unwrap().0, "10.7.0.0/16");
@@ -91,6 +92,7 @@ fn what_cannot_be_is_pointed_at_and_left_out() {
             "p2p: {shell: 7}",
             "t:2:14: error: `7` does not say when a shell may be had: never, now   hint: there are `recovery`, `always` and `never`",
         ),
+        ("p2p: {role: boss}", "t:2:13: error: `role` is `master`, `worker` or `none`, not `boss`"),
         ("p2p: {listen_port: x}", "t:2:20: error: `listen_port` is a whole number from 1 to 65535"),
         (
             "p2p: {loglevel: loud}",

@@ -80,6 +80,9 @@ pub enum Mesh {
     /// Values that the members' programs share: each node has its own under every key
     #[command(subcommand)]
     Kv(MeshKv),
+    /// Secrets that only those can read whom they are for: nodes with a role, one node, or administrators
+    #[command(subcommand)]
+    Secret(MeshSecret),
     /// Opens a shell of root on a member that is in recovery, or lends one to administrators; ends as it ends there
     Shell(MeshShell),
     /// Runs what a member asks for, for the node of this machine
@@ -189,6 +192,49 @@ pub enum MeshKv {
         #[command(flatten)]
         asking: MeshReading,
     },
+}
+
+/// `kairn mesh secret`.
+#[derive(Debug, Subcommand)]
+pub enum MeshSecret {
+    /// Writes this node's secret under a key; it is read from stdin
+    Put {
+        /// Key, of at most 128 bytes
+        key: String,
+        /// For whom: role:master, role:worker, node:NODE or administrators
+        #[arg(long, value_name = "WHOM")]
+        to: String,
+        /// For how long it holds, such as 90s, 5m or 1h30m; without it one for a role an hour, and others until they are deleted
+        #[arg(long, value_name = "TIME", value_parser = seconds)]
+        ttl: Option<u32>,
+        /// Where to ask, and how to answer
+        #[command(flatten)]
+        asking: MeshReading,
+    },
+    /// Prints a secret that is for this machine, or for the administrator whose key is named
+    Get {
+        /// Key
+        key: String,
+        /// Node that wrote it: its name, the beginning of that, or its machine's name; without it masters are believed only
+        #[arg(long, value_name = "NODE")]
+        author: Option<String>,
+        /// File with the administrator's private key, for a secret to administrators; it is read here and goes no further
+        #[arg(long, value_name = "FILE")]
+        admin_key: Option<PathBuf>,
+        /// Where to ask, and how to answer
+        #[command(flatten)]
+        asking: MeshReading,
+    },
+    /// Deletes this node's secret under a key
+    Delete {
+        /// Key
+        key: String,
+        /// Directory of the node
+        #[arg(long, value_name = "DIR", default_value = DEFAULT_DIR)]
+        state_dir: PathBuf,
+    },
+    /// Lists secrets with who wrote them, for whom, and for how long they still hold
+    List(MeshReading),
 }
 
 fn seconds(text: &str) -> Result<u32, String> {

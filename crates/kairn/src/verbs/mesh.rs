@@ -6,6 +6,7 @@ mod herald;
 mod kv;
 mod orders;
 mod recall;
+mod secret;
 mod seeds;
 pub mod service;
 mod services;
@@ -48,6 +49,7 @@ pub fn run(verb: Mesh) -> Result<ExitCode, Report> {
         Mesh::Shell(verb) => shell::run(&verb),
         Mesh::Attend { trusting } => shell::serve(trusting),
         Mesh::Recall { state_dir } => recall::run(&state_dir),
+        Mesh::Secret(verb) => secret::run(&verb),
     }
 }
 

@@ -326,7 +326,7 @@ impl Check {
                 };
                 !matters || led(round).is_none()
             }
-            Body::Prepare { .. } | Body::Propose { .. } | Body::Decided(_) => false,
+            Body::Prepare { .. } | Body::Propose { .. } | Body::Decided(_) | Body::Lease(_) => false,
         }
     }
 
@@ -451,6 +451,7 @@ impl Check {
                     Body::Vote { round: led, winner, .. } => format!("vote in {} for {}", round(led), name(winner)),
                     Body::Refuse { why, .. } => format!("refusal: {why}"),
                     Body::Decided(verdict) => format!("decision for {}", name(&verdict.winner())),
+                    Body::Lease(body) => format!("{body:?}"),
                 };
                 format!("{} hears {from}: {what}", letter_of(*to))
             }

@@ -13,7 +13,9 @@
 //! | 5 | refuse | the reason, see [`Refusal`] |
 //! | 6 | decided | winner (32); the frame and round are the decision's; for a declared one the frame without voters and round 0 of the winner |
 //! | 7 | declared | winner (32), with the frame without voters and round 0 of the winner; signed by the winner |
+//! | 16 to 19 | about leases | see [`LeaseBody`] |
 
+use super::lease::LeaseBody;
 use super::roll::{BallotName, Frame, Roll, Scope};
 use super::verdict::Verdict;
 use crate::error::Error;
@@ -183,6 +185,8 @@ pub enum Body {
     },
     /// The outcome.
     Decided(Verdict),
+    /// Of the lease of the ballot's name.
+    Lease(LeaseBody),
 }
 
 impl Body {
@@ -193,7 +197,7 @@ impl Body {
             | Self::Propose { round, .. }
             | Self::Vote { round, .. }
             | Self::Refuse { round, .. } => Some(*round),
-            Self::Decided(_) => None,
+            Self::Decided(_) | Self::Lease(_) => None,
         }
     }
 
@@ -223,6 +227,7 @@ impl Body {
                 let (frame, round) = verdict.place(scope);
                 with_winner(6, &frame, round, &verdict.winner())
             }
+            Self::Lease(body) => body.text(scope),
         }
     }
 }
@@ -336,6 +341,11 @@ impl Heard {
             verdict.verify(scope)?;
         }
         Ok(Self { from: wire.from, body: wire.body, signature: wire.signature })
+    }
+
+    /// The sender's signature over it.
+    pub const fn signature(&self) -> &Signature {
+        &self.signature
     }
 
     /// Who says it.

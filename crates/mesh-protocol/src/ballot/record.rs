@@ -2,6 +2,7 @@
 //!
 //! On disk: `"kairn ballot 1" 0x00`, the frame without voters (32 bytes), postcard of the record, SHA-256 over all of that.
 
+use super::lease::Term;
 use super::message::{Cast, Refusal, Round};
 use super::roll::{Roll, Rules, Scope};
 use super::verdict::Outcome;
@@ -29,6 +30,8 @@ pub struct Record {
     pub(super) promised: Option<Round>,
     pub(super) vote: Option<Cast>,
     pub(super) outcome: Outcome,
+    /// To whom it last granted the lease of the ballot's name, and under which term.
+    pub(super) granted: Option<(Term, NodeId)>,
 }
 
 impl Record {
@@ -42,6 +45,7 @@ impl Record {
             promised: None,
             vote: None,
             outcome: Outcome::Open,
+            granted: None,
         }
     }
 
@@ -54,6 +58,11 @@ impl Record {
     /// Why this node never votes in this ballot, where it does not.
     pub const fn abstains(&self) -> Option<&Refusal> {
         self.abstains.as_ref()
+    }
+
+    /// To whom this node last granted the lease of the ballot's name, and under which term.
+    pub const fn granted(&self) -> Option<(Term, NodeId)> {
+        self.granted
     }
 
     /// The electorate as it was when this node saw the first round.

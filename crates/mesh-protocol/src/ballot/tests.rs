@@ -304,57 +304,6 @@ fn a_campaign_waits_for_all_that_are_expected_but_not_for_ever() {
     assert_eq!(first.count(), 1);
 }
 
-#[test]
-fn a_lease_is_exclusive_with_a_majority_and_lapses_before_its_voters_are_free() {
-    let ids: Vec<Identity> = (1..=3).map(|seed| Identity::from_seed(&[seed; 32])).collect();
-    let roll = Roll::new(2, ids.iter().map(Identity::id).collect()).unwrap();
-    let frame = scope().frame(&roll);
-    let at = |seconds| Moment::after(Duration::from_secs(seconds));
-    let mut voters: Vec<LeaseVoter> = ids.iter().map(|_| LeaseVoter::restore(None, at(0)).unwrap()).collect();
-    let ask =
-        |holder: usize, term: u64, now| Lease::ask(&scope(), roll.clone(), ids[holder].id(), (Term(term), 20_000), now);
-    let mut disk = Vec::new();
-    let mut grant = |voters: &mut Vec<LeaseVoter>, voter: usize, holder: usize, term: u64, now| {
-        let asked = (Term(term), ids[holder].id(), 20_000);
-        let write = |bytes: &[u8]| -> Result<(), std::convert::Infallible> {
-            disk = bytes.to_vec();
-            Ok(())
-        };
-        voters[voter].grant(now, (&frame, &ids[voter]), asked, write).unwrap()
-    };
-    let mut lease = ask(0, 1, at(10));
-    let own = grant(&mut voters, 0, 0, 1, at(10)).unwrap();
-    lease.take(&own).unwrap();
-    assert_eq!(lease.hold(at(11)), Hold::Advisory);
-    lease.take(&grant(&mut voters, 1, 0, 1, at(12)).unwrap()).unwrap();
-    assert_eq!(lease.hold(at(12)), Hold::Exclusive);
-    // Another cannot get those votes before the first has lapsed.
-    assert_eq!(grant(&mut voters, 1, 1, 2, at(31)), None);
-    assert_eq!(lease.hold(at(28)), Hold::Lapsed);
-    assert!(grant(&mut voters, 1, 1, 2, at(32)).is_some());
-    assert_eq!(grant(&mut voters, 0, 1, 1, at(40)), None, "a term is not used twice");
-    // A forged grant counts for nothing.
-    let mut forged = grant(&mut voters, 2, 2, 3, at(40)).unwrap();
-    forged.holder = ids[0].id();
-    forged.term = Term(1);
-    assert!(lease.take(&forged).is_err());
-    assert!(Term(2).may_replace(Term(1)) && !Term(1).may_replace(Term(2)));
-}
-
-#[test]
-fn a_voter_that_comes_back_waits_as_long_as_any_lease_lasts() {
-    let (holder, voter) = (NodeId::new([1; 32]), Identity::from_seed(&[2; 32]));
-    let frame = scope().unrolled();
-    let at = |seconds| Moment::after(Duration::from_secs(seconds));
-    let stored = [1_u64.to_be_bytes().as_slice(), holder.as_bytes()].concat();
-    let mut back = LeaseVoter::restore(Some(&stored), at(0)).unwrap();
-    let asked = (Term(2), voter.id(), 5_000);
-    let write = |_: &[u8]| Ok::<_, std::convert::Infallible>(());
-    assert_eq!(back.grant(at(59), (&frame, &voter), asked, write), Ok(None));
-    assert!(back.grant(at(60), (&frame, &voter), asked, write).unwrap().is_some());
-    assert!(LeaseVoter::restore(Some(&stored[1..]), at(0)).is_err());
-}
-
 proptest! {
     #[test]
     fn no_bytes_make_a_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {

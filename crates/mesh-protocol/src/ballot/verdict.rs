@@ -5,6 +5,7 @@ use super::roll::{Frame, Roll, Scope};
 use crate::error::Error;
 use crate::identity::{Identity, NodeId, Purpose, Signature};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// A quorum of signed votes for one node in one round.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -74,6 +75,14 @@ impl Verdict {
         match self {
             Self::Voted(decision) => decision.winner,
             Self::Declared(declaration) => declaration.node,
+        }
+    }
+
+    /// Who votes about the lease of the ballot's name: those who voted, or who declared itself alone.
+    pub fn electorate(&self) -> Option<Roll> {
+        match self {
+            Self::Voted(decision) => Some(decision.roll.clone()),
+            Self::Declared(declaration) => Roll::new(1, BTreeSet::from([declaration.node])),
         }
     }
 

@@ -3,14 +3,16 @@
 //! Nothing is decided while a letter comes in: it waits until [`Node::vote`], which the engine calls with what writes a record to
 //! disk. So the one place that says anything in a ballot is also the one that stores.
 
+use super::leases::{Led, Wanted};
 use super::{Event, Node, Outgoing};
 use crate::ballot::{
-    Ballot, BallotName, Body, Campaign, Heard, Letter, Outcome, Patience, Progress, Refusal, Roll, Rules, Scope, Step,
-    Verdict,
+    Ballot, BallotName, Body, Campaign, Declaration, Heard, LeaseVoter, Letter, Outcome, Patience, Progress, Refusal,
+    Roll, Rules, Scope, Step, Verdict,
 };
 use crate::error::Error;
 use crate::identity::NodeId;
 use crate::message::{self, Datagram, Question};
+use crate::role::Role;
 use crate::time::{Moment, Now};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -21,6 +23,8 @@ const MOST_OF_OTHERS: usize = 16;
 pub const MOST_BALLOTS: usize = 2 * MOST_OF_OTHERS;
 /// The most letters that wait for [`Node::vote`]. The engine calls it after each that comes.
 const MOST_WAITING: usize = 64;
+/// How many members are told at once by whom its configuration makes the winner; the others hear of it as of any outcome.
+const MOST_TOLD: usize = 64;
 /// How many outcomes stand in one datagram: names and two winners each fit.
 const IN_DATAGRAM: usize = 8;
 /// How often a member is told what this node knows while something is open, and when nothing is.
@@ -56,16 +60,31 @@ pub struct BallotView<'a> {
     pub sealed: Option<&'a Roll>,
 }
 
-struct Held {
-    ballot: Ballot,
+pub(super) struct Held {
+    pub(super) ballot: Ballot,
     campaign: Option<Campaign>,
+    /// This node's configuration makes it the winner, and a program of its machine asked for that.
+    declares: bool,
+    /// This node's part in the lease of the ballot's name.
+    pub(super) voter: LeaseVoter,
+}
+
+impl Held {
+    fn new(ballot: Ballot, now: Moment) -> Self {
+        let voter = LeaseVoter::new(ballot.record().granted(), now);
+        Self { ballot, campaign: None, declares: false, voter }
+    }
 }
 
 /// The state of it.
 pub(super) struct Ballots {
     rules: Rules,
     is_whole: bool,
-    held: BTreeMap<BallotName, Held>,
+    pub(super) held: BTreeMap<BallotName, Held>,
+    /// The leases that programs of this machine want.
+    pub(super) leases: BTreeMap<BallotName, Wanted>,
+    /// Who has proven to have led.
+    pub(super) led: BTreeMap<BallotName, Led>,
     waiting: VecDeque<(NodeId, Vec<u8>)>,
     /// How many others were alive when the campaigns were last looked at; nothing if they have to be.
     looked: Option<usize>,
@@ -76,7 +95,7 @@ impl Ballots {
     /// When a round is to begin, or a member to be told.
     pub(super) fn deadline(&self) -> Option<Moment> {
         let telling = (!self.held.is_empty()).then_some(self.next_telling);
-        self.next_round().into_iter().chain(telling).min()
+        self.next_round().into_iter().chain(self.next_lease()).chain(telling).min()
     }
 
     fn next_round(&self) -> Option<Moment> {
@@ -121,7 +140,16 @@ impl Node {
     pub fn hold_ballots(&mut self, rules: Rules, memory: Memory, now: Moment) {
         let Memory { is_whole, records } = memory;
         let (held, waiting) = (BTreeMap::new(), VecDeque::new());
-        let mut ballots = Ballots { rules, is_whole, held, waiting, looked: None, next_telling: now + TELL_OPEN };
+        let mut ballots = Ballots {
+            rules,
+            is_whole,
+            held,
+            leases: BTreeMap::new(),
+            led: BTreeMap::new(),
+            waiting,
+            looked: None,
+            next_telling: now + TELL_OPEN,
+        };
         for (name, record) in records {
             let scope = self.scope(&name);
             let restored = match &record {
@@ -135,7 +163,7 @@ impl Node {
                 );
                 Ballot::without_memory(scope, rules, self.id())
             });
-            ballots.held.insert(name, Held { ballot, campaign: None });
+            ballots.held.insert(name, Held::new(ballot, now));
         }
         self.ballots = Some(ballots);
     }
@@ -146,6 +174,7 @@ impl Node {
     /// It holds as many ballots as it may, or none at all.
     pub fn stand(&mut self, name: &BallotName) -> Result<(), Error> {
         let (scope, node, seed) = (self.scope(name), self.id(), self.rng.u64(..));
+        let is_master = self.role == Some(Role::Master);
         let full = Error::Ballots { most: MOST_BALLOTS };
         let Some(ballots) = &mut self.ballots else { return Err(full) };
         if !ballots.held.contains_key(name) {
@@ -153,10 +182,11 @@ impl Node {
                 return Err(full);
             }
             let ballot = ballots.open(scope, node);
-            ballots.held.insert(name.clone(), Held { ballot, campaign: None });
+            ballots.held.insert(name.clone(), Held::new(ballot, Moment::default()));
         }
         let held = ballots.held.get_mut(name).filter(|held| held.campaign.is_none());
         if let Some(held) = held.filter(|held| *held.ballot.outcome() == Outcome::Open) {
+            held.declares = is_master;
             held.campaign = Some(Campaign::new(seed, Patience::default()));
             ballots.looked = None;
             self.events.push(Event::Ballot { name: name.clone(), is_over: false });
@@ -191,24 +221,58 @@ impl Node {
     pub fn vote(&mut self, now: Now, keep: &mut Keep<'_>) {
         let others = self.swim.live().len();
         let Some(ballots) = &mut self.ballots else { return };
-        let is_due = ballots.looked != Some(others) || ballots.next_round().is_some_and(|due| due <= now.0);
+        let due = ballots.next_round().into_iter().chain(ballots.next_lease()).min();
+        let is_due = ballots.looked != Some(others) || due.is_some_and(|due| due <= now.0);
         if !is_due && ballots.waiting.is_empty() {
             return;
         }
         ballots.looked = Some(others);
         let known: BTreeSet<NodeId> = self.store.member_ids().collect();
+        self.declare(now, keep);
         self.begin_rounds(now, &known, keep);
+        self.tend_leases(now);
         while let Some((from, letter)) = self.ballots.as_mut().and_then(|ballots| ballots.waiting.pop_front()) {
-            if let Err(error) = self.hear(&known, from, &letter, keep) {
+            if let Err(error) = self.hear((now, &known), from, &letter, keep) {
                 self.refuse(from, &error.to_string());
             }
         }
     }
 
+    /// Makes this node the winner of the ballots that it stands in, where its configuration says so and nobody has won.
+    fn declare(&mut self, now: Now, keep: &mut Keep<'_>) {
+        let told: Vec<NodeId> = self.swim.live().iter().take(MOST_TOLD).copied().collect();
+        let (mut said, mut failed) = (Vec::new(), Vec::new());
+        for (name, Held { ballot, campaign, declares, .. }) in
+            self.ballots.iter_mut().flat_map(|ballots| &mut ballots.held)
+        {
+            if !*declares || *ballot.outcome() != Outcome::Open {
+                continue;
+            }
+            let verdict = Verdict::Declared(Declaration::new(ballot.scope(), &self.identity));
+            match taken(ballot.learn(verdict.clone()), name, keep) {
+                Ok(_) => {
+                    *campaign = None;
+                    said.push((ballot.scope().clone(), Letter { to: told.clone(), body: Body::Decided(verdict) }));
+                }
+                Err(why) => failed.push(unkept(name, &why)),
+            }
+        }
+        for (scope, letter) in &said {
+            self.ballot_changed(now, scope.name(), true);
+            self.post(scope, letter);
+        }
+        failed.iter().for_each(|why| self.refuse(self.id(), why));
+    }
+
     fn begin_rounds(&mut self, now: Now, known: &BTreeSet<NodeId>, keep: &mut Keep<'_>) {
         let (own, mut said, mut failed) = (self.id(), Vec::new(), Vec::new());
         let alive: BTreeSet<NodeId> = self.swim.live().iter().copied().chain([own]).collect();
-        for (name, Held { ballot, campaign }) in self.ballots.iter_mut().flat_map(|ballots| &mut ballots.held) {
+        for (name, Held { ballot, campaign, declares, .. }) in
+            self.ballots.iter_mut().flat_map(|ballots| &mut ballots.held)
+        {
+            if *declares {
+                continue;
+            }
             let due = campaign.as_mut().and_then(|campaign| campaign.due(now.0, ballot, &alive));
             let Some(is_narrow) = due else { continue };
             let scope = ballot.scope().clone();
@@ -224,12 +288,21 @@ impl Node {
     }
 
     /// Takes a letter in. One of a ballot that is not held opens it only where something is to be remembered of it.
-    fn hear(&mut self, known: &BTreeSet<NodeId>, from: NodeId, bytes: &[u8], keep: &mut Keep<'_>) -> Result<(), Error> {
+    fn hear(
+        &mut self,
+        (now, known): (Now, &BTreeSet<NodeId>),
+        from: NodeId,
+        bytes: &[u8],
+        keep: &mut Keep<'_>,
+    ) -> Result<(), Error> {
         let name = Heard::ballot_of(bytes)?;
         let scope = self.scope(&name);
         let heard = Heard::open(&scope, bytes)?;
         if heard.from() != from {
             return Err(Error::Malformed("ballot message", "it is not signed by its sender".to_owned()));
+        }
+        if let Body::Lease(body) = heard.body() {
+            return self.lease_heard(now, &name, (from, body, heard.signature()), keep);
         }
         let own = self.id();
         let Some(ballots) = &mut self.ballots else { return Ok(()) };
@@ -243,7 +316,7 @@ impl Node {
                 return Err(Error::Ballots { most: MOST_OF_OTHERS });
             }
             let ballot = ballots.open(scope.clone(), own);
-            ballots.held.insert(name.clone(), Held { ballot, campaign: None });
+            ballots.held.insert(name.clone(), Held::new(ballot, Moment::default()));
         }
         let Some(held) = ballots.held.get_mut(&name) else { return Ok(()) };
         let before = winners(&held.ballot);
@@ -254,7 +327,7 @@ impl Node {
             ballots.held.remove(&name);
         }
         if is_kept {
-            self.events.push(Event::Ballot { name: name.clone(), is_over });
+            self.ballot_changed(now, &name, is_over);
         }
         match step {
             Ok((letter, _)) => letter.iter().for_each(|letter| self.post(&scope, letter)),
@@ -263,8 +336,15 @@ impl Node {
         Ok(())
     }
 
+    fn ballot_changed(&mut self, now: Now, name: &BallotName, is_over: bool) {
+        if is_over {
+            self.weigh_tenures(now.0, name, None);
+        }
+        self.events.push(Event::Ballot { name: name.clone(), is_over });
+    }
+
     /// Signs a letter and sends it to each, to this node itself like to any other.
-    fn post(&mut self, scope: &Scope, letter: &Letter) {
+    pub(super) fn post(&mut self, scope: &Scope, letter: &Letter) {
         let bytes = match letter.seal(scope, &self.identity) {
             Ok(bytes) => bytes,
             Err(error) => return self.refuse(self.id(), &error.to_string()),
@@ -343,13 +423,13 @@ impl Node {
         }
     }
 
-    fn scope(&self, name: &BallotName) -> Scope {
+    pub(super) fn scope(&self, name: &BallotName) -> Scope {
         Scope::new(*self.store.network(), name.clone())
     }
 }
 
 /// Carries a step out: the letter that follows, and whether something was stored.
-fn taken(step: Step<'_>, name: &BallotName, keep: &mut Keep<'_>) -> Result<(Option<Letter>, bool), String> {
+pub(super) fn taken(step: Step<'_>, name: &BallotName, keep: &mut Keep<'_>) -> Result<(Option<Letter>, bool), String> {
     match step {
         Step::Quiet => Ok((None, false)),
         Step::Say(letter) => Ok((Some(letter), false)),
@@ -357,6 +437,6 @@ fn taken(step: Step<'_>, name: &BallotName, keep: &mut Keep<'_>) -> Result<(Opti
     }
 }
 
-fn unkept(name: &BallotName, why: &str) -> String {
+pub(super) fn unkept(name: &BallotName, why: &str) -> String {
     format!("the record of the ballot `{name}` is not stored, so nothing is said in it: {why}")
 }

@@ -176,7 +176,7 @@ impl Node {
         }
     }
 
-    fn put_out(&mut self, now: Now, node: NodeId) {
+    pub(super) fn put_out(&mut self, now: Now, node: NodeId) {
         if self.store.revoke(node) {
             self.forget(now, &node);
             self.events.push(Event::PutOut(node));

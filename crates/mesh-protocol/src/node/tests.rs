@@ -2,7 +2,10 @@
 
 mod ballots;
 mod clock;
+mod leases;
+mod roles;
 mod rotation;
+mod secrets;
 
 use super::*;
 use crate::address::{Prefix, Range};
@@ -99,7 +102,7 @@ impl Network {
         let admits = |asked: NodeId, asking: NodeId, side: Side| {
             let (asked, theirs) = (self.nodes[&asked].store(), self.nodes[&asking].store().epochs());
             let is_known = asked.member(&asking).is_some();
-            let proof = Proof::new(theirs, &session, side, None, None);
+            let proof = Proof::new(theirs, &session, side, None, None, None);
             !asked.revoked().contains(&asking) && proof.check(asked.epochs(), &session, side, is_known).is_ok()
         };
         if !admits(other, one, Side::Client) || !admits(one, other, Side::Server) {

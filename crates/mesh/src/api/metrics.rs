@@ -1,6 +1,7 @@
 //! The state in the text format of Prometheus.
 
 use crate::ballots::BallotState;
+use crate::leases::LeaseHold;
 use crate::status::{PeerWay, Status};
 use std::fmt::Write as _;
 
@@ -27,6 +28,13 @@ pub fn text(status: &Status) -> String {
         let count = status.ballots.iter().filter(|ballot| ballot.state == state).count();
         line(&format!("ballots{{state=\"{}\"}}", state.word()), count as u64);
     }
+    for hold in LeaseHold::ALL {
+        let count = status.leases.iter().filter(|lease| lease.hold == hold).count();
+        line(&format!("leases{{hold=\"{}\"}}", hold.word()), count as u64);
+    }
+    let own = status.leases.iter().filter(|lease| lease.is_own && lease.hold == LeaseHold::Exclusive).count();
+    line("leases_own", own as u64);
+    line("secrets", status.secrets as u64);
     line("entries", status.entries as u64);
     line("uptime_seconds", status.uptime);
     line("health", status.health.into());

@@ -92,7 +92,7 @@ impl Runner {
     }
 
     /// The name of a member's machine, or of this one.
-    fn called(&self, id: &NodeId) -> String {
+    pub(super) fn called(&self, id: &NodeId) -> String {
         if *id == self.node.id() { self.settings.name.clone() } else { self.name_of(id) }
     }
 }

@@ -36,6 +36,7 @@ impl Runner {
             }
             Event::Clock(change) => self.clock_changed(change),
             Event::Ballot { name, is_over: true } => self.ballot_over(&name),
+            Event::Lease { name, hold } => self.lease_changed(&name, hold),
             Event::Changed(..) | Event::Addresses | Event::Ballot { .. } => {}
             Event::Address { address, why } => self.addressed(address, &why),
             Event::NoAddress { why } => tracing::warn!(why, "no IPv4 address"),

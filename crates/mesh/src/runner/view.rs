@@ -5,6 +5,7 @@ use super::reach::is_near;
 use crate::herald::Pulse;
 use crate::plane::Plane;
 use crate::status::{PeerStatus, PeerWay, Status};
+use kairn_mesh_protocol::node::RoleView;
 use kairn_mesh_protocol::path::Route;
 use kairn_mesh_protocol::swim;
 use kairn_tunnel::{Dropped, PeerState};
@@ -17,6 +18,7 @@ impl Runner {
     pub(crate) fn status(&self) -> Status {
         let (swim, store, now) = (self.node.swim(), self.node.store(), self.now().0);
         let tunnels = self.plane.as_ref().map_or_else(BTreeMap::new, Plane::states);
+        let roles = self.node.roles(now);
         Status {
             id: self.node.id().to_string(),
             name: self.settings.name.clone(),
@@ -33,12 +35,16 @@ impl Runner {
             epoch: store.epochs().first().map_or(0, |keys| keys.epoch),
             clock: self.node.time_standing().to_owned(),
             clock_ahead: self.node.clock_ahead(),
+            role: roles.get(&self.node.id()).and_then(RoleView::role),
+            role_fixed: self.settings.role.is_some(),
             uptime: self.start.elapsed().as_secs(),
             entries: store.len(),
             health: swim.health(),
             dht: self.dht_status(),
-            peers: swim.members(now).map(|view| self.peer(&view, tunnels.get(&view.id))).collect(),
+            peers: swim.members(now).map(|view| self.peer(&view, tunnels.get(&view.id), roles.get(&view.id))).collect(),
             ballots: self.ballots(),
+            leases: self.leases(),
+            secrets: self.node.secrets((now, self.now().1)).len(),
             counters: self.counters(),
         }
     }
@@ -54,7 +60,7 @@ impl Runner {
         }
     }
 
-    fn peer(&self, view: &swim::View, tunnel: Option<&PeerState>) -> PeerStatus {
+    fn peer(&self, view: &swim::View, tunnel: Option<&PeerState>, role: Option<&RoleView>) -> PeerStatus {
         let record = self.node.store().member(&view.id);
         let last = self.paths.last(&view.id, Instant::now());
         let near = |ip| if is_near(&self.networks, &ip) { PeerWay::Lan } else { PeerWay::Direct };
@@ -65,8 +71,7 @@ impl Runner {
             None => (last.map_or(PeerWay::None, |(address, _)| near(address.ip())), None),
         };
         let relay = relay.map(|id| self.node.store().member(&id).map_or_else(|| id.short(), |record| record.name));
-        let (name, version, roles) =
-            record.map_or_else(Default::default, |record| (record.name, record.version, record.roles));
+        let (name, version) = record.map_or_else(Default::default, |record| (record.name, record.version));
         PeerStatus {
             id: view.id.to_string(),
             name,
@@ -84,7 +89,8 @@ impl Runner {
             rtt: view.rtt.map(|rtt| rtt.as_secs_f64() * 1_000.0),
             age: view.age.as_secs(),
             heard: view.heard.map(|heard| heard.as_secs()),
-            roles,
+            role: role.and_then(RoleView::role),
+            role_fixed: role.is_some_and(|role| role.fixed.is_some()),
             version,
         }
     }

@@ -6,11 +6,11 @@ use super::shell;
 use crate::cli::{MeshTier, MeshUp};
 use crate::output;
 use crate::verbs::config;
-use kairn_config::{Code, Diagnostic, LogLevel, MeshSettings, Placed, Severity};
+use kairn_config::{Code, Diagnostic, LogLevel, MeshRole, MeshSettings, Placed, Severity};
 use kairn_host::files;
 use kairn_mesh::{DEFAULT_MTU, DEFAULT_PORT, Domain, NameSettings, Range, Rules, Settings, Tier, Vpn};
 use kairn_mesh_protocol::ballot::DEFAULT_MINIMUM;
-use kairn_mesh_protocol::{AdminKey, Error as ProtocolError, NodeId, Token, TokenFault};
+use kairn_mesh_protocol::{AdminKey, Error as ProtocolError, NodeId, Role, Token, TokenFault};
 use kairn_report::{Kind, Report, Span};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -51,6 +51,7 @@ pub fn of(verb: &MeshUp, name: String) -> Result<(Settings, Vec<Name>), Report> 
         allowed: allowed(&said)?,
         excluded,
         names: names_of(verb, &said)?,
+        role: said.role.map(role_of),
         rules: Rules::new(said.minimum_nodes.unwrap_or(DEFAULT_MINIMUM), said.expected_nodes)?,
         shell: shell::settings_of(verb, &said),
         vpn: vpn(verb, &said)?,
@@ -155,6 +156,14 @@ fn vpn(verb: &MeshUp, said: &MeshSettings) -> Result<Option<Vpn>, Report> {
         tier,
         range,
     }))
+}
+
+const fn role_of(role: MeshRole) -> Role {
+    match role {
+        MeshRole::Master => Role::Master,
+        MeshRole::Worker => Role::Worker,
+        MeshRole::None => Role::None,
+    }
 }
 
 const fn level_of(level: LogLevel) -> LevelFilter {

@@ -1,6 +1,7 @@
 //! The mesh for people: tables and QR codes.
 
 use kairn_mesh::{DhtStatus, Finding, PeerStatus, PeerWay, Status};
+use kairn_mesh_protocol::Role;
 use kairn_report::{Kind, Report};
 use qrcode::render::unicode;
 use qrcode::{EcLevel, QrCode};
@@ -43,6 +44,10 @@ impl fmt::Display for Node<'_> {
             "port      {port}/udp, reachable as {}",
             if addresses.is_empty() { "nothing" } else { &addresses }
         )?;
+        if let Some(role) = self.0.role {
+            let by = if self.0.role_fixed { "by its configuration" } else { "assigned" };
+            writeln!(f, "role      {role}, {by}")?;
+        }
         writeln!(f, "nat       {}", self.0.nat)?;
         if let Some(dht) = &self.0.dht {
             writeln!(f, "dht       {}", standing(dht))?;
@@ -87,8 +92,8 @@ impl fmt::Display for Peers<'_> {
         let path = self.0.iter().map(|peer| way(peer).chars().count()).max().unwrap_or(0).max(6);
         writeln!(
             f,
-            "{:10}  {:wide$}  {:7}  {:>8}  {:path$}  {:>7}  ADDRESS",
-            "NODE", "NAME", "STATE", "FOR", "PATH", "RTT"
+            "{:10}  {:wide$}  {:6}  {:7}  {:>8}  {:path$}  {:>7}  ADDRESS",
+            "NODE", "NAME", "ROLE", "STATE", "FOR", "PATH", "RTT"
         )?;
         for peer in self.0 {
             let id: String = peer.id.chars().take(10).collect();
@@ -97,7 +102,11 @@ impl fmt::Display for Peers<'_> {
             let from = peer.address.map_or_else(|| "-".to_owned(), |address| address.to_string());
             let (name, state, age) = (&peer.name, &peer.state, duration(peer.age));
             let own = peer.ipv4.map_or_else(|| peer.ula.to_string(), |ipv4| format!("{ipv4} {}", peer.ula));
-            writeln!(f, "{id:10}  {name:wide$}  {state:7}  {age:>8}  {way:path$}  {rtt:>7}  {own} from {from}")?;
+            let role = peer.role.map_or("-", Role::word);
+            writeln!(
+                f,
+                "{id:10}  {name:wide$}  {role:6}  {state:7}  {age:>8}  {way:path$}  {rtt:>7}  {own} from {from}"
+            )?;
         }
         Ok(())
     }
@@ -165,7 +174,8 @@ mod tests {
             rtt: Some(1.25),
             age: 3_725,
             heard: Some(1),
-            roles: Vec::new(),
+            role: Some(Role::Worker),
+            role_fixed: false,
             version: "0.1.0".to_owned(),
         }
     }
@@ -179,13 +189,14 @@ mod tests {
             rtt: None,
             state: "dead".to_owned(),
             age: 5,
+            role: None,
             ..peer()
         };
         let text = Peers(&[peer(), silent]).to_string();
         let wanted = "\
-NODE        NAME    STATE         FOR  PATH        RTT  ADDRESS
-aaaaaaaaaa  edge-7  alive    1 h 2 min  lan      1.2 ms  10.1.0.7 fd00::7 from 192.0.2.7:7946
-aaaaaaaaaa  edge-7  dead          5 s  -             -  fd00::7 from -
+NODE        NAME    ROLE    STATE         FOR  PATH        RTT  ADDRESS
+aaaaaaaaaa  edge-7  worker  alive    1 h 2 min  lan      1.2 ms  10.1.0.7 fd00::7 from 192.0.2.7:7946
+aaaaaaaaaa  edge-7  -       dead          5 s  -             -  fd00::7 from -
 ";
         assert_eq!(text, wanted);
         assert_eq!(Peers(&[]).to_string(), "no other member is known\n");

@@ -1,14 +1,15 @@
 //! Ballots among nodes: what is lost, parted, restarted or cannot be stored.
 
 use super::*;
+use crate::Role;
 use crate::ballot::{Body, Letter, Refusal, Roll, Round, Rules, Scope};
 
-fn first() -> BallotName {
-    BallotName::try_from("first".to_owned()).unwrap()
+pub(super) fn first() -> BallotName {
+    BallotName::try_from("cluster".to_owned()).unwrap()
 }
 
 /// Nodes that all know each other and take part in ballots by these rules.
-fn members(count: u8, rules: Rules) -> (Network, Vec<NodeId>) {
+pub(super) fn members(count: u8, rules: Rules) -> (Network, Vec<NodeId>) {
     let mut network = Network::new();
     let ids: Vec<NodeId> = (1..=count).map(|seed| network.add(seed, &token())).collect();
     ids.windows(2).for_each(|pair| assert!(network.meet(pair[0], pair[1])));
@@ -19,13 +20,13 @@ fn members(count: u8, rules: Rules) -> (Network, Vec<NodeId>) {
 }
 
 impl Network {
-    fn hold(&mut self, id: NodeId, rules: Rules) {
+    pub(super) fn hold(&mut self, id: NodeId, rules: Rules) {
         let records = self.disks.get(&id).cloned().unwrap_or_default();
         let records = records.into_iter().map(|(name, bytes)| (name, Some(bytes))).collect();
         self.nodes.get_mut(&id).unwrap().hold_ballots(rules, Memory { is_whole: true, records }, self.now);
     }
 
-    fn stand(&mut self, ids: &[NodeId]) {
+    pub(super) fn stand(&mut self, ids: &[NodeId]) {
         ids.iter().for_each(|id| self.nodes.get_mut(id).unwrap().stand(&first()).unwrap());
     }
 
@@ -34,7 +35,7 @@ impl Network {
     }
 
     /// Runs until all of these know a winner, and says who it is.
-    fn decide(&mut self, ids: &[NodeId], within: Duration) -> NodeId {
+    pub(super) fn decide(&mut self, ids: &[NodeId], within: Duration) -> NodeId {
         let end = self.now + within;
         while self.now < end && ids.iter().any(|id| self.winner(id).is_none()) {
             self.run(Duration::from_millis(500));
@@ -49,7 +50,7 @@ impl Network {
     }
 
     /// The machine starts anew with what is on its disk.
-    fn restart(&mut self, seed: u8, rules: Rules) -> NodeId {
+    pub(super) fn restart(&mut self, seed: u8, rules: Rules) -> NodeId {
         let id = Identity::from_seed(&[seed; 32]).id();
         self.generation += 1;
         self.nodes.remove(&id);
@@ -232,4 +233,40 @@ fn letters_of_others_than_their_sender_and_of_too_many_ballots_are_refused() {
     // The node's own programs still have room.
     network.stand(&ids[..1]);
     assert_eq!(network.nodes[&ids[0]].ballots().count(), 17);
+}
+
+#[test]
+fn a_node_that_is_fixed_as_master_wins_what_it_stands_in_without_votes_and_nobody_else_does() {
+    let rules = Rules::new(2, Some(3)).unwrap();
+    let (mut network, ids) = members(3, rules);
+    network.nodes.get_mut(&ids[1]).unwrap().fix_role(Some(Role::Master));
+    network.run(Duration::from_secs(5));
+    assert!(network.nodes[&ids[1]].ballots().next().is_none(), "nothing is declared that nobody asked for");
+    network.stand(&ids[1..2]);
+    network.run(Duration::from_millis(200));
+    assert_eq!(network.decide(&ids, Duration::from_secs(1)), ids[1]);
+    network.stand(&ids);
+    network.restart(2, rules);
+    network.run(Duration::from_secs(30));
+    assert_eq!(network.decide(&ids, Duration::from_secs(1)), ids[1]);
+    // What cannot be stored is not declared.
+    let (mut network, ids) = members(1, rules);
+    network.nodes.get_mut(&ids[0]).unwrap().fix_role(Some(Role::Master));
+    network.full = ids.iter().copied().collect();
+    network.stand(&ids);
+    network.run(Duration::from_secs(3));
+    assert_eq!(network.winner(&ids[0]), None);
+}
+
+#[test]
+fn a_node_that_is_fixed_as_master_does_not_contest_a_decision_that_it_knows() {
+    let rules = Rules::new(2, Some(3)).unwrap();
+    let (mut network, ids) = members(3, rules);
+    network.stand(&ids[..2]);
+    let winner = network.decide(&ids, Duration::from_secs(60));
+    let other = *ids.iter().find(|id| **id != winner).unwrap();
+    network.nodes.get_mut(&other).unwrap().fix_role(Some(Role::Master));
+    network.stand(&[other]);
+    network.run(Duration::from_secs(20));
+    assert_eq!(network.decide(&ids, Duration::from_secs(1)), winner);
 }
