@@ -36,26 +36,52 @@ impl Discovery {
     /// # Errors
     /// The multicast sockets cannot be opened.
     pub fn start(label: &str, id: NodeId, port: u16, choice: &Choice) -> Result<(Self, mpsc::Receiver<Found>), Error> {
-        let failed = |error: mdns_sd::Error| Error::Discovery(error.to_string());
+        let started = Self::announce(label, id, port, choice)?;
+        let findings = started.browse(label, Some(id))?;
+        Ok((started, findings))
+    }
+
+    /// Announces a machine that is looked for, and looks for none itself.
+    ///
+    /// # Errors
+    /// The multicast sockets cannot be opened.
+    pub fn announce(label: &str, id: NodeId, port: u16, choice: &Choice) -> Result<Self, Error> {
+        let started = Self::open(choice)?;
+        let properties = [(ID, id.to_string())];
+        let name = id.short();
+        let info = ServiceInfo::new(&service(label), &name, &format!("{name}.local."), "", port, &properties[..]);
+        started.daemon.register(info.map_err(failed)?.enable_addr_auto()).map_err(failed)?;
+        Ok(started)
+    }
+
+    /// Looks for machines and announces none.
+    ///
+    /// # Errors
+    /// The multicast sockets cannot be opened.
+    pub fn look(label: &str, choice: &Choice) -> Result<(Self, mpsc::Receiver<Found>), Error> {
+        let started = Self::open(choice)?;
+        let findings = started.browse(label, None)?;
+        Ok((started, findings))
+    }
+
+    fn open(choice: &Choice) -> Result<Self, Error> {
         let daemon = ServiceDaemon::new().map_err(failed)?;
-        let service = format!("_kairn-{label}._udp.local.");
         let passed_over = choice.clone();
         let is_excluded = move |interface: &if_addrs::Interface| !passed_over.takes(&interface.name);
         daemon.disable_interface(IfKind::Predicate(IfPredicate::new(is_excluded))).map_err(failed)?;
         // A machine that has nothing but itself still finds its second node.
         daemon.enable_interface(IfKind::LoopbackV4).map_err(failed)?;
-        let properties = [(ID, id.to_string())];
-        let name = id.short();
-        let info = ServiceInfo::new(&service, &name, &format!("{name}.local."), "", port, &properties[..]);
-        let info = info.map_err(failed)?.enable_addr_auto();
-        let events = daemon.browse(&service).map_err(failed)?;
-        daemon.register(info).map_err(failed)?;
+        Ok(Self { daemon })
+    }
+
+    fn browse(&self, label: &str, own: Option<NodeId>) -> Result<mpsc::Receiver<Found>, Error> {
+        let events = self.daemon.browse(&service(label)).map_err(failed)?;
         let (found, findings) = mpsc::channel(WAITING);
         tokio::spawn(async move {
             while let Ok(event) = events.recv_async().await {
                 let ServiceEvent::ServiceResolved(service) = event else { continue };
                 match read(&service) {
-                    Some(one) if one.id != id => {
+                    Some(one) if Some(one.id) != own => {
                         if found.send(one).await.is_err() {
                             break;
                         }
@@ -65,8 +91,16 @@ impl Discovery {
                 }
             }
         });
-        Ok((Self { daemon }, findings))
+        Ok(findings)
     }
+}
+
+fn failed(error: mdns_sd::Error) -> Error {
+    Error::Discovery(error.to_string())
+}
+
+fn service(label: &str) -> String {
+    format!("_kairn-{label}._udp.local.")
 }
 
 impl Drop for Discovery {

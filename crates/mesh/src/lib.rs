@@ -1,4 +1,5 @@
-//! The engine of the mesh: sockets, sessions, discovery, and the loop that runs a node of `mesh-protocol` on them.
+//! The engine of the mesh: sockets, sessions, discovery, and the loop that runs a node of `mesh-protocol` on them; and the pairing of
+//! a machine with a workstation, which uses the same.
 
 mod api;
 mod ballots;
@@ -13,6 +14,7 @@ mod herald;
 mod interfaces;
 mod names;
 mod orders;
+pub mod pairing;
 mod paths;
 mod plane;
 mod routing;
