@@ -48,11 +48,14 @@ pub struct Caller {
     pub receive: RecvStream,
 }
 
+/// What is shown now: it changes when a code is not to be shown any more.
+pub type Shown = Arc<Mutex<(Keys, NodeId)>>;
+
 /// Counts of wrong proofs by address.
 type Wrong = Arc<Mutex<BTreeMap<IpAddr, u8>>>;
 
 /// Answers all who call until the endpoint is closed.
-pub fn open(endpoint: Endpoint, keys: Keys, own: NodeId) -> mpsc::Receiver<Arrival> {
+pub fn open(endpoint: Endpoint, shown: Shown) -> mpsc::Receiver<Arrival> {
     let (arrivals, came) = mpsc::channel(WAITING);
     tokio::spawn(async move {
         let places = Arc::new(Semaphore::new(AT_A_TIME));
@@ -73,9 +76,9 @@ pub fn open(endpoint: Endpoint, keys: Keys, own: NodeId) -> mpsc::Receiver<Arriv
                 }
                 continue;
             }
-            let (keys, wrong, arrivals) = (keys.clone(), Arc::clone(&wrong), arrivals.clone());
+            let (shown, wrong, arrivals) = (Arc::clone(&shown), Arc::clone(&wrong), arrivals.clone());
             tokio::spawn(async move {
-                let arrival = match timeout(HANDSHAKE, greet(incoming, from, &keys, own)).await {
+                let arrival = match timeout(HANDSHAKE, greet(incoming, from, &shown)).await {
                     Ok(Ok(arrival)) => arrival,
                     Ok(Err(why)) => return tracing::debug!(%from, why, "a caller went away before its proof"),
                     Err(_) => return tracing::debug!(%from, "a caller gave no proof in time"),
@@ -93,13 +96,14 @@ pub fn open(endpoint: Endpoint, keys: Keys, own: NodeId) -> mpsc::Receiver<Arriv
     came
 }
 
-async fn greet(incoming: Incoming, from: SocketAddr, keys: &Keys, own: NodeId) -> Result<Arrival, String> {
+async fn greet(incoming: Incoming, from: SocketAddr, shown: &Shown) -> Result<Arrival, String> {
+    let (keys, own) = shown.lock().map_err(|_| "nothing is shown any more")?.clone();
     let connection = incoming.await.map_err(|error| error.to_string())?;
     let sender = tls::peer(&connection).ok_or("it shows no key")?;
     let session = session(&connection, sender, own)?;
     let (send, mut receive) = connection.accept_bi().await.map_err(|error| error.to_string())?;
     match hear::<Call>(&mut receive, "call", LARGEST_WORD).await? {
-        Call::Hello(proof) if session.is_proven(keys, &proof) => {
+        Call::Hello(proof) if session.is_proven(&keys, &proof) => {
             Ok(Arrival::Proven(Box::new(Caller { from, session, connection, send, receive })))
         }
         Call::Hello(_) | Call::Offer(_) => {

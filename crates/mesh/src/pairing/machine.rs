@@ -7,18 +7,22 @@ use crate::interfaces::Choice;
 use crate::{socket, state, tls};
 use kairn_mesh_protocol::Identity;
 use kairn_mesh_protocol::pairing::{
-    Call, Code, Fault, Invitation, Keys, LARGEST_OFFER, LARGEST_WORD, MOST_ADDRESSES, MOST_FAULTS, Offer, Refusal, Word,
+    Call, Code, Fault, Invitation, Keys, LARGEST_OFFER, LARGEST_WORD, MOST_FAULTS, Offer, Refusal, Word,
 };
 use quinn::{Endpoint, EndpointConfig, TokioRuntime};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// How often the machine's addresses are looked at.
 const LOOK: Duration = Duration::from_secs(2);
+/// The most addresses of IPv4 in a code.
+const MOST_V4: usize = 2;
+/// The most addresses of IPv6 in a code.
+const MOST_V6: usize = 1;
 /// How long the configuration may take to come.
 const OFFER: Duration = Duration::from_secs(60);
 /// The most bytes of a fault that are told.
@@ -74,6 +78,8 @@ pub enum Notice {
     Gone(SocketAddr, String),
     /// Nobody answered the question about a sender.
     Unanswered(SocketAddr),
+    /// The person refused a sender; it knows what the code said, so another follows.
+    Refused(SocketAddr),
     /// A sender's configuration has faults, which it was told.
     Invalid(SocketAddr, usize),
 }
@@ -92,8 +98,14 @@ impl fmt::Display for Notice {
             ),
             Self::Gone(from, why) => write!(f, "{from} ended before it handed over anything: {why}"),
             Self::Unanswered(from) => write!(f, "nobody answered the question about {from}: it was refused"),
+            Self::Refused(from) => {
+                write!(f, "{from} was refused. Whoever it is knows what the code said: another follows")
+            }
             Self::Invalid(from, count) => {
-                write!(f, "the configuration of {from} has {count} faults, which it was told; nothing was done with it")
+                write!(
+                    f,
+                    "the configuration of {from} has faults ({count}), which it was told; nothing was done with it"
+                )
             }
         }
     }
@@ -104,21 +116,16 @@ impl fmt::Display for Notice {
 pub enum Outcome {
     /// With what the machine shall be, which was judged to be right, and who sent it.
     Handed(Box<Offer>, SocketAddr),
-    /// The person said no: somebody else knows what this code says, so it must not be shown any more.
-    Refused(SocketAddr),
     /// Nobody can answer the question.
     Unattended,
 }
 
-/// Draws a secret and a key, shows them, and waits for a sender.
+/// Draws a secret and a key, shows them, and waits for a sender; after one that a person refused with another secret and key.
 ///
 /// # Errors
 /// No port is free, or the kernel gives no random bytes.
 pub async fn wait(waiting: Waiting, desk: &impl Desk) -> Result<Outcome, PairingError> {
     let mut post = Post::open(waiting)?;
-    if let Err(error) = &post.discovery {
-        desk.tell(&Notice::Unannounced(error.to_string()));
-    }
     let outcome = post.serve_all(desk).await;
     post.endpoint.close(DONE, b"the machine does not wait any more");
     if timeout(super::FAREWELL, post.endpoint.wait_idle()).await.is_err() {
@@ -131,7 +138,7 @@ pub async fn wait(waiting: Waiting, desk: &impl Desk) -> Result<Outcome, Pairing
 struct Post {
     waiting: Waiting,
     endpoint: Endpoint,
-    keys: Keys,
+    shown: door::Shown,
     invitation: Invitation,
     choice: Choice,
     came: mpsc::Receiver<Arrival>,
@@ -148,11 +155,16 @@ enum Served {
     Go(Notice),
 }
 
+/// A secret and a key that nobody has seen yet.
+fn draw() -> Result<([u8; 16], Identity), PairingError> {
+    let failed = |source| PairingError::Kernel { doing: "the kernel gives no random bytes", source };
+    Ok((state::random().map_err(failed)?, Identity::from_seed(&state::random().map_err(failed)?)))
+}
+
 impl Post {
     fn open(waiting: Waiting) -> Result<Self, PairingError> {
         let kernel = |doing| move |source| PairingError::Kernel { doing, source };
-        let secret = state::random().map_err(kernel("the kernel gives no random bytes"))?;
-        let identity = Identity::from_seed(&state::random().map_err(kernel("the kernel gives no random bytes"))?);
+        let (secret, identity) = draw()?;
         let (server, _) = tls::pairing(&identity)?;
         let port = waiting.port;
         let (udp, _) = socket::bind_near(port).map_err(|source| PairingError::Port { port, source })?;
@@ -162,13 +174,35 @@ impl Post {
         let keys = Keys::of(&secret);
         let choice = Choice::new(keys.network.ula);
         let discovery = Discovery::announce(&keys.network.label, identity.id(), port, &choice);
-        let came = door::open(endpoint.clone(), keys.clone(), identity.id());
+        let shown = Arc::new(Mutex::new((keys, identity.id())));
+        let came = door::open(endpoint.clone(), Arc::clone(&shown));
         let invitation = Invitation::new(secret, identity.id(), port, addresses(&choice, port));
-        Ok(Self { waiting, endpoint, keys, invitation, choice, came, discovery, unproven: 0, turned_away: 0 })
+        Ok(Self { waiting, endpoint, shown, invitation, choice, came, discovery, unproven: 0, turned_away: 0 })
+    }
+
+    /// Shows another secret and another key from now on, at the same port.
+    fn renew(&mut self) -> Result<(), PairingError> {
+        let (secret, identity) = draw()?;
+        let (server, _) = tls::pairing(&identity)?;
+        let port = self.invitation.port;
+        let keys = Keys::of(&secret);
+        self.choice = Choice::new(keys.network.ula);
+        self.discovery = Discovery::announce(&keys.network.label, identity.id(), port, &self.choice);
+        *self.shown.lock().map_err(|_| PairingError::Stopped)? = (keys, identity.id());
+        self.endpoint.set_server_config(Some(server));
+        self.invitation = Invitation::new(secret, identity.id(), port, addresses(&self.choice, port));
+        Ok(())
+    }
+
+    fn show(&self, desk: &impl Desk) {
+        if let Err(error) = &self.discovery {
+            desk.tell(&Notice::Unannounced(error.to_string()));
+        }
+        desk.show(&self.invitation);
     }
 
     async fn serve_all(&mut self, desk: &impl Desk) -> Result<Outcome, PairingError> {
-        desk.show(&self.invitation);
+        self.show(desk);
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -181,16 +215,23 @@ impl Post {
             };
             match arrival {
                 Arrival::Unproven(from) => self.count_unproven(from, desk),
+                // It came while the code that it knows was taken away.
+                Arrival::Proven(late) if late.session.machine != self.invitation.machine => {
+                    self.count_unproven(late.from, desk);
+                }
                 Arrival::Proven(caller) => {
                     let from = caller.from;
                     match self.serve(*caller, desk).await? {
                         Served::Handed(offer) => return Ok(Outcome::Handed(offer, from)),
-                        Served::Refused => return Ok(Outcome::Refused(from)),
                         Served::Unattended => return Ok(Outcome::Unattended),
                         Served::Go(notice) => desk.tell(&notice),
+                        Served::Refused => {
+                            self.renew()?;
+                            desk.tell(&Notice::Refused(from));
+                        }
                     }
                     // What was said has scrolled the code away.
-                    desk.show(&self.invitation);
+                    self.show(desk);
                 }
             }
         }
@@ -207,7 +248,7 @@ impl Post {
 
     /// Serves a sender, and turns all others away meanwhile.
     async fn serve(&mut self, caller: Caller, desk: &impl Desk) -> Result<Served, PairingError> {
-        let (from, keys, waiting) = (caller.from, self.keys.clone(), self.waiting);
+        let (from, keys, waiting) = (caller.from, self.invitation.keys(), self.waiting);
         let serving = async move {
             let served = attend(caller, &keys, waiting, desk).await;
             served.unwrap_or_else(|why| Served::Go(Notice::Gone(from, why)))
@@ -240,10 +281,14 @@ impl Post {
     }
 }
 
-/// The addresses that a code names: those of IPv4 first, none that only this machine knows.
+/// The addresses that a code names, none that only this machine knows. More make the code larger than a console has lines.
 fn addresses(choice: &Choice, port: u16) -> Vec<IpAddr> {
     match choice.own(port) {
-        Ok(own) => own.iter().map(SocketAddr::ip).filter(|ip| !ip.is_loopback()).take(MOST_ADDRESSES.min(3)).collect(),
+        Ok(own) => {
+            let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) =
+                own.iter().map(SocketAddr::ip).filter(|ip| !ip.is_loopback()).partition(IpAddr::is_ipv4);
+            v4.into_iter().take(MOST_V4).chain(v6.into_iter().take(MOST_V6)).collect()
+        }
         Err(error) => {
             tracing::debug!(%error, "the kernel does not list this machine's addresses");
             Vec::new()

@@ -207,25 +207,29 @@ async fn the_first_sender_is_served_and_another_that_saw_the_code_is_turned_away
 async fn a_sender_with_other_digits_is_refused_and_its_code_is_not_shown_any_more() {
     let (desk, mut ends) = desk(accepts);
     let sender = async {
-        let (invitation, address) = ends.invitation().await;
-        let errand = errand(&invitation, address, "x");
+        let (burnt, address) = ends.invitation().await;
         let person = async { ends.asked.recv().await.unwrap().1.send(false).unwrap() };
-        let (handed, ()) = tokio::join!(send(&errand), person);
+        let errand_of_a_stranger = errand(&burnt, address, "x");
+        let (handed, ()) = tokio::join!(send(&errand_of_a_stranger), person);
         assert_eq!(handed.unwrap().verdict, Verdict::Refused(Refusal::No));
-        invitation
+        ends.until(|notice| matches!(notice, Notice::Refused(_))).await;
+        // The next code has neither its secret nor its key, at the same place.
+        let (next, place) = ends.invitation().await;
+        assert!(next.secret != burnt.secret && next.machine != burnt.machine && place == address);
+        let short = Errand { patience: Duration::from_secs(2), ..errand_of_a_stranger };
+        assert!(matches!(send(&short).await, Err(PairingError::NotFound { .. })));
+        // Nor with the key that is shown now, which it could learn by calling.
+        let half = Invitation { machine: next.machine, ..burnt };
+        let refused = send(&errand(&half, address, "x")).await.unwrap_err().to_string();
+        assert!(refused.contains("does not know the secret"), "{refused}");
+        let person = async { ends.asked.recv().await.unwrap().1.send(true).unwrap() };
+        let right = errand(&next, address, "y");
+        let (handed, ()) = tokio::join!(send(&right), person);
+        assert!(matches!(handed.unwrap().verdict, Verdict::Accepted(_)));
     };
-    let (outcome, burnt) = tokio::join!(wait(waiting(true), &desk), sender);
-    assert!(matches!(outcome.unwrap(), Outcome::Refused(_)));
-    assert!(desk.judged.lock().unwrap().is_empty());
-    // The next code has neither its secret nor its key.
-    let next = async {
-        let (invitation, _) = ends.invitation().await;
-        assert!(invitation.secret != burnt.secret && invitation.machine != burnt.machine);
-    };
-    tokio::select! {
-        outcome = wait(waiting(true), &desk) => panic!("{outcome:?}"),
-        () = next => {}
-    }
+    let (outcome, ()) = tokio::join!(wait(waiting(true), &desk), sender);
+    assert!(matches!(outcome.unwrap(), Outcome::Handed(offer, _) if offer.config == "y"));
+    assert_eq!(desk.judged.lock().unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
