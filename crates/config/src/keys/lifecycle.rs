@@ -55,7 +55,7 @@ pub(crate) static PAIRING: Block = block(
     &[done(
         "confirm",
         Bool,
-        "Has a person at the machine compare the digits of a sender before it is let in; it does unless this is `false`.",
+        "Has a person at the machine compare a sender's digits first; it does unless this is `false`.",
     )
     .example("false")],
 );
