@@ -154,7 +154,7 @@ fn shown(invitation: &Invitation) -> String {
     let text = invitation.reveal().to_uppercase();
     let code = QrCode::with_error_correction_level(&text, EcLevel::L)
         .map(|code| code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build());
-    let code = code.map_or_else(|error| format!("(no QR code: {error})"), |code| code);
+    let code = code.unwrap_or_else(|error| format!("(no QR code: {error})"));
     let places: Vec<String> = invitation.places().iter().map(ToString::to_string).collect();
     let place = match places.as_slice() {
         [] => "It has no address yet that others reach; the code is drawn anew when it has one.".to_owned(),
