@@ -26,6 +26,12 @@ pub fn install(configuration: &Configuration) -> &InstallOptions {
     &configuration.install
 }
 
+/// Says whether a person at the machine has to let a workstation in that hands it a configuration: wherever `pairing.confirm` is not `false`.
+#[must_use]
+pub fn pairing_confirms(merged: &Merged) -> bool {
+    merged.at("pairing.confirm").is_none_or(|confirm| confirm.value != MergedValue::Bool(false))
+}
+
 pub(crate) fn read(merged: &Merged) -> (InstallOptions, Vec<Diagnostic>) {
     let mut said = Vec::new();
     let Some(block) = merged.get("install") else { return (InstallOptions::default(), said) };
@@ -90,6 +96,21 @@ pub(crate) fn flag(block: &Merged, name: &str, said: &mut Vec<Diagnostic>) -> bo
 #[cfg(test)]
 mod tests {
     use crate::{Document, merge};
+
+    #[test]
+    fn a_person_confirms_a_pairing_unless_it_is_said_that_nobody_has_to() {
+        for (text, confirms) in [
+            ("", true),
+            ("pairing: {confirm: false}", false),
+            ("pairing: {confirm: true}", true),
+            ("pairing: {confirm: }", true),
+            ("pairing: {confirm: 'maybe'}", true),
+            ("pairing: []", true),
+        ] {
+            let configuration = merge(&[Document::parse("a", &format!("#cloud-config\n{text}\n"))]);
+            assert_eq!(super::pairing_confirms(&configuration.merged), confirms, "{text}");
+        }
+    }
 
     #[test]
     fn install_is_read_from_all_documents_together() {

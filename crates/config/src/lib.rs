@@ -67,7 +67,7 @@ pub use condition::{Condition, FileCheck, Pattern, ServiceManager};
 pub use diagnostic::{Code, Diagnostic, Error, Severity};
 pub use difference::{Change, ChangeKind, diff};
 pub use document::{Document, Header};
-pub use install::{InstallOptions, install};
+pub use install::{InstallOptions, install, pairing_confirms};
 pub use jinja::{InstanceData, render_text};
 pub use key_path::{KeyPath, Step, path_text, value_at};
 pub use login::{Login, Means, login};

@@ -3,6 +3,7 @@
 mod agent;
 mod config;
 mod mesh;
+mod register;
 
 use crate::output::Format;
 pub use agent::{Agent, AgentConfig, AgentState, AgentVerb};
@@ -14,6 +15,7 @@ use kairn_lifecycle::Source;
 pub use mesh::{
     Mesh, MeshDns, MeshKv, MeshLend, MeshOrder, MeshReading, MeshRecord, MeshSecret, MeshShell, MeshTier, MeshUp,
 };
+pub use register::Register;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use tracing::level_filters::LevelFilter;
@@ -59,7 +61,7 @@ pub struct Global {
     #[arg(long, global = true, value_name = "FD")]
     pub progress_fd: Option<i32>,
     /// Says more: info, debug or trace instead of warn
-    #[arg(long, global = true, value_name = "LEVEL", env = "KAIRN_LOG")]
+    #[arg(long, alias = "log-level", global = true, value_name = "LEVEL", env = "KAIRN_LOG")]
     pub log: Option<LevelFilter>,
 }
 
@@ -77,6 +79,8 @@ pub enum Verb {
     Lab(Lab),
     /// Installs the running medium's release on a disk of this machine
     Install(Install),
+    /// Hands a configuration to a machine that shows a QR code on its live system, and has it installed
+    Register(Register),
     /// Brings a new release to this machine as its next deployment
     Upgrade(Upgrade),
     /// Makes a new deployment of the previous good release
@@ -313,9 +317,13 @@ pub struct Install {
     /// Disk to install on, or `auto`; default: what the configuration says, else `auto`
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
-    /// Configuration of the new machine; default: what this medium carries, else what a provider plugin answers
+    /// Configuration of the new machine; default: what this medium carries, else what a provider plugin answers or `kairn register` sends
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Shows a QR code, waits for `kairn register`, and installs what that hands over and nothing else. On a terminal this is done
+    /// unasked where nothing says what to install; with --unattended it is done there only
+    #[arg(long, conflicts_with = "config")]
+    pub pair: bool,
     /// Replaces what the disk holds
     #[arg(long)]
     pub force: bool,

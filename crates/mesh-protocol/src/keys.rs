@@ -144,7 +144,7 @@ impl Material {
         Self(Hkdf::new(Some(salt.as_bytes()), secret))
     }
 
-    fn key<const N: usize>(&self, info: &str) -> [u8; N] {
+    pub(crate) fn key<const N: usize>(&self, info: &str) -> [u8; N] {
         // The only error is a length above 255 hashes (RFC 5869, 2.3): no program with such a key compiles.
         const { assert!(N <= 255 * 32) };
         let mut key = [0; N];

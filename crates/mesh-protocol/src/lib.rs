@@ -1,6 +1,6 @@
 //! The mesh as values: tokens and the keys in them, identities and signed statements, sealed datagrams, membership, shared state,
-//! addresses and ballots. Pure: messages, moments and randomness come in as values, messages and events go out; sockets, clocks
-//! and files are the engine's (`mesh`). What stands on the wire is described in `docs/mesh-protocol.md`.
+//! addresses, ballots, and the pairing of a machine with a workstation. Pure: messages, moments and randomness come in as values,
+//! messages and events go out; sockets, clocks and files are the engine's (`mesh`). What stands on the wire is described in `docs/mesh-protocol.md`.
 #![forbid(unsafe_code)]
 
 pub mod address;
@@ -19,6 +19,7 @@ pub mod member;
 pub mod message;
 pub mod node;
 pub mod order;
+pub mod pairing;
 pub mod path;
 pub mod reconcile;
 mod role;
@@ -31,6 +32,7 @@ mod time;
 pub mod timekeeper;
 mod token;
 mod tunnel_key;
+mod typed;
 
 pub use error::{Error, TokenFault};
 pub use identity::{Identity, NodeId, ParseNodeIdError, Purpose, Signature};

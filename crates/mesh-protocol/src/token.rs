@@ -8,21 +8,16 @@
 
 use crate::error::TokenFault;
 use crate::keys::{EpochKeys, Material, NetworkKeys};
+use crate::typed::{Fault, Kind};
 use crate::{NodeId, legacy};
-use bech32::primitives::decode::CheckedHrpstring;
-use bech32::primitives::iter::{ByteIterExt, Fe32IterExt};
-use bech32::{Bech32m, Fe32, Hrp};
+use bech32::Fe32;
 use ed25519_dalek::VerifyingKey;
 use kairn_report::Secret;
 use std::fmt;
 use std::str::FromStr;
 
-/// The human-readable part with its separator.
-const PREFIX: &str = "kairn1";
-/// The alphabet of bech32's data part (BIP 173).
-const ALPHABET: &str = "qpzry9x8gf2tvdw0s3jn54khce6mua7l";
-/// Characters of a token without and with an administrator's key, first and rotated.
-const LENGTHS: [usize; 4] = [65, 116, 145, 196];
+/// How a new one is written: without and with an administrator's key, first and rotated.
+const KIND: Kind = Kind { prefix: "kairn1", is_length: |length| matches!(length, 65 | 116 | 145 | 196) };
 
 /// The public key of whoever may rotate the secret and put nodes out.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,9 +73,9 @@ impl Token {
     pub fn reveal(&self) -> String {
         match &self.0 {
             Form::Old { text, .. } => text.clone(),
-            Form::New { secret, admin } => text(Fe32::Q, &[secret, admin_bytes(admin)]),
+            Form::New { secret, admin } => KIND.write(Fe32::Q, &[secret, admin_bytes(admin)]),
             Form::Rotated { secret, epoch, network, admin } => {
-                text(Fe32::P, &[secret, &epoch.to_be_bytes(), &network.to_bytes(), admin_bytes(admin)])
+                KIND.write(Fe32::P, &[secret, &epoch.to_be_bytes(), &network.to_bytes(), admin_bytes(admin)])
             }
         }
     }
@@ -132,12 +127,6 @@ fn admin_bytes(admin: &Option<AdminKey>) -> &[u8] {
     admin.as_ref().map_or(&[], |admin| admin.id().as_bytes())
 }
 
-fn text(version: Fe32, payload: &[&[u8]]) -> String {
-    let hrp = Hrp::parse_unchecked("kairn");
-    let data = payload.concat().into_iter().bytes_to_fes().with_checksum::<Bech32m>(&hrp);
-    data.with_witness_version(version).chars().collect()
-}
-
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
@@ -152,29 +141,23 @@ impl FromStr for Token {
         if text.is_empty() {
             return Err(TokenFault::Empty);
         }
-        if text.get(..PREFIX.len()).is_none_or(|start| !start.eq_ignore_ascii_case(PREFIX)) {
+        if !KIND.is_meant(&text) {
             return legacy::decode(&text).map(|decoded| Self(Form::Old { decoded, text }));
         }
-        let (has_small, has_capital) =
-            (text.contains(|c: char| c.is_ascii_lowercase()), text.contains(|c: char| c.is_ascii_uppercase()));
-        if has_small && has_capital {
-            return Err(TokenFault::Case);
-        }
-        read(&text.to_ascii_lowercase())
+        read(&text)
     }
 }
 
-/// Reads a new token in small letters that begins with the prefix.
+/// Reads a new token.
 fn read(text: &str) -> Result<Token, TokenFault> {
-    let foreign = |(at, character): &(usize, char)| *at >= PREFIX.len() && !ALPHABET.contains(*character);
-    if let Some((at, character)) = text.chars().enumerate().find(foreign) {
-        return Err(TokenFault::Character { position: at + 1, character });
-    }
-    let Ok(checked) = CheckedHrpstring::new::<Bech32m>(text) else { return Err(mistake(text)) };
-    let mut characters = checked.fe32_iter();
-    let version = characters.next().map_or(0, Fe32::to_u8);
-    let bytes: Vec<u8> = characters.fes_to_bytes().collect();
     let wrong_length = || TokenFault::Length { characters: text.len() };
+    let (version, bytes, text) = KIND.read(text).map_err(|fault| match fault {
+        Fault::Character(position, character) => TokenFault::Character { position, character },
+        Fault::Case => TokenFault::Case,
+        Fault::Mistyped(position, character) => TokenFault::Mistyped { position, character },
+        Fault::Checksum => TokenFault::Checksum,
+        Fault::Length => wrong_length(),
+    })?;
     let (secret, rest) = bytes.split_first_chunk::<32>().ok_or_else(wrong_length)?;
     let token = match version {
         0 => Token::new(*secret, admin(rest).ok_or_else(wrong_length)??),
@@ -195,26 +178,6 @@ fn admin(rest: &[u8]) -> Option<Result<Option<AdminKey>, TokenFault>> {
     match rest {
         [] => Some(Ok(None)),
         key => Some(AdminKey::new(key.try_into().ok()?).map(Some)),
-    }
-}
-
-/// Where a token whose checksum fails is mistyped: a code word of this length has at most one neighbour that differs in one
-/// character, so the only single character that mends it is the wrong one.
-fn mistake(text: &str) -> TokenFault {
-    let mends = |at: usize| {
-        ALPHABET.chars().any(|other| {
-            let mut mended = text.to_owned();
-            mended.replace_range(at..=at, other.encode_utf8(&mut [0; 4]));
-            CheckedHrpstring::new::<Bech32m>(&mended).is_ok()
-        })
-    };
-    if !LENGTHS.contains(&text.len()) {
-        return TokenFault::Length { characters: text.len() };
-    }
-    let mut wrong = text.chars().enumerate().skip(PREFIX.len()).filter(|(at, _)| mends(*at));
-    match (wrong.next(), wrong.next()) {
-        (Some((at, character)), None) => TokenFault::Mistyped { position: at + 1, character },
-        _ => TokenFault::Checksum,
     }
 }
 

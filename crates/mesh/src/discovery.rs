@@ -29,60 +29,56 @@ pub struct Found {
     pub addresses: Vec<SocketAddr>,
 }
 
-/// Announces a node and looks for others until it is dropped.
+/// Speaks multicast DNS until it is dropped.
 pub struct Discovery {
     daemon: ServiceDaemon,
     service: String,
-    own: NodeId,
-    found: mpsc::Sender<Found>,
-    looking: Looking,
 }
 
 impl Discovery {
-    /// Starts on every interface that may carry the mesh; whatever comes up later is joined.
+    /// Announces a machine that is looked for, and looks for none itself.
     ///
     /// # Errors
     /// The multicast sockets cannot be opened.
-    pub fn start(label: &str, id: NodeId, port: u16, choice: &Choice) -> Result<(Self, mpsc::Receiver<Found>), Error> {
+    pub fn announce(label: &str, id: NodeId, port: u16, choice: &Choice) -> Result<Self, Error> {
+        let started = Self::open(label, choice)?;
+        let properties = [(ID, id.to_string())];
+        let name = id.short();
+        let info = ServiceInfo::new(&started.service, &name, &format!("{name}.local."), "", port, &properties[..]);
+        started.daemon.register(info.map_err(failed)?.enable_addr_auto()).map_err(failed)?;
+        Ok(started)
+    }
+
+    /// Looks for machines and announces none.
+    ///
+    /// # Errors
+    /// The multicast sockets cannot be opened.
+    pub fn look(label: &str, choice: &Choice) -> Result<(Self, mpsc::Receiver<Found>), Error> {
+        let started = Self::open(label, choice)?;
+        let (found, findings) = mpsc::channel(WAITING);
+        started.browse(None, found)?;
+        Ok((started, findings))
+    }
+
+    /// Starts on every interface that may carry the mesh; whatever comes up later is joined.
+    fn open(label: &str, choice: &Choice) -> Result<Self, Error> {
         let daemon = ServiceDaemon::new().map_err(failed)?;
-        let service = format!("_kairn-{label}._udp.local.");
         let passed_over = choice.clone();
         let is_excluded = move |interface: &if_addrs::Interface| !passed_over.takes(&interface.name);
         daemon.disable_interface(IfKind::Predicate(IfPredicate::new(is_excluded))).map_err(failed)?;
         // A machine that has nothing but itself still finds its second node.
         daemon.enable_interface(IfKind::LoopbackV4).map_err(failed)?;
-        let properties = [(ID, id.to_string())];
-        let name = id.short();
-        let info = ServiceInfo::new(&service, &name, &format!("{name}.local."), "", port, &properties[..]);
-        let info = info.map_err(failed)?.enable_addr_auto();
-        let (found, findings) = mpsc::channel(WAITING);
-        let discovery = Self { daemon, service, own: id, found, looking: Looking::Since(Instant::now()) };
-        discovery.look()?;
-        discovery.daemon.register(info).map_err(failed)?;
-        Ok((discovery, findings))
+        Ok(Self { daemon, service: format!("_kairn-{label}._udp.local.") })
     }
 
-    /// Looks, or looks no more, as is right for a node that knows so many live members beside itself.
-    ///
-    /// # Errors
-    /// The thread that speaks multicast DNS does not take it.
-    pub fn tend(&mut self, others: usize) -> Result<(), Error> {
-        match self.looking.step(Instant::now(), others, fastrand::f64()) {
-            Some(Look::Begin) => self.look(),
-            Some(Look::End) => self.daemon.stop_browse(&self.service).map_err(failed),
-            None => Ok(()),
-        }
-    }
-
-    fn look(&self) -> Result<(), Error> {
+    fn browse(&self, own: Option<NodeId>, found: mpsc::Sender<Found>) -> Result<(), Error> {
         let events = self.daemon.browse(&self.service).map_err(failed)?;
-        let (own, found) = (self.own, self.found.clone());
         tokio::spawn(async move {
             // Closed when it looks no more.
             while let Ok(event) = events.recv_async().await {
                 let ServiceEvent::ServiceResolved(service) = event else { continue };
                 match read(&service) {
-                    Some(one) if one.id != own => {
+                    Some(one) if Some(one.id) != own => {
                         if found.send(one).await.is_err() {
                             break;
                         }
@@ -93,6 +89,40 @@ impl Discovery {
             }
         });
         Ok(())
+    }
+}
+
+/// Announces a node, and looks for others when it is time to, until it is dropped.
+pub struct Lookout {
+    discovery: Discovery,
+    own: NodeId,
+    found: mpsc::Sender<Found>,
+    looking: Looking,
+}
+
+impl Lookout {
+    /// Starts, and looks at once.
+    ///
+    /// # Errors
+    /// The multicast sockets cannot be opened.
+    pub fn start(label: &str, own: NodeId, port: u16, choice: &Choice) -> Result<(Self, mpsc::Receiver<Found>), Error> {
+        let discovery = Discovery::announce(label, own, port, choice)?;
+        let (found, findings) = mpsc::channel(WAITING);
+        discovery.browse(Some(own), found.clone())?;
+        Ok((Self { discovery, own, found, looking: Looking::Since(Instant::now()) }, findings))
+    }
+
+    /// Looks, or looks no more, as is right for a node that knows so many live members beside itself.
+    ///
+    /// # Errors
+    /// The thread that speaks multicast DNS does not take it.
+    pub fn tend(&mut self, others: usize) -> Result<(), Error> {
+        let Discovery { daemon, service } = &self.discovery;
+        match self.looking.step(Instant::now(), others, fastrand::f64()) {
+            Some(Look::Begin) => self.discovery.browse(Some(self.own), self.found.clone()),
+            Some(Look::End) => daemon.stop_browse(service).map_err(failed),
+            None => Ok(()),
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The engine of the mesh: sockets, sessions, discovery, and the loop that runs a node of `mesh-protocol` on them.
+//! The engine of the mesh: sockets, sessions, discovery, and the loop that runs a node of `mesh-protocol` on them; and the pairing of
+//! a machine with a workstation, which uses the same.
 
 mod api;
 mod ballots;
@@ -15,6 +16,7 @@ mod interfaces;
 mod leases;
 mod names;
 mod orders;
+pub mod pairing;
 mod paths;
 mod plane;
 mod recall;

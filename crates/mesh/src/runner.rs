@@ -21,7 +21,7 @@ mod view;
 use crate::api::Api;
 use crate::clock;
 use crate::dht::DhtSettings;
-use crate::discovery::{Discovery, Found};
+use crate::discovery::{Found, Lookout};
 use crate::error::Error;
 use crate::handle::{Handle, Jobs};
 use crate::herald::{Herald, Once};
@@ -204,7 +204,7 @@ pub(crate) struct Runner {
     ordered: bool,
     /// An administrator put this node out.
     is_out: bool,
-    discovery: Discovery,
+    lookout: Lookout,
     _api: Api,
     names: Option<Server>,
 }
@@ -244,7 +244,7 @@ impl Runner {
         endpoint.set_default_client_config(configs.client);
         let mut choice = Choice::new(network.ula);
         choice.excluded.extend(settings.excluded.iter().cloned());
-        let (discovery, found) = Discovery::start(&network.label, identity.id(), port, &choice)?;
+        let (lookout, found) = Lookout::start(&network.label, identity.id(), port, &choice)?;
         let (handle, jobs) = Handle::new();
         let api = Api::open(dir.path(), handle.clone())?;
         let start = Instant::now();
@@ -335,7 +335,7 @@ impl Runner {
             past,
             ordered: false,
             is_out: false,
-            discovery,
+            lookout,
             _api: api,
             names: is_server.then(|| Server::start(handle, Resolver::default())),
         };

@@ -51,23 +51,12 @@ impl Socket {
     /// # Errors
     /// No port could be bound.
     pub fn bind(port: u16) -> io::Result<Bound> {
-        let ports = port..=port.saturating_add(if port == 0 { 0 } else { PORTS });
-        let mut refused = io::Error::from(io::ErrorKind::AddrInUse);
-        for port in ports {
-            match bind(port) {
-                Ok((socket, is_v6)) => {
-                    socket.set_nonblocking(true)?;
-                    let (node, datagrams) = mpsc::channel(WAITING);
-                    let (probes, asked) = mpsc::channel(WAITING);
-                    let inner = TokioRuntime.wrap_udp_socket(socket)?;
-                    let socket = Self { inner, node, probes, overrun: AtomicU64::new(0), is_v6 };
-                    return Ok((Arc::new(socket), datagrams, asked));
-                }
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => refused = error,
-                Err(error) => return Err(error),
-            }
-        }
-        Err(refused)
+        let (socket, is_v6) = bind_near(port)?;
+        let (node, datagrams) = mpsc::channel(WAITING);
+        let (probes, asked) = mpsc::channel(WAITING);
+        let inner = TokioRuntime.wrap_udp_socket(socket)?;
+        let socket = Self { inner, node, probes, overrun: AtomicU64::new(0), is_v6 };
+        Ok((Arc::new(socket), datagrams, asked))
     }
 
     /// Sends a datagram.
@@ -145,6 +134,26 @@ impl AsyncUdpSocket for Socket {
     fn may_fragment(&self) -> bool {
         self.inner.may_fragment()
     }
+}
+
+/// Binds the port, or one of those after it where it is taken; 0 is any. Says whether it is of both address families.
+///
+/// # Errors
+/// No port could be bound.
+pub fn bind_near(port: u16) -> io::Result<(UdpSocket, bool)> {
+    let ports = port..=port.saturating_add(if port == 0 { 0 } else { PORTS });
+    let mut refused = io::Error::from(io::ErrorKind::AddrInUse);
+    for port in ports {
+        match bind(port) {
+            Ok((socket, is_v6)) => {
+                socket.set_nonblocking(true)?;
+                return Ok((socket, is_v6));
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => refused = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(refused)
 }
 
 fn bind(port: u16) -> io::Result<(UdpSocket, bool)> {

@@ -22,6 +22,12 @@ use std::time::Duration;
 
 /// What both sides must speak.
 const PROTOCOL: &[u8] = b"kairn-mesh/1";
+/// What both sides of a pairing speak.
+const PAIRING: &[u8] = b"kairn-pairing/1";
+/// In a pairing something is sent this often, so that a person may take their time.
+const PAIRING_KEEPALIVE: Duration = Duration::from_secs(5);
+/// A pairing whose other side is silent for so long is over.
+const PAIRING_IDLE: Duration = Duration::from_secs(20);
 /// What both sides of a session for services speak.
 const SERVICE: &[u8] = b"kairn-service/1";
 /// What both sides of a session for a shell speak.
@@ -56,46 +62,72 @@ pub struct Configs {
 /// # Errors
 /// The library refuses the key, which it never should.
 pub fn configs(identity: &Identity) -> Result<Configs, Error> {
-    let tls = |error: TlsError| Error::Tls(error.to_string());
+    let (mut server, mut client) = sides(identity).map_err(|error| Error::Tls(error.to_string()))?;
+    server.alpn_protocols = vec![PROTOCOL.to_vec(), SERVICE.to_vec(), SHELL.to_vec()];
+    let (mut service, mut shell) = (client.clone(), client.clone());
+    client.alpn_protocols = vec![PROTOCOL.to_vec()];
+    service.alpn_protocols = vec![SERVICE.to_vec()];
+    shell.alpn_protocols = vec![SHELL.to_vec()];
+    let (mut server, mut client) = (quic_server(server)?, quic_client(client)?);
+    let (mut service, mut shell) = (quic_client(service)?, quic_client(shell)?);
+    let mut watchful = transport(SHELL_ALIVE.1)?;
+    watchful.keep_alive_interval(Some(SHELL_ALIVE.0));
+    shell.transport_config(Arc::new(watchful));
+    let mut silent = transport(IDLE)?;
+    silent.keep_alive_interval(Some(KEEPALIVE));
+    service.transport_config(Arc::new(silent));
+    let transport = Arc::new(transport(IDLE)?);
+    server.transport_config(Arc::clone(&transport));
+    client.transport_config(transport);
+    Ok(Configs { server, client, service, shell })
+}
+
+/// How a machine that waits to be paired answers with this key, and how a sender with it calls one.
+///
+/// # Errors
+/// The library refuses the key, which it never should.
+pub fn pairing(identity: &Identity) -> Result<(quinn::ServerConfig, quinn::ClientConfig), Error> {
+    let (mut server, mut client) = sides(identity).map_err(|error| Error::Tls(error.to_string()))?;
+    server.alpn_protocols = vec![PAIRING.to_vec()];
+    client.alpn_protocols = vec![PAIRING.to_vec()];
+    let (mut server, mut client) = (quic_server(server)?, quic_client(client)?);
+    let mut transport = transport(PAIRING_IDLE)?;
+    transport.max_concurrent_bidi_streams(1_u8.into());
+    transport.keep_alive_interval(Some(PAIRING_KEEPALIVE));
+    let transport = Arc::new(transport);
+    server.transport_config(Arc::clone(&transport));
+    client.transport_config(transport);
+    Ok((server, client))
+}
+
+/// TLS with a key, for both sides of a connection.
+fn sides(identity: &Identity) -> Result<(ServerConfig, rustls::ClientConfig), TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let private = PrivateKeyDer::from(PrivatePkcs8KeyDer::from([PRIVATE.as_slice(), &identity.seed()].concat()));
-    let key = provider.key_provider.load_private_key(private).map_err(tls)?;
+    let key = provider.key_provider.load_private_key(private)?;
     let certificate = CertificateDer::from(spki(&identity.id()));
     let certified = Arc::new(CertifiedKey::new(vec![certificate], key));
     let verifier = Arc::new(Verifier { algorithms: provider.signature_verification_algorithms });
 
-    let mut server = server(&provider, Arc::clone(&verifier), Arc::clone(&certified)).map_err(tls)?;
-    server.alpn_protocols = vec![PROTOCOL.to_vec(), SERVICE.to_vec(), SHELL.to_vec()];
+    let server = server(&provider, Arc::clone(&verifier), Arc::clone(&certified))?;
     let mut client = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13])
-        .map_err(tls)?
+        .with_protocol_versions(&[&TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(certified)));
-    client.alpn_protocols = vec![PROTOCOL.to_vec()];
     // The proof is bound to a full handshake.
     client.resumption = Resumption::disabled();
+    Ok((server, client))
+}
 
-    let mut service = client.clone();
-    service.alpn_protocols = vec![SERVICE.to_vec()];
-    let mut shell = client.clone();
-    shell.alpn_protocols = vec![SHELL.to_vec()];
-    let quic = |_| Error::Tls("no cipher suite for QUIC".to_owned());
-    let mut server = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(server).map_err(quic)?));
-    let mut client = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(client).map_err(quic)?));
-    let mut service = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(service).map_err(quic)?));
-    let mut shell = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(shell).map_err(quic)?));
-    let mut watchful = transport()?;
-    watchful.keep_alive_interval(Some(SHELL_ALIVE.0));
-    watchful.max_idle_timeout(Some(idle(SHELL_ALIVE.1)?));
-    shell.transport_config(Arc::new(watchful));
-    let mut silent = transport()?;
-    silent.keep_alive_interval(Some(KEEPALIVE));
-    service.transport_config(Arc::new(silent));
-    let transport = Arc::new(transport()?);
-    server.transport_config(Arc::clone(&transport));
-    client.transport_config(transport);
-    Ok(Configs { server, client, service, shell })
+fn quic_server(config: ServerConfig) -> Result<quinn::ServerConfig, Error> {
+    let quic = QuicServerConfig::try_from(config).map_err(|_| Error::Tls("no cipher suite for QUIC".to_owned()))?;
+    Ok(quinn::ServerConfig::with_crypto(Arc::new(quic)))
+}
+
+fn quic_client(config: rustls::ClientConfig) -> Result<quinn::ClientConfig, Error> {
+    let quic = QuicClientConfig::try_from(config).map_err(|_| Error::Tls("no cipher suite for QUIC".to_owned()))?;
+    Ok(quinn::ClientConfig::new(Arc::new(quic)))
 }
 
 fn server(
@@ -111,9 +143,10 @@ fn server(
     Ok(config)
 }
 
-fn transport() -> Result<quinn::TransportConfig, Error> {
+fn transport(idle: Duration) -> Result<quinn::TransportConfig, Error> {
     let mut transport = quinn::TransportConfig::default();
-    transport.max_idle_timeout(Some(idle(IDLE)?));
+    let idle = quinn::IdleTimeout::try_from(idle).map_err(|error| Error::Tls(error.to_string()))?;
+    transport.max_idle_timeout(Some(idle));
     transport.max_concurrent_bidi_streams(4_u8.into());
     // Of all streams together, before anything is proven too.
     transport.receive_window(RECEIVED.into());
@@ -121,10 +154,6 @@ fn transport() -> Result<quinn::TransportConfig, Error> {
     transport.max_concurrent_uni_streams(0_u8.into());
     transport.datagram_receive_buffer_size(None);
     Ok(transport)
-}
-
-fn idle(time: Duration) -> Result<quinn::IdleTimeout, Error> {
-    quinn::IdleTimeout::try_from(time).map_err(|error| Error::Tls(error.to_string()))
 }
 
 fn spki(id: &NodeId) -> Vec<u8> {

@@ -164,7 +164,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "live-usb",
-        about: "a medium starts its live system from a USB stick and plans an installation",
+        about: "a medium starts its live system from a USB stick, shows the code for a workstation, and plans an installation",
         slots: 1,
         run: media::live_from_usb,
     },

@@ -49,6 +49,17 @@ pub(crate) static INSTALL: Block = block(
 )
 .dotted();
 
+/// `pairing`.
+pub(crate) static PAIRING: Block = block(
+    "`pairing`",
+    &[done(
+        "confirm",
+        Bool,
+        "Has a person at the machine compare a sender's digits first; it does unless this is `false`.",
+    )
+    .example("false")],
+);
+
 /// `upgrade`.
 pub(crate) static UPGRADE: Block = block(
     "`upgrade`",

@@ -1,6 +1,6 @@
 //! The top level of a document.
 
-use super::lifecycle::{BUNDLE, GRUB_OPTIONS, INSTALL, LOGS, RESET, UPGRADE};
+use super::lifecycle::{BUNDLE, GRUB_OPTIONS, INSTALL, LOGS, PAIRING, RESET, UPGRADE};
 use super::providers::{CLUSTER, K0S, K0S_WORKER, K3S, K3S_AGENT, KCRYPT, KUBEVIP, P2P, PHONEHOME, PROVIDERS};
 use super::step::STEP;
 use super::{Block, COMMANDS, COUNT, NAMED, Shape, TEXTS, block, done, not_yet};
@@ -28,6 +28,8 @@ pub(crate) static TOP: Block = block(
             .example("\n  boot:\n  - name: greet\n    commands: [echo hello]"),
         done("install", Shape::Block(&INSTALL), "Says how the machine is installed.")
             .example("\n  auto: true\n  device: auto\n  reboot: true"),
+        done("pairing", Shape::Block(&PAIRING), "Says how a medium takes a configuration from `kairn register`.")
+            .example("{confirm: false}"),
         done("strict", OneOf(&[Bool, Enum(&["all"])]), "Refuses a configuration with errors instead of warning.")
             .example("true"),
         done("template", Bool, "Says whether texts of this file are templates where the language has them.")

@@ -96,7 +96,7 @@ fn validate(source: &str) -> Result<ExitCode, Report> {
 }
 
 fn installation(config: Option<PathBuf>, device: Option<String>, reboot: bool, poweroff: bool) -> Install {
-    Install { device, config, force: false, unattended: false, reboot, poweroff, planned: DONE }
+    Install { device, config, pair: false, force: false, unattended: false, reboot, poweroff, planned: DONE }
 }
 
 fn is_url(text: &str) -> bool {

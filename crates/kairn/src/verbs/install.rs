@@ -1,5 +1,6 @@
 //! `kairn install`: from a live medium to a disk of this machine.
 
+mod handover;
 mod pairing;
 
 use crate::cli::Install;
@@ -8,7 +9,9 @@ use crate::verbs::operation::Stages;
 use crate::verbs::stage::values;
 use crate::verbs::{config, node};
 use kairn_config::providers::Answer;
-use kairn_config::{Configuration, Diagnostic, Document, Login, SHIPPED, Severity, Strictness, login, merge, validate};
+use kairn_config::{
+    Configuration, Diagnostic, Document, Login, SHIPPED, Severity, Strictness, login, merge, pairing_confirms, validate,
+};
 use kairn_deploy::install::{self, InstallActor, Material, Probe};
 use kairn_deploy::stage::{StageRoot, StageRunner};
 use kairn_host::efivars::EfiVars;
@@ -17,9 +20,11 @@ use kairn_layout::{Bytes, paths};
 use kairn_lifecycle::BootReport;
 use kairn_lifecycle::install::{InstallFacts, InstallRequest, plan};
 use kairn_lifecycle::stage::{self, StepCounts};
+use kairn_mesh_protocol::pairing::Fault;
 use kairn_report::{Event, Kind, Report, Sink};
-use kairn_stages::{Context, Sources, providers};
+use kairn_stages::{Context, Gathered, Sources, providers};
 use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -30,12 +35,24 @@ struct Wanted {
     login: Login,
     /// All whose stages are the installation's.
     documents: Vec<Document>,
-    /// What providers answered, earlier or now.
+    /// What providers answered, or a workstation handed over, earlier or now.
     answers: Vec<Answer>,
+    /// The sources of the live system, before a workstation has spoken.
+    sources: Gathered,
+    /// Nothing of them says what to install, and no provider does.
+    is_unsaid: bool,
 }
 
 pub fn run(verb: &Install, progress: &mut Progress) -> Result<ExitCode, Report> {
-    let wanted = wanted(verb, &Context::this(values(Path::new("/"))), progress, &mut pairing::say)?;
+    let mut wanted = wanted(verb, &Context::this(values(Path::new("/"))), progress, &mut pairing::say)?;
+    // What the image ships counts too.
+    let confirms = pairing_confirms(&merge(&wanted.sources.documents).merged);
+    if handover::is_due(verb, wanted.is_unsaid, confirms, io::stdin().is_terminal()) {
+        wanted = handed_over(verb, wanted, confirms, progress)?;
+    } else if verb.pair {
+        output::line("no workstation is waited for: something says already what to install")?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let options = &wanted.configuration.install;
     if verb.unattended && !options.auto && wanted.answers.is_empty() {
         output::line("the configuration does not say `install.auto`; `kairn install` installs in any case")?;
@@ -59,7 +76,7 @@ pub fn run(verb: &Install, progress: &mut Progress) -> Result<ExitCode, Report> 
     let found = facts(&report, &variables)?;
     let mut planned = plan(&found, &request(verb, &wanted, &counts), &install::identities());
     // A medium that was left in place must not have its first stage prepare the disk of the machine that it installed.
-    if let (Err(refusal), true, false) = (&planned, verb.unattended, verb.planned.plan)
+    if let (Err(refusal), true, false) = (&planned, verb.unattended && !verb.pair, verb.planned.plan)
         && let Some(disk) = refusal.installed_disk()
     {
         return leave(&found, disk, &variables);
@@ -129,16 +146,18 @@ fn wanted(
     show: &mut dyn FnMut(&str),
 ) -> Result<Wanted, Report> {
     let sources = Sources::online(context);
-    let mut answers = Vec::new();
-    let (mut all, text) = match &verb.config {
+    let (mut answers, mut is_unsaid, mut base) = (Vec::new(), false, Gathered::default());
+    let (all, text) = match &verb.config {
         None => {
             let mut gathered = sources.machine(sink);
             answers = providers::kept(&context.root)?;
             if answers.is_empty() && pairing::is_due(verb, &merge(&gathered.documents).install) {
                 answers = pairing::ask(&context.root, &gathered.documents, sink, show)?;
+                is_unsaid = answers.is_empty();
                 gathered.answer(answers.iter().map(|answer| answer.document(config::own_instance().as_ref())));
             }
-            (gathered.documents, None)
+            base = gathered;
+            (base.documents.clone(), None)
         }
         Some(path) => {
             let (document, text) = named(path)?;
@@ -159,17 +178,87 @@ fn wanted(
             both
         }
     };
+    let settled = settled(all, documents, text, sink)?;
+    Ok(Wanted { answers, sources: base, is_unsaid, ..settled })
+}
+
+/// Makes of all documents what is installed. `documents` are those whose stages are the installation's; `text` is that of the only one.
+fn settled(
+    mut all: Vec<Document>,
+    documents: Vec<Document>,
+    text: Option<String>,
+    sink: &mut dyn Sink,
+) -> Result<Wanted, Report> {
     // Whether somebody can log in depends on what the image ships, too; the rest is the owner's, and goes to the new machine.
     let login = login(&all);
     all.retain(|document| !Path::new(&document.source).starts_with(SHIPPED));
     accept(&all, sink)?;
     let configuration = merge(&all);
     let bytes = material(&all, text, &configuration, sink)?;
-    Ok(Wanted { configuration, bytes, login, documents, answers })
+    let (answers, sources) = (Vec::new(), Gathered::default());
+    Ok(Wanted { configuration, bytes, login, documents, answers, sources, is_unsaid: false })
+}
+
+/// Waits for a workstation, and gives what it wants in the place of what was wanted before.
+fn handed_over(verb: &Install, before: Wanted, confirms: bool, progress: &mut Progress) -> Result<Wanted, Report> {
+    let (base, known) = (before.sources, providers::kept(Path::new("/"))?);
+    let judge = |answers: &[Answer]| {
+        let failed = |report: Report| vec![Fault { place: None, text: report.to_string() }];
+        if providers::kept(Path::new("/")).map_err(|error| failed(error.into()))? != known {
+            return Err(failed(Report::new(
+                Kind::Environment,
+                "this machine was told on another console what it shall be",
+            )));
+        }
+        let documents: Vec<Document> = answers.iter().map(|answer| answer.document(None)).collect();
+        let faults = handover::faults(answers, &documents);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        answered(&base, answers, &mut Vec::new()).and_then(|wanted| foreseen(verb, &wanted)).map_err(failed)
+    };
+    let answers = progress.pause(|| handover::answers(confirms, &judge))?;
+    answered(&base, &answers, progress)
+}
+
+/// What is wanted with answers above the sources of the live system.
+fn answered(base: &Gathered, answers: &[Answer], sink: &mut dyn Sink) -> Result<Wanted, Report> {
+    let mut gathered = base.clone();
+    gathered.answer(answers.iter().map(|answer| answer.document(config::own_instance().as_ref())));
+    let documents = gathered.documents;
+    // Where it is all there is it is installed as it is, with its comments; but not without the line that makes it a configuration.
+    let text = match answers {
+        [only] if Document::parse(only.source(), &only.text).header.is_some() => Some(only.text.clone()),
+        _ => None,
+    };
+    Ok(Wanted { answers: answers.to_vec(), ..settled(documents.clone(), documents, text, sink)? })
+}
+
+/// What an installation would do, in a sentence, as far as it can be told before its first stage has run.
+fn foreseen(verb: &Install, wanted: &Wanted) -> Result<String, Report> {
+    let variables = EfiVars::below(Path::new("/"));
+    let counts = Stages::of_installation(wanted.documents.clone())?.counts(&stage::OF_INSTALL);
+    let found = facts(&node::boot_report()?, &variables)?;
+    let options = &wanted.configuration.install;
+    let what = match plan(&found, &request(verb, wanted, &counts), &install::identities()) {
+        Ok(plan) => format!("release {} is installed on {}", plan.release, plan.disk),
+        // It may prepare a disk.
+        Err(_) if counts.contains_key(stage::INSTALL_PRE) => {
+            format!("stage {} runs, and then a disk is chosen", stage::INSTALL_PRE)
+        }
+        Err(refusal) => return Err(refusal.into()),
+    };
+    let then = match (options.poweroff, options.reboot) {
+        _ if verb.planned.plan => "; this is a plan only: nothing is changed",
+        (true, _) => "; then the machine powers off",
+        (_, true) => "; then the machine reboots",
+        _ => "",
+    };
+    Ok(format!("{what}{then}"))
 }
 
 /// Loads what was named, with its text.
-fn named(path: &Path) -> Result<(Document, String), Report> {
+pub fn named(path: &Path) -> Result<(Document, String), Report> {
     if let Some(url) = config::url(path) {
         return config::fetched(url);
     }

@@ -10,6 +10,7 @@ mod mesh;
 mod node;
 mod operation;
 mod providers;
+mod register;
 mod reset;
 mod stage;
 
@@ -47,6 +48,7 @@ fn dispatch(verb: Verb, progress: &mut Progress) -> Result<ExitCode, Report> {
         Verb::Seal(verb) => image::seal(&verb, progress),
         Verb::Lab(verb) => lab::run(verb),
         Verb::Install(verb) => install::run(&verb, progress),
+        Verb::Register(verb) => register::run(&verb),
         Verb::Upgrade(verb) => node::upgrade(&verb, progress),
         Verb::Rollback(verb) => node::rollback(&verb, progress),
         Verb::Reset(verb) => reset::run(&verb, progress),

@@ -100,7 +100,7 @@ impl Table {
     fn answer(&self, to: SocketAddrV4, query: &[u8], target: &Target) -> Option<Vec<u8>> {
         let node = self.nodes.iter().find(|node| node.address == to)?;
         // Each knows a quarter of all, so that the way takes several steps.
-        let knows = |other: &Node| (other.id.0[19] ^ node.id.0[18]) % 4 == 0;
+        let knows = |other: &Node| (other.id.0[19] ^ node.id.0[18]).is_multiple_of(4);
         let nodes = self.near(target).into_iter().filter(knows).take(8).collect();
         let said = Said {
             id: node.id,
@@ -148,7 +148,7 @@ fn a_lookup_finds_those_who_keep_an_item_and_what_they_keep() {
     assert!(asked < 60, "{asked}");
     let keepers: Vec<_> = lookup.keepers().into_iter().map(|keeper| keeper.address).collect();
     assert_eq!(keepers, near[..8].iter().map(|node| node.address).collect::<Vec<_>>());
-    assert_eq!(lookup.items(), [item.clone()]);
+    assert_eq!(lookup.items(), std::slice::from_ref(&item));
     assert_eq!(place.open(&lookup.items()[0]), Some(board));
     assert_eq!(lookup.seen(), Some(Ipv4Addr::new(203, 0, 113, 9)));
     assert_eq!(lookup.puts(&item).len(), 8);

@@ -3,6 +3,9 @@
 use super::*;
 use crate::Identity;
 use crate::dht::{Day, Rendezvous};
+use crate::typed::ALPHABET;
+use bech32::primitives::iter::{ByteIterExt, Fe32IterExt};
+use bech32::{Bech32m, Hrp};
 use data_encoding::HEXLOWER;
 use proptest::prelude::*;
 

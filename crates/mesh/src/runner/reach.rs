@@ -59,7 +59,7 @@ impl Runner {
 
     /// Looks for others in the local network where it is time to.
     pub(super) fn look_around(&mut self) {
-        if let Err(error) = self.discovery.tend(self.node.swim().live().len()) {
+        if let Err(error) = self.lookout.tend(self.node.swim().live().len()) {
             tracing::warn!(error = kairn_report::in_one_line(&error), "the local network is not looked at");
         }
     }

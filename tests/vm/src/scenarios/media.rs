@@ -6,6 +6,7 @@ use crate::runner::Verdict;
 use crate::world::Stage;
 use kairn_host::Runner;
 use kairn_lab::{Disk, Mark};
+use kairn_mesh_protocol::pairing::Invitation;
 use std::time::Duration;
 
 /// Until kairn-init's first line; emulated, the firmware reads a kernel from a slow medium.
@@ -68,9 +69,16 @@ pub fn live_from_usb(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     stage.note(&format!("kairn-init runs ({:.1} s after power on)", init.at.as_secs_f64()));
     let console = running.console();
     console.rewind(init.end);
-    // A live system logs in by itself on its consoles and has no password.
-    let ended = console.wait_any(&["Kernel panic".into(), "emergency mode".into(), "root@".into()], TO_PROMPT)?;
+    // A live system logs in by itself on its consoles and has no password; where nothing says what to install, it waits for a workstation.
+    let ended = console.wait_any(&["Kernel panic".into(), "emergency mode".into(), "KAIRNPAIR1".into()], TO_PROMPT)?;
     ensure(ended.pattern == 2, || format!("the live system ended in: {}", ended.line))?;
+    console.wait_for("Ctrl-C ends this", TO_ANSWER)?;
+    let shown = console.since(init.end);
+    let is_code = |line: &str| line.trim().parse::<Invitation>().is_ok();
+    ensure(shown.lines().any(is_code), || format!("there is no text for a workstation:\n{shown}"))?;
+    stage.note("the live system shows its code");
+    console.send("\u{3}")?;
+    console.wait_for("root@", TO_ANSWER)?;
     stage.note("the live system has its prompt");
     console.send_line("test -e /run/cos/live_mode && echo kairn-is-$((40 + 2))")?;
     console.wait_for("kairn-is-42", TO_ANSWER)?;

@@ -1,6 +1,6 @@
 //! `kairn mesh secret`: secrets in the mesh, sealed to those who are to read them.
 
-use super::orders::key_of;
+use super::orders;
 use super::table::duration;
 use crate::cli::MeshSecret;
 use crate::output::{self, Format};
@@ -23,7 +23,7 @@ pub fn run(verb: &MeshSecret) -> Result<ExitCode, Report> {
         MeshSecret::Get { key, author, admin_key, asking } => {
             let (client, author) = (Client::new(&asking.state_dir), author.as_deref());
             let value = match admin_key {
-                Some(path) => with_key(&client, key, author, &key_of(path)?)?,
+                Some(path) => with_key(&client, key, author, &orders::key(path)?)?,
                 None => client.secret(key, author)?,
             };
             match asking.reading.output {

@@ -17,7 +17,16 @@ use std::fs;
 fn unattended(device: Option<&str>) -> Install {
     let planned = Planned { plan: true, output: Format::Human };
     let device = device.map(str::to_owned);
-    Install { device, config: None, force: false, unattended: true, reboot: false, poweroff: false, planned }
+    Install {
+        device,
+        config: None,
+        pair: false,
+        force: false,
+        unattended: true,
+        reboot: false,
+        poweroff: false,
+        planned,
+    }
 }
 
 /// What the medium installs with, and what was shown.
