@@ -136,8 +136,8 @@ fn what_cannot_be_is_pointed_at_and_left_out() {
 #[test]
 fn the_dht_is_asked_only_where_the_key_says_so_in_so_many_words() {
     let word = "t:2:20: error: `disable_dht` is `true` or `false`";
-    let variable = "t:2:32: warning: `EDGEVPNDHT` does nothing here: `p2p.disable_dht: false` is what asks for the DHT";
-    let alone = "t:2:22: warning: `dht_bootstrap` does nothing unless `p2p.disable_dht` is `false`";
+    let variable = "t:2:31: warning: `EDGEVPNDHT` does nothing here: `p2p.disable_dht: false` is what asks for the DHT";
+    let alone = "t:2:23: warning: `dht_bootstrap` does nothing unless `p2p.disable_dht` is `false`";
     for (text, wanted, warned) in [
         ("p2p: {disable_dht: false}", true, None),
         ("p2p: {disable_dht: 'no'}", true, None),
