@@ -57,7 +57,7 @@ pub(crate) static P2P: Block = block(
         done(
             "disable_dht",
             Bool,
-            "Is `false` where machines are to be found by the BitTorrent DHT too; without it nothing is sent there.",
+            "Is `false` where the BitTorrent DHT is used to find machines; else nothing is sent there.",
         )
         .example("false"),
         done("dht_bootstrap", TEXTS, "Lists nodes of a DHT to begin at instead of the public ones, each `HOST:PORT`.")
