@@ -4,7 +4,6 @@ use crate::report::Figure;
 use crate::whole::{Whole, network};
 use crate::world::{Place, Weather, World};
 use kairn_mesh_protocol::entry::{Bucket, EntryId};
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// The most that a node of a large network may send and receive, in bytes per second: 8 kbit/s.
@@ -31,15 +30,18 @@ pub(crate) fn run_until(
     None
 }
 
-fn held(world: &World<Whole>, place: Place, whole: &Whole) -> BTreeSet<EntryId> {
-    whole.node().store().names(world.clocks(place).moment).map(|(_, id)| id).collect()
+/// What a node holds, in the order of the places in the state: the same for two that hold the same.
+fn held<'a>(world: &World<Whole>, place: Place, whole: &'a Whole) -> impl Iterator<Item = EntryId> + use<'a> {
+    whole.node().store().names(world.clocks(place).moment).map(|(_, id)| id)
 }
 
 /// Whether all that are up hold the same entries.
 pub(crate) fn agree(world: &World<Whole>) -> bool {
-    let mut states = world.nodes().map(|(place, whole)| held(world, place, whole));
-    let Some(first) = states.next() else { return true };
-    states.all(|state| state == first)
+    let mut nodes = world.nodes();
+    let Some((place, first)) = nodes.next() else { return true };
+    let first: Vec<EntryId> = held(world, place, first).collect();
+    // Ends at the first difference: it is asked again and again while there are many.
+    nodes.all(|(place, whole)| held(world, place, whole).eq(first.iter().copied()))
 }
 
 pub(crate) fn all_members(world: &World<Whole>, count: usize) -> bool {
