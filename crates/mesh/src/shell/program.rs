@@ -49,7 +49,11 @@ pub async fn serve(stream: UnixStream, root: &Path, who: &str) -> io::Result<()>
     let started = Leader::start(&invocation, &name(&request, &invocation), size);
     let (mut leader, streams) = match started {
         Ok(started) => started,
-        Err(error) => return frames::write(&mut writer, &Frame::Failed(kairn_report::in_one_line(&error))).await,
+        Err(error) => {
+            frames::write(&mut writer, &Frame::Failed(kairn_report::in_one_line(&error))).await?;
+            drop(writer);
+            return hear_out(&mut reader).await;
+        }
     };
     let (say, says) = mpsc::channel(WAITING);
     let told = tokio::spawn(tell(writer, says));
@@ -72,14 +76,11 @@ pub async fn serve(stream: UnixStream, root: &Path, who: &str) -> io::Result<()>
     {
         // What it wrote last may take as long as the member takes to read it; whoever is gone ends the waiting.
         drop(say);
-        let last = async {
-            while frames::read(&mut reader).await?.is_some() {}
-            Ok(())
-        };
-        return tokio::select! {
-            told = told => told.map_err(io::Error::other)?,
-            gone = last => gone,
-        };
+        tokio::select! {
+            told = told => told.map_err(io::Error::other)??,
+            gone = rest(&mut reader) => return gone,
+        }
+        return hear_out(&mut reader).await;
     }
     told.abort();
     for signal in GONE {
@@ -89,6 +90,17 @@ pub async fn serve(stream: UnixStream, root: &Path, who: &str) -> io::Result<()>
         tracing::info!("a program whose member is gone is killed");
     }
     is_over.map(drop)
+}
+
+/// Takes what the member says still, and does nothing with it, until it is gone.
+async fn rest(reader: &mut OwnedReadHalf) -> io::Result<()> {
+    while frames::read(reader).await?.is_some() {}
+    Ok(())
+}
+
+/// The same for a while, after the last word: a socket that is closed with something unread breaks off, and the member may not hear that word.
+async fn hear_out(reader: &mut OwnedReadHalf) -> io::Result<()> {
+    timeout(PATIENCE, rest(reader)).await.unwrap_or(Ok(()))
 }
 
 /// A login shell of root, or the program that is named.

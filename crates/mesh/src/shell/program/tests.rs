@@ -34,6 +34,7 @@ async fn a_command_has_three_streams_and_its_arguments_as_they_are() {
     frames::write(&mut stream, &Frame::Input(b"read\n".to_vec())).await.unwrap();
     frames::write(&mut stream, &Frame::InputEnd).await.unwrap();
     assert_eq!(all(&mut stream).await, ("read\n".to_owned(), "a  b\n".to_owned(), Frame::Ended(7)));
+    drop(stream);
     serving.await.unwrap().unwrap();
 }
 
@@ -123,4 +124,22 @@ async fn without_a_command_it_is_a_login_shell_and_an_absent_one_is_said() {
     let (mut stream, _serving) = begin(None, &["/no/such/program"]).await;
     let Frame::Failed(why) = all(&mut stream).await.2 else { panic!() };
     assert!(why.contains("/no/such/program"), "{why}");
+}
+
+#[tokio::test]
+async fn whoever_still_speaks_after_the_last_word_is_heard_out() {
+    for (command, is_last) in [
+        (["/no/such/program"].as_slice(), (|last| matches!(last, Frame::Failed(_))) as fn(&Frame) -> bool),
+        (["true"].as_slice(), |last| *last == Frame::Ended(0)),
+    ] {
+        let (mut stream, serving) = begin(None, command).await;
+        let last = all(&mut stream).await.2;
+        assert!(is_last(&last), "{last:?}");
+        for _ in 0..3 {
+            frames::write(&mut stream, &Frame::Input(vec![b'x'; 32_768])).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        drop(stream);
+        serving.await.unwrap().unwrap();
+    }
 }
