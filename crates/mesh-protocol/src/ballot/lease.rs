@@ -20,6 +20,8 @@ pub const LONGEST: Duration = Duration::from_secs(60);
 const LAST_TERM: u64 = 1 << 48;
 /// How long a lease that was given up is asked for without waiting until it would have run out.
 const FREE: Duration = Duration::from_secs(2);
+/// How long after a refusal those that have not answered are waited for.
+const ANSWERED: Duration = Duration::from_secs(1);
 /// The most grants in a proof: more do not fit an entry.
 const MOST_GRANTS: usize = 320;
 
@@ -245,6 +247,9 @@ impl Lease {
             return None;
         }
         self.sent.retain(|sent| sent.until() > now);
+        if let Some(given_up) = self.give_way(now) {
+            return Some(given_up);
+        }
         // Kept while nobody is known to have a higher one: the term of one leadership that lapsed for a moment.
         if self.hold(now) != Hold::Exclusive && self.term <= self.seen {
             let Some(term) = self.seen.next() else {
@@ -261,6 +266,20 @@ impl Lease {
         self.sent.push(Sent { request, asked: now, grants: Vec::new(), withheld: BTreeMap::new() });
         self.next = now + self.interval().mul_f64(0.8 + self.random.f64() * 0.4);
         Some(LeaseBody::Ask(request))
+    }
+
+    /// Gives up the last request where somebody refused it in favour of a node of a lower name, and a quorum has not granted it until
+    /// now: who has not answered does not. Two that share the voters that are left would else keep them from each other for ever.
+    /// The other asks anew before this node does.
+    fn give_way(&mut self, now: Moment) -> Option<LeaseBody> {
+        let last = self.sent.last()?;
+        let (request, goes_first) = (last.request, last.withheld.values().all(|holder| self.holder < *holder));
+        if goes_first || self.hold(now) == Hold::Exclusive {
+            return None;
+        }
+        self.sent.retain(|sent| sent.request != request);
+        self.next = now + ANSWERED.mul_f64(1.5 + self.random.f64() / 2.0);
+        Some(LeaseBody::Release(request))
     }
 
     fn interval(&self) -> Duration {
@@ -310,7 +329,11 @@ impl Lease {
         }
         self.seen = self.seen.max(why.term.min(Term(LAST_TERM)));
         let could = electorate.voters().len().saturating_sub(sent.withheld.len());
-        if is_lead || electorate.carried(could) {
+        if is_lead {
+            return None;
+        }
+        if electorate.carried(could) {
+            self.next = self.next.min(now + ANSWERED);
             return None;
         }
         // Nobody has a quorum where they name several, or this node has too many itself.
