@@ -9,7 +9,7 @@ use std::time::Duration;
 fuzz_target!(|bytes: &[u8]| {
     if let Some(Reply { answer: Ok(answer), .. }) = Reply::decode(bytes) {
         assert!(answer.nodes.len() <= 16);
-        drop(answer.item.map(|item| item.is_signed()));
+        std::hint::black_box(answer.item.map(|item| item.is_signed()));
     }
     if let Some(board) = Board::decode(bytes.get(..LARGEST_BOARD).unwrap_or(bytes)) {
         assert!(board.notices().len() <= MOST_NOTICES);
