@@ -342,7 +342,13 @@ fn forged_claims_and_witnesses_are_refused() {
         let mut forged = bytes.clone();
         forged[at] ^= 1;
         assert!(Claimed::open(&network(), &forged).is_err(), "changed at {at}");
+        // What is known of the claimant saves no signature that differs.
+        for known in [&good, &Claimed::new(claim.clone())] {
+            let read = Claimed::open_beside(Some(known), &network(), &forged);
+            assert!(read.is_err(), "changed at {at} beside {known:?}");
+        }
     }
+    assert_eq!(Claimed::open_beside(Some(&Claimed::new(claim.clone())), &network(), &bytes), Ok(good.clone()));
     assert!(Claimed::open(&network(), &[bytes, vec![0]].concat()).is_err());
     assert!(Claimed::open(&network(), &[0; 2_000]).is_err());
     let open = |claimed: &Claimed| Claimed::open(&network(), &claimed.encode().unwrap());

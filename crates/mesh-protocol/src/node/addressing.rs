@@ -24,6 +24,8 @@ const LIFETIME: u32 = 30 * 24 * 3_600;
 const RENEWAL: Duration = Duration::from_secs(24 * 3_600);
 /// So many members witness a new claim at once; the others wait a turn each, in case those do not.
 const WITNESSES: usize = 3;
+/// How long a claim that one has witnessed waits for the others, so that all of them go to the network in one entry.
+const TOGETHER: Duration = Duration::from_secs(1);
 /// How long a turn is.
 const TURN: Duration = Duration::from_secs(2);
 
@@ -38,6 +40,8 @@ pub(super) struct Addressing {
     witnessed: BTreeMap<NodeId, Claim>,
     local: Vec<(String, Prefix)>,
     lease: Option<Lease>,
+    /// This node's claim with witnesses that it has not told of yet, and when it does.
+    untold: Option<(Claimed, Moment)>,
     began: Moment,
     claimed: Option<Moment>,
     settled: Option<Ipv4Addr>,
@@ -58,6 +62,7 @@ impl Addressing {
             witnessed: BTreeMap::new(),
             local: Vec::new(),
             lease,
+            untold: None,
             began: now,
             claimed: None,
             settled: None,
@@ -115,9 +120,11 @@ impl Addressing {
         };
         let lot = |node: &NodeId| node.lot(claimant.as_bytes());
         let mine = lot(own);
-        let before = live.iter().filter(|other| **other != claimant && lot(other) < mine).count();
-        let turns = u32::try_from(before / WITNESSES).unwrap_or(u32::MAX);
-        now.since(seen) >= TURN.saturating_mul(turns)
+        let turns = usize::try_from(now.since(seen).as_secs() / TURN.as_secs()).unwrap_or(usize::MAX);
+        let have_had_theirs = turns.saturating_add(1).saturating_mul(WITNESSES);
+        // Ends at the first that is too many: members are looked at for each claim of a thousand.
+        let before = live.iter().filter(|other| **other != claimant && lot(other) < mine).take(have_had_theirs);
+        before.count() < have_had_theirs
     }
 }
 
@@ -160,7 +167,8 @@ impl Node {
         let Some(content) = self.store.entry(id, now.0).map(|entry| entry.content().clone()) else { return };
         let network = *self.store.network();
         let Some(addressing) = &mut self.addressing else { return };
-        match content.value.as_deref().map(|value| Claimed::open(&network, value)) {
+        let known = addressing.claims.get(&content.author);
+        match content.value.as_deref().map(|value| Claimed::open_beside(known, &network, value)) {
             None => addressing.forget(&content.author),
             Some(Ok(claimed)) if claimed.claim.node() == content.author => addressing.learn(claimed),
             Some(Ok(_)) => self.refuse(content.author, "claims an address for another"),
@@ -182,20 +190,41 @@ impl Node {
             return self.refuse(from, "a witness that speaks for another");
         }
         let Some(addressing) = &mut self.addressing else { return };
-        let Some(mut claimed) = addressing.claims.get(&own).cloned() else { return };
+        let Some(told) = addressing.claims.get(&own) else { return };
+        let untold = addressing.untold.as_ref().map(|(untold, _)| untold).filter(|untold| untold.claim == told.claim);
+        let before = untold.unwrap_or(told).clone();
         // One for a claim that was given up since comes late; and enough is enough: another would cost the whole network an entry.
-        if claimed.claim.index() != index || claimed.witnesses().count() >= WITNESSES {
+        if before.claim.index() != index || before.witnesses().count() >= WITNESSES {
             return;
         }
-        let before = claimed.clone();
+        let is_first = !told.is_witnessed();
+        let mut claimed = before.clone();
         claimed.witnessed_by(witness);
         if claimed == before {
             return;
         }
         // Checks the witness's signature.
-        match claimed.encode().and_then(|bytes| Claimed::open(&network, &bytes)) {
-            Ok(claimed) => self.publish(now, claimed),
+        match claimed.encode().and_then(|bytes| Claimed::open_beside(Some(&before), &network, &bytes)) {
+            Ok(claimed) if is_first || claimed.witnesses().count() >= WITNESSES => {
+                addressing.untold = None;
+                self.publish(now, claimed);
+            }
+            Ok(claimed) => {
+                let (_, due) = addressing.untold.get_or_insert((claimed.clone(), now.0 + TOGETHER));
+                addressing.due = addressing.due.min(*due);
+                addressing.untold = Some((claimed, *due));
+            }
             Err(error) => self.refuse(from, &error.to_string()),
+        }
+    }
+
+    /// Says who else has witnessed this node's claim, once that has waited long enough.
+    fn tell_witnesses(&mut self, now: Now) {
+        let own = self.id();
+        let Some(addressing) = &mut self.addressing else { return };
+        let Some((untold, _)) = addressing.untold.take_if(|(_, due)| *due <= now.0) else { return };
+        if addressing.claims.get(&own).is_some_and(|told| told.claim == untold.claim) {
+            self.publish(now, untold);
         }
     }
 
@@ -205,9 +234,13 @@ impl Node {
             return;
         }
         let own = self.id();
-        let Some(addressing) = self.addressing.as_mut().filter(|addressing| addressing.due() <= now.0) else { return };
+        if self.addressing.as_ref().is_none_or(|addressing| addressing.due() > now.0) {
+            return;
+        }
+        self.tell_witnesses(now);
+        let Some(addressing) = &mut self.addressing else { return };
         addressing.earliest = now.0 + PACE;
-        addressing.due = now.0 + REST;
+        addressing.due = addressing.untold.as_ref().map_or(now.0 + REST, |(_, due)| *due);
         let mut members: BTreeSet<NodeId> = self.store.member_ids().collect();
         members.insert(own);
         let held: BTreeSet<NodeId> = self.store.bucket(Bucket::Claims, now.0).map(|content| content.author).collect();

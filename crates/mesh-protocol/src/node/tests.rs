@@ -8,7 +8,7 @@ mod rotation;
 mod secrets;
 
 use super::*;
-use crate::address::{Prefix, Range};
+use crate::address::{Claimed, Prefix, Range};
 use crate::admission::{Proof, Session, Side};
 use crate::time::Wall;
 use crate::{Token, TunnelKey, message};
@@ -285,6 +285,11 @@ fn nodes_take_the_lowest_addresses_each_its_own_and_all_know_them() {
         for other in network.nodes.values().filter(|other| other.id() != node.id()) {
             assert_eq!(node.address_of(&other.id()), other.address());
         }
+        // A claim, its first witness, and two more together: with each other's record no more than four entries from each.
+        assert!(node.counters().entries <= 4 * 29, "{}", node.counters().entries);
+        let claims = node.store().bucket(Bucket::Claims, network.now).filter_map(|content| content.value.as_ref());
+        let claims: Vec<Claimed> = claims.map(|value| Claimed::open(node.store().network(), value).unwrap()).collect();
+        assert_eq!(claims.iter().map(|claimed| claimed.witnesses().count()).collect::<Vec<_>>(), vec![3; 30]);
     }
 }
 
