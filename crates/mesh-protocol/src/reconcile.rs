@@ -43,8 +43,7 @@ impl Asking {
         check(answer)?;
         let (mut have, mut need) = (Vec::new(), Vec::new());
         let next = self.0.reconcile_with_ids(answer, &mut have, &mut need).map_err(malformed)?;
-        let names = |ids: Vec<Id>| ids.into_iter().map(|id| EntryId::new(id.to_bytes())).collect();
-        Ok(Difference { have: names(have), need: names(need), next })
+        Ok(Difference { have: sorted(have), need: sorted(need), next })
     }
 }
 
@@ -69,6 +68,13 @@ fn side(store: &Store, now: Moment) -> Result<Negentropy<'static, NegentropyStor
 fn check(message: &[u8]) -> Result<(), Error> {
     let (length, limit) = (message.len(), LARGEST_MESSAGE);
     if length > limit { Err(Error::TooLarge { kind: "comparison", length, limit }) } else { Ok(()) }
+}
+
+/// The library gives them in the order of a hash table, which is another in each process: a simulation would not follow from its seed.
+fn sorted(ids: Vec<Id>) -> Vec<EntryId> {
+    let mut names: Vec<EntryId> = ids.into_iter().map(|id| EntryId::new(id.to_bytes())).collect();
+    names.sort_unstable();
+    names
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` hands over")]

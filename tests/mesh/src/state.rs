@@ -160,6 +160,18 @@ mod tests {
     }
 
     #[test]
+    fn everything_follows_from_the_seed() {
+        let texts = |seed| -> Vec<String> {
+            join(seed, 40, Weather::PROMISED)
+                .iter()
+                .chain(&parted(seed, 12, Weather::PROMISED))
+                .map(Figure::to_string)
+                .collect()
+        };
+        assert_eq!(texts(1), texts(1));
+    }
+
+    #[test]
     fn an_entry_is_everywhere_within_three_seconds() {
         hold(&spread(1, 25, 3, Weather::PROMISED));
     }
