@@ -291,12 +291,13 @@ fn programs_share_values_by_the_command_line() {
     assert_eq!(kinds, ["put", "put", "deleted"], "{events:?}");
 }
 
-/// A verb that goes on.
-struct Going(Child);
+/// A verb that goes on, and what it says on stderr.
+struct Going(Child, tempfile::NamedTempFile);
 
 impl Going {
     fn start(mut command: Command) -> Self {
-        Self(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
+        let said = tempfile::NamedTempFile::new().unwrap();
+        Self(command.stdout(Stdio::piped()).stderr(said.reopen().unwrap()).spawn().unwrap(), said)
     }
 
     /// The first line that it prints.
@@ -306,11 +307,15 @@ impl Going {
         line.trim().to_owned()
     }
 
-    /// Ends it, and gives what it said on stderr.
-    fn end(mut self) -> String {
+    /// Waits until it says this on stderr.
+    fn says(&self, wanted: &str) {
+        let said = || std::fs::read_to_string(self.1.path()).unwrap();
+        until("its word", said, |said| said.contains(wanted));
+    }
+
+    fn end(mut self) {
         self.0.kill().unwrap();
-        let said = self.0.wait_with_output().unwrap();
-        String::from_utf8_lossy(&said.stderr).into_owned()
+        self.0.wait().unwrap();
     }
 }
 
@@ -355,8 +360,8 @@ fn a_service_is_reached_by_its_name_for_as_long_as_it_is_exposed_and_by_members_
     exposed.end();
     until("the end", || other.done(&["services"]), |said| said.contains("no member exposes a service"));
     assert_eq!(get(), "");
-    let said = taken.end();
-    assert!(said.contains("refused: no member exposes `web`"), "{said}");
+    taken.says("refused: no member exposes `web`");
+    taken.end();
     assert_eq!(stranger.json(&["status"])["peers"], Value::Array(Vec::new()));
     server.end();
 }
