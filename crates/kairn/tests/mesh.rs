@@ -7,6 +7,7 @@
 )]
 
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -58,19 +59,29 @@ impl Lan {
             Err(error) => return skip(&format!("`ip` does not run: {error}")),
         }
         let lan = Self { name, machines, dir: tempfile::tempdir().unwrap() };
-        let switch = format!("{}s", lan.name);
-        run(&format!("ip -n {switch} link add br0 type bridge"));
-        run(&format!("ip -n {switch} link set br0 up"));
+        lan.bridge(0);
         for machine in 1..=machines {
             let here = lan.namespace(machine);
             run(&format!("ip netns add {here}"));
             run(&format!("ip -n {here} link set lo up"));
-            run(&format!("ip -n {here} link add eth0 type veth peer name p{machine} netns {switch}"));
-            run(&format!("ip -n {switch} link set p{machine} master br0 up"));
-            run(&format!("ip -n {here} link set eth0 up"));
-            run(&format!("ip -n {here} address add 192.0.2.{machine}/24 dev eth0"));
+            lan.plug(machine, 0, "192.0.2");
         }
         Some(lan)
+    }
+
+    /// Connects a machine to a bridge; its address is the machine's number in a network of 256.
+    fn plug(&self, machine: usize, bridge: usize, network: &str) {
+        let (switch, here) = (format!("{}s", self.name), self.namespace(machine));
+        let (card, port) = (format!("eth{bridge}"), format!("p{machine}b{bridge}"));
+        run(&format!("ip -n {here} link add {card} type veth peer name {port} netns {switch}"));
+        run(&format!("ip -n {switch} link set {port} master br{bridge} up"));
+        run(&format!("ip -n {here} link set {card} up"));
+        run(&format!("ip -n {here} address add {network}.{machine}/24 dev {card}"));
+    }
+
+    fn bridge(&self, bridge: usize) {
+        run(&format!("ip -n {}s link add br{bridge} type bridge", self.name));
+        run(&format!("ip -n {}s link set br{bridge} up", self.name));
     }
 
     fn namespace(&self, machine: usize) -> String {
@@ -84,7 +95,12 @@ impl Lan {
     }
 
     fn start(&self, machine: usize, token: &Path) -> Node<'_> {
-        let dir = self.dir.path().join(format!("node-{machine}"));
+        self.start_another(machine, &format!("node-{machine}"), token)
+    }
+
+    /// Starts a node with a state directory of this name.
+    fn start_another(&self, machine: usize, name: &str, token: &Path) -> Node<'_> {
+        let dir = self.dir.path().join(name);
         let process = Command::new("ip")
             .args([
                 "netns",
@@ -121,13 +137,13 @@ impl Drop for Lan {
 }
 
 impl Node<'_> {
-    fn ask(&self, verb: &str) -> Output {
-        let command = ["mesh", verb, "--output", "json", "--state-dir"];
+    fn ask(&self, words: &[&str]) -> Output {
+        let command = [&["mesh"], words, &["--output", "json", "--state-dir"]].concat();
         Command::new(KAIRN).args(command).arg(&self.dir).output().unwrap()
     }
 
     fn status(&self) -> Value {
-        serde_json::from_slice(&self.ask("status").stdout).unwrap_or_default()
+        serde_json::from_slice(&self.ask(&["status"]).stdout).unwrap_or_default()
     }
 
     /// Waits until the state is as wanted.
@@ -285,4 +301,55 @@ fn a_machine_that_is_put_out_stays_out_and_the_others_go_on_with_a_new_secret() 
         node.reaches(text(&state["ipv4"]));
     }
     assert_eq!(fresh.status()["peers"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn machines_on_two_bridges_are_one_network_by_the_machine_that_is_on_both() {
+    let Some(lan) = Lan::new(3) else { return };
+    lan.bridge(1);
+    run(&format!("ip -n {} link del eth0", lan.namespace(2)));
+    lan.plug(2, 1, "198.51.100");
+    lan.plug(3, 1, "198.51.100");
+    let token = lan.token("token");
+    let nodes: Vec<Node<'_>> = (1..=3).map(|machine| lan.start(machine, &token)).collect();
+    // Who is behind the third has no address here.
+    let ready = |peer: &&Value| peer["state"] == "alive" && peer["ipv4"].is_string();
+    let both = |status: &Value| status["peers"].as_array().is_some_and(|peers| peers.iter().filter(ready).count() == 2);
+    let know = |node: &Node<'_>| node.until("the others", |status| status["ipv4"].is_string() && both(status));
+    let states: Vec<Value> = nodes.iter().map(know).collect();
+    for (one, other) in [(0, 1), (1, 0), (0, 2), (2, 1)] {
+        nodes[one].reaches(text(&states[other]["ula"]));
+        nodes[one].reaches(text(&states[other]["ipv4"]));
+    }
+    // What one says first may go by the third still where both could be told of a better way.
+    for (from, to, way) in [(0, 1, "relayed"), (1, 0, "relayed"), (0, 2, "lan"), (1, 2, "lan")] {
+        nodes[from].until("the way", |status| {
+            let peers = status["peers"].as_array().map_or(&[][..], Vec::as_slice);
+            peers.iter().any(|peer| peer["id"] == states[to]["id"] && peer["way"] == way)
+        });
+    }
+}
+
+#[test]
+fn twenty_processes_on_four_machines_each_have_an_address_a_port_and_an_interface() {
+    let Some(lan) = Lan::new(4) else { return };
+    let token = lan.token("token");
+    let nodes: Vec<Node<'_>> =
+        (0..20).map(|number| lan.start_another(1 + number % 4, &format!("node-{number}"), &token)).collect();
+    let states: Vec<Value> = nodes.iter().map(|node| node.settled(19)).collect();
+    let distinct = |field: fn(usize, &Value) -> String| {
+        states.iter().enumerate().map(|(number, state)| field(number % 4, state)).collect::<BTreeSet<_>>().len()
+    };
+    assert_eq!(distinct(|_, state| state["ipv4"].to_string()), 20);
+    assert_eq!(distinct(|_, state| state["id"].to_string()), 20);
+    assert_eq!(distinct(|machine, state| format!("{machine} {}", state["interface"])), 20);
+    assert_eq!(distinct(|machine, state| format!("{machine} {}", state["port"])), 20);
+    run(&format!("{KAIRN} mesh kv put motd hello --state-dir {}", nodes[0].dir.display()));
+    for node in &nodes {
+        let start = Instant::now();
+        while !String::from_utf8_lossy(&node.ask(&["kv", "get", "motd"]).stdout).contains("hello") {
+            assert!(start.elapsed() < DEADLINE, "{}: {:#}", node.dir.display(), node.status());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
 }
