@@ -40,6 +40,22 @@ pub fn build() -> Result<Programs, Failure> {
     Ok(programs)
 }
 
+/// Builds the program of one of a package's tests, as `cargo test` runs it, and says where it is.
+pub fn test_program(package: &str, test: &str) -> Result<PathBuf, Failure> {
+    let said = Run::cargo()
+        .args(["test", "--locked", "--no-run", "--package", package, "--test", test])
+        .args(["--message-format", "json-render-diagnostics"])
+        .output()?;
+    let text = said.map_err(|said| Failure::failed(format!("the test {test} of {package} was not built: {said}")))?;
+    let executable = |line: &str| {
+        let message: serde_json::Value = serde_json::from_str(line).ok()?;
+        let name = message.pointer("/target/name")?;
+        message.get("executable")?.as_str().filter(|_| name == test).map(PathBuf::from)
+    };
+    let found = text.lines().find_map(executable);
+    found.ok_or_else(|| Failure::failed(format!("`cargo test` names no program for the test {test} of {package}")))
+}
+
 /// Asks cargo where it builds.
 fn target_dir() -> Result<PathBuf, Failure> {
     let metadata = metadata()?;

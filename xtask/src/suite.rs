@@ -55,7 +55,8 @@ pub fn test(yes: bool, part: Part, filter: &[&str]) -> Result<(), Failure> {
     }
     match programs {
         Some(programs) if part != Part::WithoutMachines => {
-            let run = machines(&tools, &programs)?.args(["test"]).args(filter);
+            let kernel = build::test_program("kairn-tunnel", "kernel")?;
+            let run = machines(&tools, &programs)?.env("KAIRN_VM_KERNEL_TESTS", kernel).args(["test"]).args(filter);
             listen("machines", run, own_result, &mut counts)?;
         }
         None => say("machines: not started, since the programs were not built"),

@@ -200,6 +200,7 @@ mod tests {
             init: PathBuf::new(),
             guest: None,
             registry: None,
+            kernel_tests: None,
             work: dir.path().into(),
             logs: dir.path().join("logs"),
             cache: Cache::open(dir.path().join("images")).unwrap(),

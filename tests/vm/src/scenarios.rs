@@ -43,6 +43,12 @@ pub const ALL: &[Scenario] = &[
         run: mesh::forms,
     },
     Scenario {
+        name: "mesh-kernel-tier",
+        about: "what tests of tunnels need WireGuard in the kernel for, done in a guest whose kernel has it",
+        slots: 1,
+        run: mesh::kernel_tests,
+    },
+    Scenario {
         name: "upgrade-from-registry",
         about: "an upgrade from a registry brings a unit, keeps what is the user's, and is rolled back; what is damaged then is given up",
         slots: 1,

@@ -31,6 +31,8 @@ pub struct World {
     pub guest: Option<PathBuf>,
     /// The registry's program.
     pub registry: Option<PathBuf>,
+    /// Tests of tunnels that need WireGuard in the kernel.
+    pub kernel_tests: Option<PathBuf>,
     /// Directories of scenarios.
     pub work: PathBuf,
     /// Images by the hash of what they were made from.
@@ -61,6 +63,7 @@ impl World {
             init: given("KAIRN_VM_INIT")?,
             guest: path("KAIRN_VM_GUEST"),
             registry: path("KAIRN_VM_REGISTRY"),
+            kernel_tests: path("KAIRN_VM_KERNEL_TESTS"),
             cache: Cache::open(root.join("images"))?,
             logs: root.join("vm-logs"),
             key: KeyPair::in_dir(&work, &runner)?,

@@ -9,6 +9,7 @@ use kairn_host::Runner;
 use kairn_lab::{Disk, Format, Network};
 use kairn_lifecycle::Role;
 use serde_json::Value;
+use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 pub const TOKEN: &str = "kairn1qavdd5qn8uv6fkaryqk2cj93vkk2w23ln2z84j5n99aj7flymxw6spldz6j";
 /// From a system that is up to addresses that are witnessed, beside other machines.
 const TO_FORM: Duration = Duration::from_secs(180);
+/// A disk is whole sectors.
+const SECTOR: usize = 512;
 /// Seconds that a first answer may take through a mesh that has formed.
 const TO_ANSWER: u32 = 60;
 
@@ -73,6 +76,31 @@ pub fn forms(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     lends_a_shell(stage, &mut one, &other, &first)?;
     one.cut_power()?;
     other.cut_power()?;
+    Ok(Verdict::Passed)
+}
+
+/// What the tests of tunnels skip where the kernel has no WireGuard, they do in a guest whose kernel has it.
+pub fn kernel_tests(stage: &Stage<'_>) -> Result<Verdict, Fault> {
+    let Some(tests) = &stage.world.kernel_tests else {
+        return Err(Fault::Cannot("there is no program of these tests (KAIRN_VM_KERNEL_TESTS)".into()));
+    };
+    let mut bytes = fs::read(tests).map_err(Fault::io(format!("read {}", tests.display())))?;
+    let length = bytes.len();
+    bytes.resize(length.next_multiple_of(SECTOR), 0);
+    let disk = stage.dir.join("tests.img");
+    fs::write(&disk, bytes).map_err(Fault::io("write the disk with the tests"))?;
+    let disk = Disk { read_only: true, ..Disk::raw(disk).serial("tests") };
+    let node = Node::installed(stage, "tunnels", &[disk])?;
+    node.sh(&format!("sudo head -c {length} /dev/disk/by-id/virtio-tests > /tmp/tests && chmod +x /tmp/tests"))?;
+    let listed = node.long("/tmp/tests --list 2>&1")?;
+    if listed.text().contains("GLIBC_") {
+        return Ok(Verdict::Skipped("this machine's C library is newer than the guest's".into()));
+    }
+    let done = node.long("sudo /tmp/tests --test-threads 1 --nocapture 2>&1")?;
+    let said = done.text();
+    ensure(done.status.success(), || format!("the tests failed:\n{said}"))?;
+    ensure(!said.contains("skipped: ") && said.contains("test result: ok"), || format!("they do not run:\n{said}"))?;
+    node.cut_power()?;
     Ok(Verdict::Passed)
 }
 
