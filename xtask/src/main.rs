@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod build;
+mod evidence;
 mod layers;
 mod lengths;
 mod packages;
@@ -32,6 +33,7 @@ usage: cargo xtask <task> [--yes]
                  simulate networks of the mesh in full, print what was measured, and fail when a figure does not hold
   build          build the static programs
   check-layers   check the arrows between the crates against ARCHITECTURE.md
+  check-evidence check that the tests that SPECIFICATION.md names are there
 ";
 
 fn main() -> ExitCode {
@@ -66,6 +68,7 @@ fn task(words: &[&str], options: &[&str]) -> Result<(), Failure> {
         ["setup"] => setup::set_up(has("--yes")).map(drop),
         ["build"] => build::build().map(drop),
         ["check-layers"] => layers::check(),
+        ["check-evidence"] => evidence::check(),
         ["demo"] => vm(has("--yes"), &["demo"]),
         ["bench", what @ ..] => vm(has("--yes"), &[&["bench"], what].concat()),
         ["test", filter @ ..] => {

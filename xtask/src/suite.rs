@@ -4,7 +4,7 @@
 use crate::build::{self, Programs};
 use crate::run::{Failure, Run, cache, print, root, say};
 use crate::tools::Tools;
-use crate::{layers, lengths, setup};
+use crate::{evidence, layers, lengths, setup};
 use std::fs;
 use std::io::Write;
 use std::time::Instant;
@@ -41,6 +41,7 @@ pub fn test(yes: bool, part: Part, filter: &[&str]) -> Result<(), Failure> {
         });
         counts.step("layers", layers::check);
         counts.step("lengths", lengths::check);
+        counts.step("evidence", evidence::check);
         deny(&mut counts)?;
     }
     let mut programs = None;
