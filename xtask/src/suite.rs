@@ -52,6 +52,10 @@ pub fn test(yes: bool, part: Part, filter: &[&str]) -> Result<(), Failure> {
     if part != Part::OnlyMachines {
         let tests = ["test", "--workspace", "--locked", "--no-fail-fast"];
         let run = Run::cargo().args(tests).args(filter).args(["--", "--show-output"]);
+        let run = match &tools.registry {
+            Some(registry) => run.env("KAIRN_DOCKER_REGISTRY", registry),
+            None => run,
+        };
         listen("tests", run, libtest_result, &mut counts)?;
     }
     match programs {
