@@ -1,4 +1,5 @@
 use super::*;
+use crate::ClusterName;
 use crate::ballot::BallotName;
 use crate::identity::Identity;
 use crate::token::Token;
@@ -9,7 +10,8 @@ use std::convert::Infallible;
 const LENGTH: Duration = Duration::from_secs(20);
 
 fn scope() -> Scope {
-    Scope::new(Token::new([1; 32], None).network().id, BallotName::try_from("cluster".to_owned()).unwrap())
+    let name = BallotName::try_from("cluster".to_owned()).unwrap();
+    Scope::new(Token::new([1; 32], None).network().id, ClusterName::default(), name)
 }
 
 fn at(milliseconds: u64) -> Moment {
