@@ -206,6 +206,7 @@ impl Node {
             if let Some(body) = said {
                 self.post_lease(&name, &electorate, body);
             }
+            self.ask_again(now.0, &name, &electorate);
             self.tell_hold(now, &name);
         }
     }
@@ -218,6 +219,16 @@ impl Node {
         wanted.due = wanted.lease.next_deadline(now.0);
         if std::mem::replace(&mut wanted.said, hold) != hold {
             self.events.push(Event::Lease { name: name.clone(), hold });
+        }
+    }
+
+    /// Asks voters once more that are there and have not answered.
+    fn ask_again(&mut self, now: Moment, name: &BallotName, electorate: &Roll) {
+        let wanted = self.ballots.as_mut().and_then(|ballots| ballots.leases.get_mut(name));
+        let Some((mut to, body)) = wanted.and_then(|wanted| wanted.lease.again(now, electorate)) else { return };
+        to.retain(|voter| *voter == self.id() || self.swim.state(voter).is_some_and(State::is_live));
+        if !to.is_empty() {
+            self.post(&self.scope(name), &Letter { to, body: Body::Lease(body) });
         }
     }
 
