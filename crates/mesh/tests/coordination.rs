@@ -29,6 +29,14 @@ fn administrator() -> Identity {
     Identity::from_seed(&[0xad; 32])
 }
 
+/// Each test has a mesh of its own, named by its directory: the nodes of two would find each other.
+fn secret_of(dir: &Path) -> [u8; 32] {
+    let mut secret = [21; 32];
+    let name = dir.parent().and_then(Path::file_name).unwrap().as_encoded_bytes();
+    secret.iter_mut().zip(name).for_each(|(byte, from)| *byte = *from);
+    secret
+}
+
 async fn start(dir: &Path, role: Option<Role>, peers: &[u16]) -> Running {
     start_in(ClusterName::default(), dir, role, peers).await
 }
@@ -36,7 +44,7 @@ async fn start(dir: &Path, role: Option<Role>, peers: &[u16]) -> Running {
 async fn start_in(cluster: ClusterName, dir: &Path, role: Option<Role>, peers: &[u16]) -> Running {
     let admin = AdminKey::new(*administrator().id().as_bytes()).unwrap();
     let settings = Settings {
-        token: Token::new([21; 32], Some(admin)),
+        token: Token::new(secret_of(dir), Some(admin)),
         name: dir.file_name().unwrap().to_str().unwrap().to_owned(),
         version: "0.1.0".to_owned(),
         port: 0,
