@@ -10,7 +10,7 @@ use kairn_mesh_protocol::message::{self, Answer, Datagram, Question};
 use kairn_mesh_protocol::order::Order;
 use kairn_mesh_protocol::path::probe;
 use kairn_mesh_protocol::secret::Part;
-use kairn_mesh_protocol::{Identity, NodeId, Token, ballot, swim};
+use kairn_mesh_protocol::{ClusterName, Identity, NodeId, Token, ballot, swim};
 use kairn_report::Secret;
 use libfuzzer_sys::fuzz_target;
 
@@ -80,7 +80,7 @@ fuzz_target!(|bytes: &[u8]| {
         8 => drop((Claimed::open(&network, bytes), Lease::decode(&network, node, bytes))),
         _ => {
             if let Ok(name) = ballot::BallotName::try_from("cluster".to_owned()) {
-                drop(ballot::Heard::open(&ballot::Scope::new(network, name), bytes));
+                drop(ballot::Heard::open(&ballot::Scope::new(network, ClusterName::default(), name), bytes));
             }
         }
     }

@@ -267,8 +267,8 @@ pub(crate) mod tests {
             ),
             ("k3s: {enabled: true}\n", vec!["t:1:1: warning: `k3s` is not supported yet and does nothing"]),
             (
-                "p2p: {network_token: a, network_id: edge}\n",
-                vec!["t:1:25: warning: `network_id` is not supported yet and does nothing"],
+                "p2p: {network_token: a, dynamic_roles: true}\n",
+                vec!["t:1:25: warning: `dynamic_roles` is not supported yet and does nothing"],
             ),
             (
                 "stages: {boot: [{files: [{path: /a, permsisions: 1}]}]}\n",

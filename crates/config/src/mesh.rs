@@ -95,6 +95,8 @@ pub struct MeshSettings {
     pub minimum_nodes: Option<u16>,
     /// How many machines there will be.
     pub expected_nodes: Option<u16>,
+    /// The cluster of the network that the machine is in.
+    pub network_id: Option<Placed<String>>,
     /// When members may have a shell of the machine.
     pub shell: ShellLending,
     /// The role that is fixed for this machine.
@@ -125,6 +127,7 @@ impl Default for MeshSettings {
             dns_domain: None,
             minimum_nodes: None,
             expected_nodes: None,
+            network_id: None,
             shell: ShellLending::Recovery,
             role: None,
             vpn: true,
@@ -163,6 +166,7 @@ impl MeshSettings {
         self.minimum_nodes = p2p.get("minimum_nodes").and_then(|value| reader.number(value, NODES, "`minimum_nodes`"));
         self.expected_nodes =
             p2p.get("expected_nodes").and_then(|value| reader.number(value, NODES, "`expected_nodes`"));
+        self.network_id = reader.text(p2p, "network_id");
         self.shell = reader.text(p2p, "shell").map_or_else(Default::default, |text| reader.shell(&text));
         self.read_dht(reader, p2p);
         self.role = reader.text(p2p, "role").and_then(|text| reader.role(&text));

@@ -172,7 +172,13 @@ mod tests {
         let (keys, network, id) = (token.epoch(), token.network().id, identity.id());
         let session = Session { exporter: [7; 32], client: id, server: NodeId::new([2; 32]) };
         let tunnel = crate::TunnelKey::new([9; 32]);
-        let record = MemberRecord::new((&network, &keys), &id, &tunnel, ("edge", Some(Role::Worker)), "1");
+        let record = MemberRecord::new(
+            (&network, &keys),
+            &id,
+            &tunnel,
+            ("edge", Some(Role::Worker), &crate::ClusterName::default()),
+            "1",
+        );
         let mut store = crate::store::Store::new(network, vec![keys.clone()], []);
         let (place, value) = ((Bucket::Members, id.to_string()), Some(record.encode().unwrap()));
         let now = (crate::Moment::default(), Wall(1_800_000_000_000));

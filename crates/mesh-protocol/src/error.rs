@@ -1,5 +1,6 @@
 //! What can be wrong with what others sent or a person typed.
 
+use crate::cluster::ClusterName;
 use crate::identity::{NodeId, Purpose};
 use kairn_report::{Diagnostic, Kind};
 use thiserror::Error;
@@ -30,6 +31,14 @@ pub enum Error {
         length: usize,
         /// The limit in bytes.
         limit: usize,
+    },
+    /// What belongs to another cluster of the mesh.
+    #[error("a letter of a ballot of the cluster `{theirs}`, and this node is of `{ours}`")]
+    OtherCluster {
+        /// Whose it is.
+        theirs: ClusterName,
+        /// This node's.
+        ours: ClusterName,
     },
     /// A node takes part in as many ballots as it may.
     #[error("this node already takes part in {most} ballots, which is the most")]
@@ -104,7 +113,9 @@ impl Diagnostic for Error {
         match self {
             Self::Token(_) | Self::Ballots { .. } => Kind::User,
             Self::Nodes { .. } => Kind::Config,
-            Self::Signature { .. } | Self::Malformed(..) | Self::TooLarge { .. } => Kind::Environment,
+            Self::Signature { .. } | Self::Malformed(..) | Self::TooLarge { .. } | Self::OtherCluster { .. } => {
+                Kind::Environment
+            }
         }
     }
 

@@ -7,6 +7,7 @@ pub mod address;
 pub mod admission;
 pub mod assignment;
 pub mod ballot;
+mod cluster;
 pub mod datagram;
 pub mod dht;
 pub mod entry;
@@ -34,6 +35,7 @@ mod token;
 mod tunnel_key;
 mod typed;
 
+pub use cluster::ClusterName;
 pub use error::{Error, TokenFault};
 pub use identity::{Identity, NodeId, ParseNodeIdError, Purpose, Signature};
 pub use keys::{EpochKeys, NetworkId, NetworkKeys, UlaPrefix};

@@ -1,5 +1,6 @@
 //! The record of a member: that it holds the network's secret, and what others must know of it.
 
+use crate::cluster::ClusterName;
 use crate::error::Error;
 use crate::identity::{NodeId, Signature};
 use crate::keys::{EpochKeys, NetworkId};
@@ -25,6 +26,8 @@ pub struct MemberRecord {
     pub name: String,
     /// The role that its configuration fixes, if it does: its own word, which nobody else vouches for.
     pub role: Option<Role>,
+    /// The cluster that it belongs to (`p2p.network_id`), by its own word too.
+    pub cluster: ClusterName,
     /// The version of its program.
     pub version: String,
     /// The epoch of the secret that the proof is made with.
@@ -42,14 +45,14 @@ impl MemberRecord {
         (network, keys): (&NetworkId, &EpochKeys),
         node: &NodeId,
         tunnel: &TunnelKey,
-        (name, role): (&str, Option<Role>),
+        (name, role, cluster): (&str, Option<Role>, &ClusterName),
         version: &str,
     ) -> Self {
         let wireguard = tunnel.public();
         let proof = mac(keys, node, &wireguard, role).finalize().into_bytes().into();
-        let (name, version) = (name.to_owned(), version.to_owned());
+        let (name, cluster, version) = (name.to_owned(), cluster.clone(), version.to_owned());
         let possession = tunnel.prove(network, node);
-        Self { wireguard, name, role, version, epoch: keys.epoch, proof, possession }
+        Self { wireguard, name, role, cluster, version, epoch: keys.epoch, proof, possession }
     }
 
     /// The same record, proven with the keys of another epoch.
@@ -110,7 +113,7 @@ mod tests {
             (&token.network().id, &token.epoch()),
             node,
             &TunnelKey::new([9; 32]),
-            (name, Some(Role::Worker)),
+            (name, Some(Role::Worker), &ClusterName::default()),
             "0.1.0",
         )
     }

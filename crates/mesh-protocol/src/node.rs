@@ -7,6 +7,7 @@
 mod addressing;
 mod ballots;
 mod clock;
+mod clusters;
 mod comparison;
 mod leases;
 mod orders;
@@ -15,6 +16,7 @@ mod secrets;
 
 use crate::address::{Lease, Range};
 use crate::ballot::{BallotName, Hold};
+use crate::cluster::ClusterName;
 use crate::datagram::{Dropped, LARGEST, Opener, Sealer};
 use crate::entry::{Bucket, Entry, EntryId};
 use crate::error::Error;
@@ -188,6 +190,7 @@ pub struct Node {
     introduction: Option<Introduction>,
     /// The role that its configuration fixes.
     role: Option<Role>,
+    cluster: ClusterName,
     swim: Swim,
     sealer: Sealer,
     opener: Opener,
@@ -231,6 +234,7 @@ impl Node {
             time: Timekeeper::new(clock, now),
             introduction: None,
             role: None,
+            cluster: ClusterName::default(),
             swim: Swim::new(identity.clone(), incarnation, rng.u64(..), now),
             sealer: Sealer::new(identity.clone(), generation, rng.u64(..).to_be_bytes()),
             opener: Opener::new(identity.clone()),
@@ -306,7 +310,7 @@ impl Node {
     fn write_record(&mut self, now: Now) -> Result<(), Refused> {
         let keys = self.store.epochs().first().ok_or(Refused::Unproven(self.id()))?;
         let Some(Introduction { tunnel, name, version }) = &self.introduction else { return Ok(()) };
-        let said = (name.as_str(), self.role);
+        let said = (name.as_str(), self.role, &self.cluster);
         let record = MemberRecord::new((self.store.network(), keys), &self.id(), tunnel, said, version);
         self.put_record(now, &record)
     }
@@ -463,6 +467,7 @@ impl Node {
                 self.swim.admit(now.0, content.author);
                 self.drain();
                 self.members_changed();
+                self.record_came();
             } else {
                 self.forget(now, &content.author);
             }
@@ -474,7 +479,7 @@ impl Node {
             self.claim_changed(now, &id);
         }
         if content.bucket == Bucket::Leases
-            && let Ok(name) = BallotName::try_from(content.key.clone())
+            && let Some(Ok(name)) = self.cluster.within(&content.key).map(|name| BallotName::try_from(name.to_owned()))
         {
             self.weigh_tenures(now.0, &name, Some(content.author));
         }

@@ -2,7 +2,7 @@
 //!
 //! A secret is some parts, each an entry of its own with shares for at most 64 receivers: the content under a key drawn for the part, and
 //! that key for each receiver. What its author says of it (the *binding*) is SHA-256 over `"kairn mesh 1 secret" 0x00`, the network's 16
-//! bytes and, in postcard, author, key, time, lifetime and audience.
+//! bytes and, in postcard, author, key, time, lifetime, audience and the author's cluster.
 //!
 //! - A share is the part's key (32 bytes) under XChaCha20-Poly1305 with 24 zero bytes as nonce. Its key is HKDF-SHA256 with the salt
 //!   `kairn mesh 1 secret share`, X25519 of the part's own key and the receiver's as key material, and the binding, the sealer's name
@@ -14,6 +14,7 @@
 //! of a part follow from the sealer's private key and all that is sealed, so nothing has to be drawn, and a key that comes twice
 //! seals the same text.
 
+use crate::cluster::ClusterName;
 use crate::error::Error;
 use crate::identity::{Identity, NodeId, Purpose, Signature};
 use crate::keys::NetworkId;
@@ -40,7 +41,7 @@ const SIGNATURE: usize = 64;
 /// For whom a secret is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Audience {
-    /// The nodes to which this role was assigned, and the masters, which seal it anew for those that come later.
+    /// The nodes of the author's cluster to which this role was assigned, and its masters, which seal it anew for those that come later.
     Role(Role),
     /// One node.
     Node(NodeId),
@@ -71,6 +72,8 @@ pub struct Label {
     pub lifetime: u32,
     /// For whom it is.
     pub audience: Audience,
+    /// The author's cluster: whom a role makes a receiver is a member of that.
+    pub cluster: ClusterName,
 }
 
 /// Names a secret without its version.
@@ -138,6 +141,7 @@ impl Opened {
             created: self.label.created,
             lifetime: self.label.lifetime,
             audience: self.label.audience,
+            cluster: self.label.cluster.clone(),
             own: own.id(),
             shares: receivers.iter().filter_map(share).collect(),
             content: content.map_err(|_| malformed("it cannot be sealed"))?,
@@ -151,6 +155,7 @@ pub struct Part {
     created: u64,
     lifetime: u32,
     audience: Audience,
+    cluster: ClusterName,
     /// The part's own key: an Ed25519 key, used for X25519 only.
     own: NodeId,
     /// For receivers the beginning of their name, and their share.
@@ -173,7 +178,8 @@ impl Part {
             return Err(malformed("it lies under a key that no part has"));
         };
         let Self { created, lifetime, audience, .. } = part;
-        let label = Label { author, key: name.to_owned(), created, lifetime, audience };
+        let cluster = part.cluster.clone();
+        let label = Label { author, key: name.to_owned(), created, lifetime, audience, cluster };
         let fits = rest.is_empty()
             && part.shares.len() <= SHARES
             && part.shares.iter().all(|(_, share)| share.len() == 48)
@@ -307,7 +313,8 @@ mod tests {
 
     fn opened(value: &[u8]) -> Opened {
         let (author, audience) = (identity(1), Audience::Role(Role::Worker));
-        let label = Label { author: author.id(), key: "join/k3s".to_owned(), created: 7, lifetime: 60, audience };
+        let (key, cluster) = ("join/k3s".to_owned(), ClusterName::default());
+        let label = Label { author: author.id(), key, created: 7, lifetime: 60, audience, cluster };
         Opened::new(&network(), &author, label, value.to_vec()).unwrap()
     }
 
@@ -331,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_is_bound_to_key_author_audience_time_and_sealer() {
+    fn a_share_is_bound_to_key_author_audience_cluster_time_and_sealer() {
         let (secret, receiver) = (opened(b"x"), identity(2));
         let part = secret.seal(&network(), &identity(1), &[receiver.id()]).unwrap();
         let sealer = identity(1).id();
@@ -342,6 +349,7 @@ mod tests {
             Label { created: 8, ..label.clone() },
             Label { lifetime: 61, ..label.clone() },
             Label { audience: Audience::Role(Role::Master), ..label.clone() },
+            Label { cluster: "edge".parse().unwrap(), ..label.clone() },
         ] {
             assert!(part.open(&network(), &receiver, &sealer, &other).is_err(), "{other:?}");
         }

@@ -6,6 +6,7 @@
 
 mod orders;
 
+use crate::cluster::ClusterName;
 use crate::entry::{Bucket, Content, Entry, EntryId, Ownership};
 use crate::error::Error;
 use crate::hlc::{Clock, Stamp};
@@ -386,6 +387,11 @@ impl Store {
     /// The record of one member.
     pub fn member(&self, node: &NodeId) -> Option<MemberRecord> {
         self.member_entry(node).and_then(|held| MemberRecord::decode(held.entry.content().value.as_ref()?).ok())
+    }
+
+    /// The members of a cluster.
+    pub fn mates(&self, cluster: &ClusterName) -> BTreeSet<NodeId> {
+        self.members().filter(|(_, record)| record.cluster == *cluster).map(|(node, _)| node).collect()
     }
 
     /// The entry that a member's record came in.

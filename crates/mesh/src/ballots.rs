@@ -1,15 +1,15 @@
 //! Ballots: what a node keeps of them, and how they stand for programs of its machine.
 //!
-//! On disk: the directory `ballots` with `index.json` and one file for each ballot, named by the hexadecimal digits of its name. The
-//! index is written before the identity that it names, and names a ballot before its file is there. So a ballot that the index does
+//! On disk: the directory `ballots` with `index.json`, a directory for each cluster that the node was in, and in it one file for each
+//! ballot; both are named by the hexadecimal digits of their names. The index is written before the identity that it names, and names a ballot before its file is there. So a ballot that the index does
 //! not name is one that this identity never took part in; without the index nobody can say that, and the node does not vote.
 
 use crate::error::Error;
 use crate::state::StateDir;
 use kairn_host::files;
-use kairn_mesh_protocol::NodeId;
 use kairn_mesh_protocol::ballot::BallotName;
 use kairn_mesh_protocol::node::{MOST_BALLOTS, Memory};
+use kairn_mesh_protocol::{ClusterName, NodeId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -28,7 +28,8 @@ struct Index {
     node: String,
     /// It was begun with the identity, so that nothing is missing in it.
     whole: bool,
-    names: BTreeSet<BallotName>,
+    /// By the cluster in which the node took part in them.
+    names: BTreeMap<ClusterName, BTreeSet<BallotName>>,
 }
 
 impl StateDir {
@@ -38,14 +39,14 @@ impl StateDir {
     /// The file cannot be written.
     pub(crate) fn begin_ballots(&self, node: NodeId) -> Result<(), Error> {
         files::make_dir(&self.path().join(DIR), 0o700)?;
-        self.write(INDEX, &Index { node: node.to_string(), whole: true, names: BTreeSet::new() })
+        self.write(INDEX, &Index { node: node.to_string(), whole: true, names: BTreeMap::new() })
     }
 
-    /// What this node kept of ballots, and the node's own record of it where there was none.
+    /// What this node kept of the ballots of a cluster, and the node's own record of it where there was none.
     ///
     /// # Errors
     /// The files cannot be read or written.
-    pub fn ballots(&self, node: NodeId) -> Result<Memory, Error> {
+    pub fn ballots(&self, node: NodeId, cluster: &ClusterName) -> Result<Memory, Error> {
         let index = match self.read::<Index>(INDEX) {
             Ok(Some(index)) if index.node == node.to_string() => index,
             Err(error) if !matches!(error, Error::Damaged { .. }) => return Err(error),
@@ -54,34 +55,39 @@ impl StateDir {
                     found.err().map_or_else(|| "there is none of this node".to_owned(), |error| error.to_string());
                 tracing::warn!(why, "the index of ballots is lost: this node votes in none, and learns their outcome");
                 files::make_dir(&self.path().join(DIR), 0o700)?;
-                let index = Index { node: node.to_string(), whole: false, names: BTreeSet::new() };
+                let index = Index { node: node.to_string(), whole: false, names: BTreeMap::new() };
                 self.write(INDEX, &index)?;
                 index
             }
         };
         let mut records = BTreeMap::new();
-        for name in index.names.into_iter().take(MOST_BALLOTS) {
-            let record = files::read_regular(&self.record(&name), LARGEST_RECORD)?;
-            records.insert(name, record);
+        for name in index.names.get(cluster).into_iter().flatten().take(MOST_BALLOTS) {
+            let record = files::read_regular(&self.record(cluster, name), LARGEST_RECORD)?;
+            records.insert(name.clone(), record);
         }
         Ok(Memory { is_whole: index.whole, records })
     }
 
-    /// Keeps the record of a ballot; it is on disk when this returns.
+    /// Keeps the record of a ballot of a cluster; it is on disk when this returns.
     ///
     /// # Errors
     /// The files cannot be read or written.
-    pub fn keep_ballot(&self, name: &BallotName, record: &[u8]) -> Result<(), Error> {
+    pub fn keep_ballot(&self, cluster: &ClusterName, name: &BallotName, record: &[u8]) -> Result<(), Error> {
         let absent = || Error::Damaged { path: self.path().join(INDEX), why: "it is gone".to_owned() };
         let mut index = self.read::<Index>(INDEX)?.ok_or_else(absent)?;
-        if index.names.insert(name.clone()) {
+        if index.names.entry(cluster.clone()).or_default().insert(name.clone()) {
+            files::make_dir(&self.records(cluster), 0o700)?;
             self.write(INDEX, &index)?;
         }
-        Ok(files::write_whole(&self.record(name), record, 0o600)?)
+        Ok(files::write_whole(&self.record(cluster, name), record, 0o600)?)
     }
 
-    fn record(&self, name: &BallotName) -> PathBuf {
-        self.path().join(DIR).join(hex::encode(name.to_string()))
+    fn records(&self, cluster: &ClusterName) -> PathBuf {
+        self.path().join(DIR).join(hex::encode(cluster.as_str()))
+    }
+
+    fn record(&self, cluster: &ClusterName, name: &BallotName) -> PathBuf {
+        self.records(cluster).join(hex::encode(name.to_string()))
     }
 }
 
@@ -156,7 +162,11 @@ mod tests {
     }
 
     fn memory(state: &StateDir) -> Memory {
-        state.ballots(state.identity().unwrap().id()).unwrap()
+        state.ballots(state.identity().unwrap().id(), &usual()).unwrap()
+    }
+
+    fn usual() -> ClusterName {
+        ClusterName::default()
     }
 
     #[test]
@@ -165,20 +175,29 @@ mod tests {
         let state = StateDir::open(dir.path()).unwrap();
         assert_eq!(memory(&state), Memory { is_whole: true, records: BTreeMap::new() });
         for text in ["first", "../../etc/passwd", "é"] {
-            state.keep_ballot(&name(text), text.as_bytes()).unwrap();
+            state.keep_ballot(&usual(), &name(text), text.as_bytes()).unwrap();
         }
         let kept = memory(&state);
         assert_eq!((kept.is_whole, kept.records.len()), (true, 3));
         assert_eq!(kept.records[&name("../../etc/passwd")].as_deref(), Some(&b"../../etc/passwd"[..]));
         // One record that is gone is not taken for a ballot that never was.
-        std::fs::remove_file(dir.path().join("ballots").join(hex::encode("first"))).unwrap();
+        std::fs::remove_file(dir.path().join("ballots").join(hex::encode("kairos")).join(hex::encode("first")))
+            .unwrap();
         assert_eq!(memory(&state).records[&name("first")], None);
+        // Of another cluster they are others, and are kept beside them.
+        let edge = "..".parse().unwrap();
+        let id = state.identity().unwrap().id();
+        assert_eq!(state.ballots(id, &edge).unwrap(), Memory { is_whole: true, records: BTreeMap::new() });
+        state.keep_ballot(&edge, &name("first"), b"of the edge").unwrap();
+        let kept = state.ballots(id, &edge).unwrap();
+        assert_eq!((kept.records.len(), kept.records[&name("first")].as_deref()), (1, Some(&b"of the edge"[..])));
+        assert_eq!((memory(&state).records.len(), &memory(&state).records[&name("first")]), (3, &None));
         // Without the index nothing is known to be whole, now and in every later run.
         for damage in [None, Some("{")] {
             let index = dir.path().join(INDEX);
             damage.map_or_else(|| std::fs::remove_file(&index).unwrap(), |text| std::fs::write(&index, text).unwrap());
             assert_eq!(memory(&state), Memory::default());
-            state.keep_ballot(&name("first"), b"x").unwrap();
+            state.keep_ballot(&usual(), &name("first"), b"x").unwrap();
             assert_eq!((memory(&state).is_whole, memory(&state).records.len()), (false, 1));
         }
         // A new identity begins anew.

@@ -153,6 +153,7 @@ fn node(status: &Status) -> Vec<Finding> {
                 .hint(format!("a firewall keeps back {}/udp, or their token is another or an older one: the log says which", status.port)),
         });
     }
+    found.extend(of_cluster(status));
     if let Some(why) = status.dht.as_ref().and_then(|dht| dht.why.as_ref()) {
         found.push(
             Finding::new(Problem, "dht", format!("the DHT does not work: {why}"))
@@ -167,6 +168,23 @@ fn node(status: &Status) -> Vec<Finding> {
     }
     found.extend(counted(status));
     found
+}
+
+/// A cluster of one machine, beside others of many: mostly the name is mistyped.
+fn of_cluster(status: &Status) -> Option<Finding> {
+    let mut others: Vec<&str> =
+        status.peers.iter().map(|peer| peer.cluster.as_str()).filter(|cluster| !cluster.is_empty()).collect();
+    if others.is_empty() || others.contains(&status.cluster.as_str()) {
+        return None;
+    }
+    others.sort_unstable();
+    others.dedup();
+    let named = others.iter().take(4).map(|cluster| format!("`{cluster}`")).collect::<Vec<_>>().join(", ");
+    let text = format!("no peer is in this node's cluster `{}`: they are in {named}", status.cluster);
+    Some(
+        Finding::new(Gravity::Note, "cluster", text)
+            .hint("p2p.network_id says which a machine is in; machines of one cluster have the same"),
+    )
 }
 
 /// Counters that should stand at nothing.
@@ -276,6 +294,7 @@ mod tests {
             clock_ahead: 0,
             role: None,
             role_fixed: false,
+            cluster: "kairos".to_owned(),
             uptime: 100,
             entries: 3,
             health: 0,
@@ -308,6 +327,7 @@ mod tests {
             heard: Some(1),
             role: None,
             role_fixed: false,
+            cluster: "kairos".to_owned(),
             version: "0.1.0".to_owned(),
         }
     }
@@ -363,6 +383,7 @@ mod tests {
                 "dht",
             ),
             (Status { counters: counter("overrun"), ..well() }, Note, "node"),
+            (Status { cluster: "edge".to_owned(), ..well() }, Note, "cluster"),
             (Status { ballots: vec![ballot(BallotState::Frozen)], ..well() }, Problem, "ballot"),
             (Status { ballots: vec![ballot(BallotState::Refused)], ..well() }, Problem, "ballot"),
         ] {

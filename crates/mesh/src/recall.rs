@@ -53,6 +53,7 @@ pub fn recall(kept: &Path, here: &Path, may_write: bool) -> Result<bool, Error> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kairn_mesh_protocol::ClusterName;
     use kairn_mesh_protocol::swim::Incarnation;
 
     #[test]
@@ -64,13 +65,16 @@ mod tests {
             let state = StateDir::open(&kept).unwrap();
             state.keep_incarnation(Incarnation(7)).unwrap();
             let id = state.identity().unwrap().id();
-            assert!(state.ballots(id).unwrap().is_whole);
+            assert!(state.ballots(id, &ClusterName::default()).unwrap().is_whole);
             (id, state.wireguard().unwrap().public(), state.begin_run().unwrap().0)
         };
         assert!(recall(&kept, &here, true).unwrap());
         let (in_recovery, run) = (StateDir::open(&here).unwrap(), StateDir::open(&kept).unwrap());
         assert_eq!((in_recovery.identity().unwrap().id(), in_recovery.wireguard().unwrap().public()), (id, wireguard));
-        assert!(!in_recovery.ballots(id).unwrap().is_whole && run.ballots(id).unwrap().is_whole);
+        assert!(
+            !in_recovery.ballots(id, &ClusterName::default()).unwrap().is_whole
+                && run.ballots(id, &ClusterName::default()).unwrap().is_whole
+        );
         // The runs of both count on, and those of the ordinary system are later.
         let ((first, incarnation), later) = (in_recovery.begin_run().unwrap(), run.begin_run().unwrap().0);
         assert!(before < first && first < later && incarnation == Incarnation(7), "{before} {first} {later}");

@@ -3,7 +3,7 @@
 use kairn_mesh_protocol::Role;
 use serde::{Deserialize, Serialize};
 
-/// The role of a member.
+/// The role of a member of the node's cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleStatus {
     /// The node: 52 letters and digits.

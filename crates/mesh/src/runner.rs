@@ -44,7 +44,7 @@ use kairn_mesh_protocol::ballot::Rules;
 use kairn_mesh_protocol::node::{Node, Outgoing, Start};
 use kairn_mesh_protocol::path::Finder;
 use kairn_mesh_protocol::timekeeper::Clock;
-use kairn_mesh_protocol::{AdminKey, Moment, NetworkKeys, NodeId, Now, Role, Token, Wall, swim};
+use kairn_mesh_protocol::{AdminKey, ClusterName, Moment, NetworkKeys, NodeId, Now, Role, Token, Wall, swim};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -87,6 +87,8 @@ pub struct Settings {
     pub names: NameSettings,
     /// The role that the configuration fixes.
     pub role: Option<Role>,
+    /// The cluster of the mesh that the machine is in.
+    pub cluster: ClusterName,
     /// How many nodes decide in a ballot.
     pub rules: Rules,
     /// When and how the shell of this machine is lent.
@@ -287,7 +289,8 @@ impl Runner {
         };
         let mut node = Node::new(begin, Moment::default());
         node.fix_role(settings.role);
-        node.hold_ballots(settings.rules, dir.ballots(node.id())?, Moment::default());
+        node.join_cluster(settings.cluster.clone());
+        node.hold_ballots(settings.rules, dir.ballots(node.id(), &settings.cluster)?, Moment::default());
         for order in &secrets.orders {
             if let Err(error) = node.restore((Moment::default(), clock::machine()), order) {
                 tracing::warn!(%error, "an order that was kept is not taken");

@@ -49,6 +49,8 @@ pub struct SecretStatus {
     pub name: String,
     /// For whom it is: `role:ROLE`, `node:NODE` or `administrators`.
     pub to: String,
+    /// The cluster that its author was in when it was written.
+    pub cluster: String,
     /// When it was written by the author's clock, in milliseconds since the Unix epoch.
     pub created: u64,
     /// For how many seconds it still holds; nothing where it does until it is deleted.

@@ -45,6 +45,8 @@ pub struct Status {
     pub role: Option<Role>,
     /// Whether its configuration fixes the role.
     pub role_fixed: bool,
+    /// The cluster of the mesh that it is in.
+    pub cluster: String,
     /// For how many seconds it has been running.
     pub uptime: u64,
     /// How many entries of the shared state it holds.
@@ -144,6 +146,8 @@ pub struct PeerStatus {
     pub role: Option<Role>,
     /// Whether its configuration fixes the role.
     pub role_fixed: bool,
+    /// The cluster of the mesh that it is in; empty where its record is not there.
+    pub cluster: String,
     /// The version of its program.
     pub version: String,
 }

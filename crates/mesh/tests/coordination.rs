@@ -5,7 +5,7 @@ use kairn_mesh::{
     Attendance, BarrierEvent, Client, LeaseHold, LeaseStatus, NameSettings, Rules, Settings, ShellPolicy,
     ShellSettings, StateDir, Status, run,
 };
-use kairn_mesh_protocol::{AdminKey, Identity, Role, Token};
+use kairn_mesh_protocol::{AdminKey, ClusterName, Identity, Role, Token};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -29,10 +29,22 @@ fn administrator() -> Identity {
     Identity::from_seed(&[0xad; 32])
 }
 
+/// Each test has a mesh of its own, named by its directory: the nodes of two would find each other.
+fn secret_of(dir: &Path) -> [u8; 32] {
+    let mut secret = [21; 32];
+    let name = dir.parent().and_then(Path::file_name).unwrap().as_encoded_bytes();
+    secret.iter_mut().zip(name).for_each(|(byte, from)| *byte = *from);
+    secret
+}
+
 async fn start(dir: &Path, role: Option<Role>, peers: &[u16]) -> Running {
+    start_in(ClusterName::default(), dir, role, peers).await
+}
+
+async fn start_in(cluster: ClusterName, dir: &Path, role: Option<Role>, peers: &[u16]) -> Running {
     let admin = AdminKey::new(*administrator().id().as_bytes()).unwrap();
     let settings = Settings {
-        token: Token::new([21; 32], Some(admin)),
+        token: Token::new(secret_of(dir), Some(admin)),
         name: dir.file_name().unwrap().to_str().unwrap().to_owned(),
         version: "0.1.0".to_owned(),
         port: 0,
@@ -43,6 +55,7 @@ async fn start(dir: &Path, role: Option<Role>, peers: &[u16]) -> Running {
         excluded: Vec::new(),
         names: NameSettings::default(),
         role,
+        cluster,
         rules: Rules::new(2, Some(3)).unwrap(),
         shell: ShellSettings {
             policy: ShellPolicy::Never,
@@ -265,6 +278,65 @@ async fn a_fixed_master_leads_alone_and_its_role_is_seen() {
     other.await.unwrap_err();
     drop(lease);
     for node in [first, second] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_clusters_of_one_mesh_decide_lead_and_wait_each_for_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let edge: ClusterName = "edge".parse().unwrap();
+    let mut nodes = Vec::new();
+    for name in ["a-1", "a-2", "a-3", "b-1", "b-2", "b-3"] {
+        let cluster = if name.starts_with('a') { ClusterName::default() } else { edge.clone() };
+        let peers: Vec<u16> = nodes.first().map(|node: &Running| node.port).into_iter().collect();
+        nodes.push(start_in(cluster, &dir.path().join(name), None, &peers).await);
+    }
+    for (at, node) in nodes.iter().enumerate() {
+        let status = node.until("all peers", |node| node.status().unwrap(), |status| status.peers.len() == 5).await;
+        let own = if at < 3 { "kairos" } else { "edge" };
+        assert_eq!(status.cluster, own);
+        assert_eq!(status.peers.iter().filter(|peer| peer.cluster == own).count(), 2);
+        node.ask(|node| node.stand("cluster")).await.unwrap();
+    }
+    // Three of the one cluster alone do not open the other's barrier, of which three are expected too.
+    let waiting = |node: &Running| {
+        let client = Client::new(&node.dir);
+        tokio::task::spawn_blocking(move || client.wait_at("ready", None, |_| ControlFlow::Continue(())))
+    };
+    let (mut first, mut leases) = (nodes[..3].iter().map(waiting).collect::<Vec<_>>(), Vec::new());
+    for waiting in &mut first {
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap();
+    }
+    let early = nodes[3].ask(|node| {
+        let mut last = None;
+        let waited = node.wait_at("ready", None, |event| {
+            last = Some(event);
+            ControlFlow::Break(())
+        });
+        waited.map(|()| last)
+    });
+    assert!(matches!(early.await.unwrap(), Some(BarrierEvent::Waiting { here: 1, wanted: 3, .. })));
+    for (at, ids) in [(0, ["a-1", "a-2", "a-3"]), (3, ["b-1", "b-2", "b-3"])] {
+        let decided = nodes[at].until(
+            "a decision",
+            |node| node.ballot("cluster"),
+            |ballot| ballot.as_ref().is_ok_and(|ballot| ballot.winner.is_some()),
+        );
+        let ballot = decided.await.unwrap();
+        assert_eq!(ballot.voters, 3);
+        assert!(ids.contains(&ballot.winner.unwrap().name.as_str()));
+        let mut lease = nodes[at].hold().await;
+        assert_eq!(lease.leads().await.voters, 3);
+        leases.push(lease);
+    }
+    nodes[0].until("a role", |node| node.assign("a-2", Some(Role::Worker)), Result::is_ok).await.unwrap();
+    let refused = told(nodes[0].ask(|node| node.assign("b-2", Some(Role::Worker))).await);
+    assert!(refused.contains("is of the cluster `edge`"), "{refused}");
+    let roles = nodes[3].ask(Client::roles).await.unwrap();
+    assert_eq!(roles.iter().map(|role| role.name.as_str()).filter(|name| name.starts_with('a')).count(), 0);
+    drop(leases);
+    for node in nodes {
         node.stop().await;
     }
 }

@@ -5,7 +5,7 @@ use kairn_mesh::{
     Attendance, BallotState, Change, Client, NameSettings, Rules, ServiceEvent, Settings, ShellPolicy, ShellSettings,
     StateDir, Status, Transport, run,
 };
-use kairn_mesh_protocol::Token;
+use kairn_mesh_protocol::{ClusterName, Token};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -38,6 +38,7 @@ async fn start(dir: &Path, token: u8, peers: &[u16]) -> Running {
         excluded: Vec::new(),
         names: NameSettings::default(),
         role: None,
+        cluster: ClusterName::default(),
         rules: Rules::new(2, Some(3)).unwrap(),
         shell: ShellSettings {
             policy: ShellPolicy::Never,

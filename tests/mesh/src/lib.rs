@@ -6,7 +6,9 @@
 //! [`scenarios`] what it is put through; the program of this package runs them and prints what was measured.
 #![forbid(unsafe_code)]
 
+pub mod clusters;
 pub mod day;
+pub mod lease;
 pub mod liar;
 pub mod member;
 pub mod report;

@@ -4,7 +4,7 @@
 
 use kairn_mesh_sim::report::Figure;
 use kairn_mesh_sim::world::Weather;
-use kairn_mesh_sim::{day, rotation, scenarios, state};
+use kairn_mesh_sim::{clusters, day, lease, rotation, scenarios, state};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -105,6 +105,16 @@ const ALL: &[Simulation] = &[
         name: "rotation",
         about: "100 whole nodes change their secret, one is put out, one is off meanwhile",
         run: |seed| rotation::rotation(seed, 100, Weather::PROMISED),
+    },
+    Simulation {
+        name: "clusters",
+        about: "two clusters of one mesh decide a ballot of one name, each for itself",
+        run: |seed| clusters::clusters(seed, 5, Weather::PROMISED),
+    },
+    Simulation {
+        name: "lease",
+        about: "an hour in which three of 30 whole nodes want one lease, whatever happens to them",
+        run: |seed| lease::lease(seed, 30, HOUR, Weather::PROMISED),
     },
     Simulation {
         name: "day",

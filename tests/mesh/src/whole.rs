@@ -4,10 +4,11 @@ use crate::member::{Directory, identity};
 use crate::world::{Node, Now, Place, Weather, World};
 use kairn_mesh_protocol::address::Range;
 use kairn_mesh_protocol::admission::{Proof, Session, Side};
-use kairn_mesh_protocol::node::{Event, Outgoing, Start};
+use kairn_mesh_protocol::ballot::{BallotName, Rules};
+use kairn_mesh_protocol::node::{Event, Memory, Outgoing, Start};
 use kairn_mesh_protocol::swim::{self, Incarnation};
 use kairn_mesh_protocol::timekeeper::Clock;
-use kairn_mesh_protocol::{Identity, Moment, NodeId, Token, TunnelKey, node};
+use kairn_mesh_protocol::{ClusterName, Identity, Moment, NodeId, Token, TunnelKey, node};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,9 @@ const QUESTION: u8 = 1;
 const ANSWER: u8 = 2;
 const OPENING: u8 = 3;
 
+/// What a node keeps of ballots over its runs.
+pub type Disk = BTreeMap<BallotName, Vec<u8>>;
+
 struct Asked {
     to: Place,
     message: Vec<u8>,
@@ -44,6 +48,7 @@ pub struct Whole {
     asked: BTreeMap<u64, Asked>,
     sessions: BTreeMap<Place, Moment>,
     out: Vec<(Place, Vec<u8>)>,
+    disk: Disk,
     refused: Vec<String>,
     deaths: usize,
     is_put_out: bool,
@@ -64,6 +69,18 @@ impl Whole {
         now: Now,
         range: Option<Range>,
     ) -> Self {
+        Self::of(ClusterName::default(), directory, (place, generation), seed, now, range)
+    }
+
+    /// The same, in a cluster: a place and the number of the run.
+    pub fn of(
+        cluster: ClusterName,
+        directory: &Arc<Directory>,
+        (place, generation): (Place, u64),
+        seed: u64,
+        now: Now,
+        range: Option<Range>,
+    ) -> Self {
         let token = Token::new([0x17; 32], None);
         let start = Start {
             identity: identity(place),
@@ -80,12 +97,33 @@ impl Whole {
             lease: None,
         };
         let mut node = node::Node::new(start, now.moment);
+        node.join_cluster(cluster);
         let clocks = (now.moment, now.wall);
         let written = node.introduce(clocks, &TunnelKey::new([7; 32]), &format!("edge-{}", place.0), "0.1.0");
         let refused = written.err().map(|why| why.to_string()).into_iter().collect();
         let (asked, sessions, out) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         let directory = Arc::clone(directory);
-        Self { node, directory, asked, sessions, out, refused, deaths: 0, is_put_out: false }
+        let disk = Disk::new();
+        Self { node, directory, asked, sessions, out, disk, refused, deaths: 0, is_put_out: false }
+    }
+
+    /// The same, taking part in ballots with what earlier runs kept of them.
+    #[must_use]
+    pub fn voting(mut self, now: Now, rules: Rules, disk: Disk) -> Self {
+        self.vote_by(now, rules, disk);
+        self
+    }
+
+    /// Has it take part in ballots with what earlier runs kept of them.
+    pub fn vote_by(&mut self, now: Now, rules: Rules, disk: Disk) {
+        let records = disk.iter().map(|(name, record)| (name.clone(), Some(record.clone()))).collect();
+        self.node.hold_ballots(rules, Memory { is_whole: true, records }, now.moment);
+        self.disk = disk;
+    }
+
+    /// What it would leave to its next run.
+    pub fn into_disk(self) -> Disk {
+        self.disk
     }
 
     /// What it knows.
@@ -148,6 +186,11 @@ impl Whole {
     }
 
     fn collect(&mut self, now: Now) {
+        let disk = &mut self.disk;
+        self.node.vote((now.moment, now.wall), &mut |name, record| {
+            disk.insert(name.clone(), record.to_vec());
+            Ok(())
+        });
         for outgoing in self.node.take_outgoing() {
             match outgoing {
                 Outgoing::Datagram { to, bytes } => {

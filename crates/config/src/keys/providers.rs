@@ -64,7 +64,8 @@ pub(crate) static P2P: Block = block(
             .example("[dht.example.org:6881]"),
         done("loglevel", Text, "Sets how much is logged: `error`, `warn`, `info`, `debug` or `trace`.")
             .example("debug"),
-        not_yet("network_id", Text, "Tells clusters of one network apart.").example("edge"),
+        done("network_id", Text, "Names the cluster of the network that the machine is in; `kairos` unless set.")
+            .example("edge"),
         done(
             "role",
             Enum(&["", "master", "worker", "none"]),

@@ -18,7 +18,7 @@ fn without_a_block_there_is_no_token_and_all_is_as_usual() {
 fn every_key_is_read_with_its_place() {
     let text = "p2p:\n  network_token: ' abc '\n  admin_keys: [def]\n  peers: ['192.0.2.1:7946', '[2001:db8::1]:1', 'gate.example.org:7946']\n  \
                 listen_port: '7000'\n  loglevel: WARN\n  exclude_interfaces: [wwan]\n  dns: true\n  dns_domain: edge.example\n  \
-                minimum_nodes: 3\n  expected_nodes: 5\n  role: worker\n  shell: always\n  disable_dht: true\n  vpn:\n    create: no\n    \
+                minimum_nodes: 3\n  expected_nodes: 5\n  network_id: edge\n  role: worker\n  shell: always\n  disable_dht: true\n  vpn:\n    create: no\n    \
                 interface: mesh0\n    range: 10.7.0.0/16\n    mtu: 1380";
     let (settings, said) = read(text);
     assert_eq!(said, Vec::<String>::new());
@@ -31,6 +31,10 @@ fn every_key_is_read_with_its_place() {
     assert_eq!((settings.port, settings.log, settings.vpn), (Some(7_000), Some(LogLevel::Warn), false));
     assert_eq!((settings.dns, settings.dns_domain.unwrap().value.as_str()), (true, "edge.example"));
     assert_eq!((settings.minimum_nodes, settings.expected_nodes), (Some(3), Some(5)));
+    assert_eq!(
+        settings.network_id.map(|id| (id.value, id.span.to_string())),
+        Some(("edge".to_owned(), "t:13:15".to_owned()))
+    );
     assert_eq!(settings.shell, ShellLending::Always);
     assert_eq!(settings.role, Some(MeshRole::Worker));
     assert_eq!((settings.excluded, settings.mtu), (vec!["wwan".to_owned()], Some(1_380)));
@@ -83,6 +87,7 @@ fn variables_without_effect_are_named_with_the_reason() {
 fn what_cannot_be_is_pointed_at_and_left_out() {
     for (text, expected) in [
         ("p2p: 7", "t:2:6: error: `p2p` is a mapping"),
+        ("p2p: {network_id: [a]}", "t:2:19: error: `network_id` is text"),
         ("p2p: {network_token: [a]}", "t:2:22: error: `network_token` is text"),
         ("p2p: {peers: a}", "t:2:14: error: `peers` is a list"),
         ("p2p: {listen_port: 0}", "t:2:20: error: `listen_port` is a whole number from 1 to 65535"),

@@ -8,7 +8,7 @@ use kairn_report::Span;
 /// Why variables that are known do nothing: by their names, or by the beginnings of these where they end in `*`.
 const WITHOUT_EFFECT: &[(&[&str], &str)] = &[
     (&["EDGEVPNTOKEN", "EDGEVPNCONFIG"], "the token stands in `p2p.network_token`"),
-    (&["EDGEVPN_NETWORK_ID"], "`p2p.network_id` is where it stands, and is not supported yet"),
+    (&["EDGEVPN_NETWORK_ID"], "the name of the cluster stands in `p2p.network_id`"),
     (
         &["DNSADDRESS", "DNSFORWARD", "DNSFORWARDSERVER", "DNSCACHESIZE"],
         "`p2p.dns` says whether names are answered; servers for others are those of the machine",

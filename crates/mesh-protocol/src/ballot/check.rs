@@ -144,7 +144,7 @@ impl Check {
 
     fn scope() -> Scope {
         let network = crate::Token::new([1; 32], None).network().id;
-        Scope::new(network, BallotName::try_from("cluster".to_owned()).unwrap())
+        Scope::new(network, crate::ClusterName::default(), BallotName::try_from("cluster".to_owned()).unwrap())
     }
 
     fn node(&self, id: &NodeId) -> usize {

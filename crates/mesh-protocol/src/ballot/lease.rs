@@ -22,6 +22,9 @@ const LAST_TERM: u64 = 1 << 48;
 const FREE: Duration = Duration::from_secs(2);
 /// How long after a refusal those that have not answered are waited for.
 const ANSWERED: Duration = Duration::from_secs(1);
+/// How long after a request those that have not answered it are asked again, twice as long each next time; and how often that is.
+const AGAIN: Duration = Duration::from_millis(500);
+const MOST_AGAIN: u32 = 3;
 /// The most grants in a proof: more do not fit an entry.
 const MOST_GRANTS: usize = 320;
 
@@ -202,6 +205,9 @@ struct Sent {
     grants: Vec<(NodeId, Signature)>,
     /// Who refused, and to whom it has granted.
     withheld: BTreeMap<NodeId, NodeId>,
+    /// When those that have not answered are asked again; nothing once a quorum has granted it, or they were asked often enough.
+    again: Option<Moment>,
+    tries: u32,
 }
 
 impl Sent {
@@ -263,9 +269,23 @@ impl Lease {
         self.number = self.number.wrapping_add(1);
         let request =
             Request { term: self.term, holder: self.holder, milliseconds: self.milliseconds, number: self.number };
-        self.sent.push(Sent { request, asked: now, grants: Vec::new(), withheld: BTreeMap::new() });
+        let (grants, withheld, again) = (Vec::new(), BTreeMap::new(), Some(now + AGAIN));
+        self.sent.push(Sent { request, asked: now, grants, withheld, again, tries: 0 });
         self.next = now + self.interval().mul_f64(0.8 + self.random.f64() * 0.4);
         Some(LeaseBody::Ask(request))
+    }
+
+    /// Who is asked once more for the last request, since it has not answered and no quorum has granted it yet: a letter may be lost. It
+    /// is the same request, so a grant counts from when it was asked for first.
+    pub fn again(&mut self, now: Moment, electorate: &Roll) -> Option<(Vec<NodeId>, LeaseBody)> {
+        let sent = self.sent.last_mut().filter(|sent| sent.again.is_some_and(|again| again <= now))?;
+        sent.tries += 1;
+        sent.again = (sent.tries < MOST_AGAIN).then(|| now + AGAIN.saturating_mul(1 << sent.tries));
+        let has_answered = |voter: &NodeId| {
+            sent.withheld.contains_key(voter) || sent.grants.iter().any(|(granted, _)| granted == voter)
+        };
+        let silent: Vec<NodeId> = electorate.voters().iter().filter(|voter| !has_answered(voter)).copied().collect();
+        (!silent.is_empty()).then_some((silent, LeaseBody::Ask(sent.request)))
     }
 
     /// Gives up the last request where somebody refused it in favour of a node of a lower name, and a quorum has not granted it until
@@ -286,10 +306,11 @@ impl Lease {
         Duration::from_millis(u64::from(self.milliseconds)) / 4
     }
 
-    /// When [`Self::due`] or [`Self::hold`] may have changed.
+    /// When [`Self::due`], [`Self::again`] or [`Self::hold`] may have changed.
     pub fn next_deadline(&self, now: Moment) -> Moment {
         let lapses = self.sent.iter().map(Sent::until).chain(self.exclusive).filter(|until| *until > now);
-        lapses.chain([self.next]).min().unwrap_or(self.next)
+        let again = self.sent.last().and_then(|sent| sent.again);
+        lapses.chain([self.next]).chain(again).min().unwrap_or(self.next)
     }
 
     /// Takes a grant in, signed by its voter. Says whether the lease became exclusive under a term that it was not before.
@@ -302,6 +323,7 @@ impl Lease {
         if !electorate.carried(sent.grants.len()) {
             return false;
         }
+        sent.again = None;
         self.exclusive = self.exclusive.max(Some(sent.until()));
         self.ties = 0;
         if self.tenure.is_some() {

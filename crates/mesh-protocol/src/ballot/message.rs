@@ -1,6 +1,6 @@
 //! What nodes say in a ballot.
 //!
-//! On the wire a message is postcard of (name of the ballot, sender, body, signature). The signature is the sender's with the
+//! On the wire a message is postcard of (name of the cluster, name of the ballot, sender, body, signature). The signature is the sender's with the
 //! purpose `ballot` over: the kind in one byte, the frame (32 bytes, see [`Scope::frame`]), the round as number (8 bytes,
 //! big-endian) and proposer (32 bytes), and then
 //!
@@ -18,6 +18,7 @@
 use super::lease::LeaseBody;
 use super::roll::{BallotName, Frame, Roll, Scope};
 use super::verdict::Verdict;
+use crate::cluster::ClusterName;
 use crate::error::Error;
 use crate::identity::{Identity, NodeId, Purpose, Signature};
 use serde::{Deserialize, Serialize};
@@ -274,7 +275,8 @@ impl Letter {
     /// It is longer than receivers take, which a roll of a legal size never makes it.
     pub fn seal(&self, scope: &Scope, identity: &Identity) -> Result<Vec<u8>, Error> {
         let signature = identity.sign(Purpose::Ballot, &self.body.text(scope));
-        let wire = Wire { name: scope.name().to_string(), from: identity.id(), body: self.body.clone(), signature };
+        let (cluster, name) = (scope.cluster().clone(), scope.name().clone());
+        let wire = Wire { cluster, name, from: identity.id(), body: self.body.clone(), signature };
         let bytes = postcard::to_stdvec(&wire).map_err(|error| Error::Malformed(KIND, error.to_string()))?;
         check_length(&bytes)?;
         Ok(bytes)
@@ -285,7 +287,8 @@ const KIND: &str = "ballot message";
 
 #[derive(Serialize, Deserialize)]
 struct Wire {
-    name: String,
+    cluster: ClusterName,
+    name: BallotName,
     from: NodeId,
     body: Body,
     signature: Signature,
@@ -307,14 +310,14 @@ pub struct Heard {
 }
 
 impl Heard {
-    /// The name of the ballot that a message says it belongs to.
+    /// The cluster and the name of the ballot that a message says it belongs to.
     ///
     /// # Errors
     /// It is too long or does not parse.
-    pub fn ballot_of(bytes: &[u8]) -> Result<BallotName, Error> {
+    pub fn ballot_of(bytes: &[u8]) -> Result<(ClusterName, BallotName), Error> {
         check_length(bytes)?;
         postcard::take_from_bytes(bytes)
-            .map(|(name, _)| name)
+            .map(|(names, _)| names)
             .map_err(|error| Error::Malformed(KIND, error.to_string()))
     }
 
@@ -330,7 +333,10 @@ impl Heard {
         if !rest.is_empty() {
             return Err(refused("something stands behind its end"));
         }
-        if wire.name != scope.name().to_string() {
+        if wire.cluster != *scope.cluster() {
+            return Err(Error::OtherCluster { theirs: wire.cluster, ours: scope.cluster().clone() });
+        }
+        if wire.name != *scope.name() {
             return Err(refused("it belongs to another ballot"));
         }
         if wire.body.round().is_some_and(|round| round.number == 0 || round.number > LAST_ROUND) {

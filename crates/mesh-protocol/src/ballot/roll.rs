@@ -1,5 +1,6 @@
 //! Who votes, and how many it takes.
 
+use crate::cluster::ClusterName;
 use crate::error::Error;
 use crate::identity::NodeId;
 use crate::keys::NetworkId;
@@ -15,7 +16,7 @@ pub const DEFAULT_MINIMUM: u16 = 2;
 /// The longest name of a ballot in bytes.
 const LONGEST_NAME: usize = 64;
 
-/// The name of a ballot within its network: 1 to 64 bytes without control characters.
+/// The name of a ballot within its cluster: 1 to 64 bytes without control characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct BallotName(String);
@@ -43,17 +44,23 @@ impl fmt::Display for BallotName {
     }
 }
 
-/// Which ballot of which network.
+/// Which ballot of which cluster of which network.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scope {
     network: NetworkId,
+    cluster: ClusterName,
     name: BallotName,
 }
 
 impl Scope {
-    /// The ballot of a name in a network.
-    pub const fn new(network: NetworkId, name: BallotName) -> Self {
-        Self { network, name }
+    /// The ballot of a name in a cluster of a network.
+    pub const fn new(network: NetworkId, cluster: ClusterName, name: BallotName) -> Self {
+        Self { network, cluster, name }
+    }
+
+    /// The cluster whose members vote in it.
+    pub const fn cluster(&self) -> &ClusterName {
+        &self.cluster
     }
 
     /// The ballot's name.
@@ -62,7 +69,7 @@ impl Scope {
     }
 
     /// What every signature in a round covers: SHA-256 over `"kairn mesh 1 ballot" 0x00`, the network's 16 bytes, the length of the
-    /// name in one byte, the name, the quorum in two bytes (big-endian), and the 32 bytes of each voter in ascending order.
+    /// cluster's name in one byte and that name, the length of the ballot's name in one byte and that name, the quorum in two bytes (big-endian), and the 32 bytes of each voter in ascending order.
     pub fn frame(&self, roll: &Roll) -> Frame {
         self.digest(roll.quorum, &roll.voters)
     }
@@ -78,6 +85,7 @@ impl Scope {
         let mut hash = Sha256::new()
             .chain_update(b"kairn mesh 1 ballot\0")
             .chain_update(self.network.as_bytes())
+            .chain_update(self.cluster.signed())
             .chain_update([length])
             .chain_update(self.name.0.as_bytes())
             .chain_update(quorum.to_be_bytes());
@@ -88,7 +96,7 @@ impl Scope {
     }
 }
 
-/// A digest of network, ballot, quorum and voters.
+/// A digest of network, cluster, ballot, quorum and voters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Frame([u8; 32]);
 

@@ -13,7 +13,7 @@ fn scope() -> Scope {
 
 fn named(name: &str) -> Scope {
     let network = crate::Token::new([1; 32], None).network().id;
-    Scope::new(network, BallotName::try_from(name.to_owned()).unwrap())
+    Scope::new(network, crate::ClusterName::default(), BallotName::try_from(name.to_owned()).unwrap())
 }
 
 /// A network whose messages are all delivered, signed and read, and whose records are kept.
@@ -307,7 +307,7 @@ fn a_campaign_waits_for_all_that_are_expected_but_not_for_ever() {
 proptest! {
     #[test]
     fn no_bytes_make_a_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-        prop_assert!(!Heard::ballot_of(&bytes).is_ok_and(|name| name.to_string().len() >= bytes.len()));
+        prop_assert!(!Heard::ballot_of(&bytes).is_ok_and(|(cluster, name)| cluster.as_str().len() + name.to_string().len() >= bytes.len()));
         prop_assert!(Heard::open(&scope(), &bytes).is_err());
         let rules = Rules::new(2, None).unwrap();
         prop_assert!(Ballot::restore(scope(), rules, NodeId::new([1; 32]), &bytes).is_err());

@@ -87,7 +87,7 @@ pub(super) struct Ballots {
     pub(super) led: BTreeMap<BallotName, Led>,
     waiting: VecDeque<(NodeId, Vec<u8>)>,
     /// How many others were alive when the campaigns were last looked at; nothing if they have to be.
-    looked: Option<usize>,
+    pub(super) looked: Option<usize>,
     next_telling: Moment,
 }
 
@@ -196,7 +196,7 @@ impl Node {
 
     /// How the ballots stand that this node knows of, by name.
     pub fn ballots(&self) -> impl Iterator<Item = BallotView<'_>> {
-        let known: BTreeSet<NodeId> = self.store.member_ids().collect();
+        let known = self.mates();
         self.ballots.iter().flat_map(|ballots| &ballots.held).map(move |(name, held)| {
             let ballot = &held.ballot;
             let is_open = *ballot.outcome() == Outcome::Open;
@@ -227,7 +227,7 @@ impl Node {
             return;
         }
         ballots.looked = Some(others);
-        let known: BTreeSet<NodeId> = self.store.member_ids().collect();
+        let known = self.mates();
         self.declare(now, keep);
         self.begin_rounds(now, &known, keep);
         self.tend_leases(now);
@@ -240,7 +240,7 @@ impl Node {
 
     /// Makes this node the winner of the ballots that it stands in, where its configuration says so and nobody has won.
     fn declare(&mut self, now: Now, keep: &mut Keep<'_>) {
-        let told: Vec<NodeId> = self.swim.live().iter().take(MOST_TOLD).copied().collect();
+        let told: Vec<NodeId> = self.live_mates().into_iter().take(MOST_TOLD).collect();
         let (mut said, mut failed) = (Vec::new(), Vec::new());
         for (name, Held { ballot, campaign, declares, .. }) in
             self.ballots.iter_mut().flat_map(|ballots| &mut ballots.held)
@@ -266,7 +266,7 @@ impl Node {
 
     fn begin_rounds(&mut self, now: Now, known: &BTreeSet<NodeId>, keep: &mut Keep<'_>) {
         let (own, mut said, mut failed) = (self.id(), Vec::new(), Vec::new());
-        let alive: BTreeSet<NodeId> = self.swim.live().iter().copied().chain([own]).collect();
+        let alive: BTreeSet<NodeId> = self.live_mates().into_iter().chain([own]).collect();
         for (name, Held { ballot, campaign, declares, .. }) in
             self.ballots.iter_mut().flat_map(|ballots| &mut ballots.held)
         {
@@ -295,7 +295,7 @@ impl Node {
         bytes: &[u8],
         keep: &mut Keep<'_>,
     ) -> Result<(), Error> {
-        let name = Heard::ballot_of(bytes)?;
+        let (_, name) = Heard::ballot_of(bytes)?;
         let scope = self.scope(&name);
         let heard = Heard::open(&scope, bytes)?;
         if heard.from() != from {
@@ -343,13 +343,14 @@ impl Node {
         self.events.push(Event::Ballot { name: name.clone(), is_over });
     }
 
-    /// Signs a letter and sends it to each, to this node itself like to any other.
+    /// Signs a letter and sends it to each, to this node itself like to any other. Whoever went over to another cluster would refuse it.
     pub(super) fn post(&mut self, scope: &Scope, letter: &Letter) {
         let bytes = match letter.seal(scope, &self.identity) {
             Ok(bytes) => bytes,
             Err(error) => return self.refuse(self.id(), &error.to_string()),
         };
-        for to in &letter.to {
+        let here: Vec<NodeId> = letter.to.iter().filter(|to| !self.is_elsewhere(to)).copied().collect();
+        for to in &here {
             if *to == self.id() {
                 self.letter_came(*to, bytes.clone());
             } else if message::fits_datagram(&bytes) {
@@ -372,7 +373,12 @@ impl Node {
 
     /// A letter came, of a member and signed by it as is yet to be seen.
     pub(super) fn letter_came(&mut self, from: NodeId, bytes: Vec<u8>) {
-        let is_member = from == self.id() || self.store.member(&from).is_some();
+        let theirs = self.cluster_of(&from);
+        let is_member = theirs.is_some();
+        if let Some(theirs) = theirs.filter(|theirs| *theirs != self.cluster) {
+            let ours = self.cluster.clone();
+            return self.refuse(from, &Error::OtherCluster { theirs, ours }.to_string());
+        }
         match &mut self.ballots {
             Some(ballots) if is_member && ballots.waiting.len() < MOST_WAITING => {
                 ballots.waiting.push_back((from, bytes));
@@ -390,19 +396,27 @@ impl Node {
             return;
         }
         ballots.next_telling = now.0 + ballots.tells_every().mul_f64(0.75 + self.rng.f64() / 2.0);
-        if let Some(peer) = self.rng.choice(self.swim.live()).copied() {
+        let mates = self.live_mates();
+        if let Some(peer) = self.rng.choice(&mates).copied() {
             self.tell_outcomes(peer);
         }
     }
 
     /// Tells a member what has come of the ballots, in a few bytes each: it asks or answers where the two know different things.
     pub(super) fn tell_outcomes(&mut self, to: NodeId) {
+        if self.is_elsewhere(&to) {
+            return;
+        }
         let lists = self.ballots.as_ref().map(Ballots::outcomes).unwrap_or_default();
         lists.into_iter().for_each(|outcomes| self.seal(to, &Datagram::Outcomes { outcomes, is_answer: false }));
     }
 
     /// A member says what it knows: it gets the decisions that it lacks, and is told once what this node lacks.
     pub(super) fn outcomes_came(&mut self, from: NodeId, told: Vec<(BallotName, Vec<NodeId>)>, is_answer: bool) {
+        // One that was sent before its sender knew of this node's cluster, or this one of its sender's.
+        if self.is_elsewhere(&from) {
+            return;
+        }
         let Some(ballots) = &self.ballots else { return };
         let (mut letters, mut lacking) = (Vec::new(), Vec::new());
         for (name, theirs) in told.into_iter().take(IN_DATAGRAM) {
@@ -424,7 +438,7 @@ impl Node {
     }
 
     pub(super) fn scope(&self, name: &BallotName) -> Scope {
-        Scope::new(*self.store.network(), name.clone())
+        Scope::new(*self.store.network(), self.cluster.clone(), name.clone())
     }
 }
 

@@ -178,11 +178,15 @@ impl Node {
     /// Who has proven the highest term, and whether it gave that up.
     fn leader(&self, name: &BallotName) -> Option<(NodeId, (Term, bool))> {
         let led = self.ballots.as_ref()?.led.get(name)?;
-        led.iter().max_by_key(|(_, (term, _))| *term).map(|(node, led)| (*node, *led))
+        let mates = led.iter().filter(|(node, _)| self.is_mate(node));
+        mates.max_by_key(|(_, (term, _))| *term).map(|(node, led)| (*node, *led))
     }
 
-    /// The highest term that a node has proven to have led under.
+    /// The highest term that a node of the cluster has proven to have led it under.
     pub(super) fn led_until(&self, name: &BallotName, node: &NodeId) -> Option<Term> {
+        if !self.is_mate(node) {
+            return None;
+        }
         self.ballots.as_ref()?.led.get(name)?.get(node).map(|(term, _)| *term)
     }
 
@@ -202,6 +206,7 @@ impl Node {
             if let Some(body) = said {
                 self.post_lease(&name, &electorate, body);
             }
+            self.ask_again(now.0, &name, &electorate);
             self.tell_hold(now, &name);
         }
     }
@@ -214,6 +219,16 @@ impl Node {
         wanted.due = wanted.lease.next_deadline(now.0);
         if std::mem::replace(&mut wanted.said, hold) != hold {
             self.events.push(Event::Lease { name: name.clone(), hold });
+        }
+    }
+
+    /// Asks voters once more that are there and have not answered.
+    fn ask_again(&mut self, now: Moment, name: &BallotName, electorate: &Roll) {
+        let wanted = self.ballots.as_mut().and_then(|ballots| ballots.leases.get_mut(name));
+        let Some((mut to, body)) = wanted.and_then(|wanted| wanted.lease.again(now, electorate)) else { return };
+        to.retain(|voter| *voter == self.id() || self.swim.state(voter).is_some_and(State::is_live));
+        if !to.is_empty() {
+            self.post(&self.scope(name), &Letter { to, body: Body::Lease(body) });
         }
     }
 
@@ -304,7 +319,7 @@ impl Node {
         let written = tenure
             .encode()
             .map_err(Into::into)
-            .and_then(|value| self.write(now, (Bucket::Leases, name.to_string()), Some(value), 0));
+            .and_then(|value| self.write(now, (Bucket::Leases, self.cluster.key(&name.to_string())), Some(value), 0));
         if let Err(why) = written {
             self.refuse(self.id(), &format!("that this node leads `{name}` is not known to others: {why}"));
         }
@@ -318,7 +333,7 @@ impl Node {
             ballots.led.remove(name);
             return;
         };
-        let text = name.to_string();
+        let text = self.cluster.key(&name.to_string());
         let entries = self.store.bucket(Bucket::Leases, now).filter(|content| content.key == text);
         let entries = entries.filter(|content| author.is_none_or(|author| author == content.author));
         let led = ballots.led.entry(name.clone()).or_default();

@@ -3,13 +3,14 @@
 use super::Node;
 use crate::assignment::{Assignment, GOVERNING, Sheet};
 use crate::ballot::{BallotName, Hold, Term};
+use crate::cluster::ClusterName;
 use crate::entry::Bucket;
 use crate::error::Error;
 use crate::identity::NodeId;
 use crate::role::Role;
 use crate::store::Refused;
 use crate::time::{Moment, Now};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error as ThisError;
 
 /// Why a role is not assigned.
@@ -24,6 +25,14 @@ pub enum NoRole {
     /// It is nobody.
     #[error("node {} is no member", .0.short())]
     Stranger(NodeId),
+    /// It has a leader of its own.
+    #[error("node {} is of the cluster `{cluster}`, and roles are assigned there", node.short())]
+    Elsewhere {
+        /// The node.
+        node: NodeId,
+        /// Its cluster.
+        cluster: ClusterName,
+    },
     /// Its configuration says otherwise.
     #[error("the configuration of node {} fixes its role as `{fixed}`", node.short())]
     Fixed {
@@ -73,19 +82,24 @@ pub(super) fn governing() -> Option<BallotName> {
 }
 
 impl Node {
-    /// The roles of all members, this node among them.
+    /// The roles of all members, this node among them. Of those of another cluster only what their configuration fixes is known.
     pub fn roles(&self, now: Moment) -> BTreeMap<NodeId, RoleView> {
-        let members =
-            self.store.members().map(|(node, record)| (node, RoleView { fixed: record.role, ..RoleView::default() }));
-        let mut roles: BTreeMap<NodeId, RoleView> = members.collect();
+        let (mut roles, mut mates) = (BTreeMap::new(), BTreeSet::from([self.id()]));
+        for (node, record) in self.store.members() {
+            roles.insert(node, RoleView { fixed: record.role, ..RoleView::default() });
+            if record.cluster == self.cluster {
+                mates.insert(node);
+            }
+        }
         roles.entry(self.id()).or_default().fixed = self.role;
         let Some(name) = governing() else { return roles };
         for content in self.store.bucket(Bucket::Roles, now) {
             // Whoever did not lead assigns nothing, and nobody under a term that it has not proven.
             let Some(led) = self.led_until(&name, &content.author) else { continue };
-            let Ok(sheet) = Sheet::decode(&content.key, content.value.as_deref().unwrap_or_default()) else { continue };
+            let Some(key) = self.cluster.within(&content.key) else { continue };
+            let Ok(sheet) = Sheet::decode(key, content.value.as_deref().unwrap_or_default()) else { continue };
             for (node, Assignment { term, role }) in sheet.assignments() {
-                let Some(view) = roles.get_mut(node).filter(|_| *term <= led) else { continue };
+                let Some(view) = roles.get_mut(node).filter(|_| *term <= led && mates.contains(node)) else { continue };
                 if view.by.is_none_or(|(by, last)| (last, by) < (*term, content.author)) {
                     (view.assigned, view.by) = (*role, Some((content.author, *term)));
                 }
@@ -108,20 +122,24 @@ impl Node {
             return Err(NoRole::TooEarly);
         }
         let record = self.store.member(&node).ok_or(NoRole::Stranger(node))?;
+        if record.cluster != self.cluster {
+            return Err(NoRole::Elsewhere { node, cluster: record.cluster });
+        }
         if let (Some(fixed), Some(role)) = (record.role, role)
             && fixed != role
         {
             return Err(NoRole::Fixed { node, fixed });
         }
-        let (own, key) = (self.id(), Sheet::key(&node));
+        let (own, letter) = (self.id(), Sheet::key(&node));
+        let key = self.cluster.key(&letter);
         let held = self.store.bucket(Bucket::Roles, now.0).find(|content| content.author == own && content.key == key);
         let mut sheet = match held.and_then(|content| content.value.as_deref()) {
-            Some(value) => Sheet::decode(&key, value)?,
+            Some(value) => Sheet::decode(&letter, value)?,
             None => Sheet::default(),
         };
         let assignment = Assignment { term, role };
         if sheet.assignments().get(&node) != Some(&assignment) {
-            sheet.assign(node, assignment, |node| self.store.member(node).is_some());
+            sheet.assign(node, assignment, |node| self.is_mate(node));
             self.write(now, (Bucket::Roles, key), Some(sheet.encode()?), 0)?;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Secrets: written, opened, and sealed anew for receivers that came later.
 //!
-//! A secret for a role goes to those to whom the role was assigned, and to the masters. Whoever is missing gets a copy of the author's
+//! A secret for a role goes to those of the author's cluster to whom the role was assigned, and to its masters. Whoever is missing gets a copy of the author's
 //! node, or, where that is gone, of a master. A reader believes the masters, itself, and whom it asks for by name.
 
 use super::Node;
@@ -157,7 +157,8 @@ impl Node {
         let before = self.own_secret(now.0, key).iter().map(|held| held.label.created).max();
         // A clock that was set back does not make the new version the older one.
         let created = now.1.0.max(before.map_or(0, |before| before.saturating_add(1)));
-        let label = Label { author: self.id(), key: key.to_owned(), created, lifetime, audience };
+        let cluster = self.cluster.clone();
+        let label = Label { author: self.id(), key: key.to_owned(), created, lifetime, audience, cluster };
         let opened = Opened::new(self.store.network(), &self.identity, label.clone(), value)?;
         let receivers: Vec<NodeId> = receivers.into_iter().collect();
         let chunks: Vec<&[NodeId]> = receivers.chunks(SHARES).take(PARTS.into()).collect();
@@ -381,13 +382,15 @@ impl Node {
     }
 
     fn is_valid(&self, wall: Wall, roles: &Roles, held: &Held) -> bool {
-        let Label { author, created, lifetime, .. } = &held.label;
+        let Label { author, created, lifetime, audience, cluster, .. } = &held.label;
+        // Its author may have come over since, and be a master here too.
+        let is_of_here = !matches!(audience, Audience::Role(_)) || *cluster == self.cluster;
         let is_known = roles.contains_key(author) && (held.sealer == *author || is_master(roles, &held.sealer));
         // Whoever seals it anew cannot have it hold for longer.
         let end = created.saturating_add(u64::from(*lifetime) * 1_000);
         let is_over = *lifetime > 0 && wall.ahead_of(Wall(end)) > AHEAD;
         let deleted = self.store.taken_back(Bucket::Secrets, &held.label.entry_key(0), author);
         let is_deleted = deleted.is_some_and(|stamp| stamp.wall().0 >= *created);
-        is_known && !is_over && !is_deleted && Wall(*created).ahead_of(wall) <= AHEAD
+        is_of_here && is_known && !is_over && !is_deleted && Wall(*created).ahead_of(wall) <= AHEAD
     }
 }

@@ -2,6 +2,7 @@
 
 mod ballots;
 mod clock;
+mod clusters;
 mod leases;
 mod roles;
 mod rotation;
@@ -29,7 +30,9 @@ struct Network {
     /// Nodes that nothing passes from or to, but among themselves.
     cut: BTreeSet<NodeId>,
     /// The records of ballots that are on the disk of each.
-    disks: BTreeMap<NodeId, BTreeMap<BallotName, Vec<u8>>>,
+    disks: BTreeMap<NodeId, BTreeMap<(ClusterName, BallotName), Vec<u8>>>,
+    /// In which cluster a node is, where that is not the usual one.
+    clusters: BTreeMap<NodeId, ClusterName>,
     /// Nodes whose disk takes nothing.
     full: BTreeSet<NodeId>,
     /// Of the runs that begin.
@@ -50,6 +53,7 @@ impl Network {
             events: Vec::new(),
             cut: BTreeSet::new(),
             disks: BTreeMap::new(),
+            clusters: BTreeMap::new(),
             full: BTreeSet::new(),
             generation: 1,
         }
@@ -90,6 +94,7 @@ impl Network {
             lease: None,
         };
         let mut node = Node::new(start, self.now);
+        node.join_cluster(self.clusters.get(&id).cloned().unwrap_or_default());
         self.skews.insert(id, skew);
         node.introduce(self.clocks_of(&id), &TunnelKey::new([seed; 32]), &format!("edge-{seed}"), "0.1.0").unwrap();
         self.nodes.insert(id, node);
@@ -126,12 +131,12 @@ impl Network {
                     node.tick(clocks[id]);
                 }
                 let disk = self.disks.entry(*id).or_default();
-                let is_full = self.full.contains(id);
+                let (is_full, cluster) = (self.full.contains(id), node.cluster().clone());
                 node.vote(clocks[id], &mut |name, bytes| {
                     if is_full {
                         return Err("no space".to_owned());
                     }
-                    disk.insert(name.clone(), bytes.to_vec());
+                    disk.insert((cluster.clone(), name.clone()), bytes.to_vec());
                     Ok(())
                 });
                 self.flight.extend(node.take_outgoing().into_iter().map(|outgoing| (*id, outgoing)));

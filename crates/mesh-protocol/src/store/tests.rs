@@ -33,10 +33,15 @@ fn entry(who: &Identity, bucket: Bucket, key: &str, second: u64, value: Option<&
 }
 
 fn record(who: &Identity, keys: &EpochKeys, second: u64) -> Entry {
-    let value =
-        MemberRecord::new((&token().network().id, keys), &who.id(), &TunnelKey::new([7; 32]), ("edge", None), "0.1.0")
-            .encode()
-            .unwrap();
+    let value = MemberRecord::new(
+        (&token().network().id, keys),
+        &who.id(),
+        &TunnelKey::new([7; 32]),
+        ("edge", None, &crate::ClusterName::default()),
+        "0.1.0",
+    )
+    .encode()
+    .unwrap();
     entry(who, Bucket::Members, &who.id().to_string(), second, Some(&value))
 }
 

@@ -11,9 +11,9 @@ use kairn_mesh_protocol::node::BallotView;
 impl Runner {
     /// Hears the letters that came and begins the rounds that are due.
     pub(super) fn vote(&mut self) {
-        let (now, dir) = (self.now(), &self.dir);
+        let (now, dir, cluster) = (self.now(), &self.dir, &self.settings.cluster);
         self.node.vote(now, &mut |name, record| {
-            dir.keep_ballot(name, record).map_err(|error| kairn_report::in_one_line(&error))
+            dir.keep_ballot(cluster, name, record).map_err(|error| kairn_report::in_one_line(&error))
         });
     }
 
@@ -63,7 +63,8 @@ impl Runner {
     fn ballot_status(&self, view: BallotView<'_>) -> BallotStatus {
         let alive = self.node.swim().live();
         let named = |id: &NodeId| BallotNode { id: id.to_string(), name: self.called(id) };
-        let is_missing = |id: &&NodeId| **id != self.node.id() && !alive.contains(id);
+        let is_here = |id: &NodeId| alive.contains(id) && self.node.is_mate(id);
+        let is_missing = |id: &&NodeId| **id != self.node.id() && !is_here(id);
         let winner = view.outcome.winner();
         let state = match (view.outcome, &view.hindrance) {
             (Outcome::Decided(_), _) => BallotState::Decided,

@@ -60,22 +60,28 @@ impl Runner {
     /// There is no room.
     pub(crate) fn come(&mut self, name: &BallotName) -> Result<(), Fault> {
         let now = self.now();
-        self.node.write(now, (Bucket::Barriers, name.to_string()), Some(Vec::new()), LIFETIME)?;
+        self.node.write(now, (Bucket::Barriers, self.at(name)), Some(Vec::new()), LIFETIME)?;
         Ok(())
     }
 
     /// This node is at a barrier no more: its program went before it was open.
     pub(crate) fn go(&mut self, name: &BallotName) {
-        if let Err(fault) = self.delete(Bucket::Barriers, &name.to_string()) {
+        if let Err(fault) = self.delete(Bucket::Barriers, &self.at(name)) {
             tracing::debug!(barrier = %name, why = fault.said.error, "the barrier was not known any more");
         }
     }
 
+    /// The key of a barrier: each cluster has its own of that name.
+    fn at(&self, name: &BallotName) -> String {
+        self.settings.cluster.key(&name.to_string())
+    }
+
     /// How a barrier stands.
     pub(crate) fn gathering(&self, name: &BallotName, barrier: &Barrier) -> BarrierEvent {
-        let (text, store) = (name.to_string(), self.node.store());
+        let (text, store) = (self.at(name), self.node.store());
         let here = store.bucket(Bucket::Barriers, self.now().0).filter(|content| content.key == text);
-        let arrived: BTreeSet<NodeId> = here.map(|content| content.author).collect();
+        let arrived: BTreeSet<NodeId> =
+            here.map(|content| content.author).filter(|node| self.node.is_mate(node)).collect();
         match barrier.weigh(&arrived) {
             Gathering::Open => BarrierEvent::Open,
             Gathering::Waiting { here, wanted, missing } => {

@@ -8,10 +8,11 @@ use kairn_mesh_protocol::node::NoRole;
 use kairn_mesh_protocol::{NodeId, Role};
 
 impl Runner {
-    /// The roles of all members, this node among them.
+    /// The roles of all members of this node's cluster, this node among them.
     pub(crate) fn roles(&self) -> Vec<RoleStatus> {
         let roles = self.node.roles(self.now().0).into_iter();
         roles
+            .filter(|(node, _)| self.node.is_mate(node))
             .map(|(node, view)| RoleStatus {
                 node: node.to_string(),
                 name: self.called(&node),
@@ -48,6 +49,7 @@ fn fault(why: &NoRole) -> Fault {
         NoRole::NoLease => fault.hint("GET /v1/leases/cluster says who does; a POST there has this node ask for it"),
         NoRole::TooEarly => fault.hint("that takes a few seconds after a start: try again"),
         NoRole::Fixed { .. } => fault.hint("it is `p2p.role` of that machine"),
+        NoRole::Elsewhere { .. } => fault.hint("`p2p.network_id` of a machine says which cluster it is in"),
         NoRole::Stranger(_) | NoRole::Refused(_) => fault,
     }
 }

@@ -56,6 +56,7 @@ impl Runner {
                 author: view.label.author.to_string(),
                 name: self.called(&view.label.author),
                 to: view.label.audience.to_string(),
+                cluster: view.label.cluster.to_string(),
                 created: view.label.created,
                 left: seconds(view.left),
                 receivers: view.receivers,

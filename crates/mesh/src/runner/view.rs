@@ -37,6 +37,7 @@ impl Runner {
             clock_ahead: self.node.clock_ahead(),
             role: roles.get(&self.node.id()).and_then(RoleView::role),
             role_fixed: self.settings.role.is_some(),
+            cluster: self.settings.cluster.to_string(),
             uptime: self.start.elapsed().as_secs(),
             entries: store.len(),
             health: swim.health(),
@@ -71,7 +72,8 @@ impl Runner {
             None => (last.map_or(PeerWay::None, |(address, _)| near(address.ip())), None),
         };
         let relay = relay.map(|id| self.node.store().member(&id).map_or_else(|| id.short(), |record| record.name));
-        let (name, version) = record.map_or_else(Default::default, |record| (record.name, record.version));
+        let said = record.map(|record| (record.name, record.cluster.to_string(), record.version));
+        let (name, cluster, version) = said.unwrap_or_default();
         PeerStatus {
             id: view.id.to_string(),
             name,
@@ -91,6 +93,7 @@ impl Runner {
             heard: view.heard.map(|heard| heard.as_secs()),
             role: role.and_then(RoleView::role),
             role_fixed: role.is_some_and(|role| role.fixed.is_some()),
+            cluster,
             version,
         }
     }

@@ -132,6 +132,7 @@ mod tests {
             author: "a".repeat(52),
             name: "edge-7".to_owned(),
             to: "role:worker".to_owned(),
+            cluster: "kairos".to_owned(),
             created: 5_000,
             left: Some(90),
             receivers: 3,

@@ -10,7 +10,7 @@ use kairn_config::{Code, Diagnostic, LogLevel, MeshRole, MeshSettings, Placed, S
 use kairn_host::files;
 use kairn_mesh::{DEFAULT_MTU, DEFAULT_PORT, Domain, NameSettings, Range, Rules, Settings, Tier, Vpn};
 use kairn_mesh_protocol::ballot::DEFAULT_MINIMUM;
-use kairn_mesh_protocol::{AdminKey, Error as ProtocolError, NodeId, Role, Token, TokenFault};
+use kairn_mesh_protocol::{AdminKey, ClusterName, Error as ProtocolError, NodeId, Role, Token, TokenFault};
 use kairn_report::{Kind, Report, Span};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -52,6 +52,7 @@ pub fn of(verb: &MeshUp, name: String) -> Result<(Settings, Vec<Name>), Report> 
         excluded,
         names: names_of(verb, &said)?,
         role: said.role.map(role_of),
+        cluster: cluster_of(&said)?,
         rules: Rules::new(said.minimum_nodes.unwrap_or(DEFAULT_MINIMUM), said.expected_nodes)?,
         shell: shell::settings_of(verb, &said),
         vpn: vpn(verb, &said)?,
@@ -95,6 +96,14 @@ fn administrator(text: &str) -> Result<AdminKey, String> {
     key.ok_or_else(|| format!("`{text}` is no administrator's key"))
 }
 
+/// A name that is none ends it: the machine would take part in what another cluster decides.
+fn cluster_of(said: &MeshSettings) -> Result<ClusterName, Report> {
+    let Some(Placed { value, span }) = &said.network_id else { return Ok(ClusterName::default()) };
+    value.parse().map_err(|fault: ProtocolError| {
+        Report::new(Kind::Config, fault.to_string()).context(format!("{span}: `p2p.network_id`"))
+    })
+}
+
 /// A name that is none ends it too: somebody is kept out who should not be.
 fn allowed(said: &MeshSettings) -> Result<Option<BTreeSet<NodeId>>, Report> {
     let read = |Placed { value, span }: &Placed<String>| {
@@ -106,7 +115,7 @@ fn allowed(said: &MeshSettings) -> Result<Option<BTreeSet<NodeId>>, Report> {
     Ok(Some(allowed).filter(|allowed| !allowed.is_empty()))
 }
 
-/// What is wrong with a token and keys, which only a node itself can tell.
+/// What is wrong with a token, keys and names, which only a node itself can tell.
 pub fn faults(said: &MeshSettings) -> Vec<Diagnostic> {
     let bad = |span: &Span, what: String| Diagnostic::new(Severity::Error, Code::BadValue, span.clone(), what);
     let token = said.token.iter().filter_map(|token| {
@@ -116,7 +125,10 @@ pub fn faults(said: &MeshSettings) -> Vec<Diagnostic> {
     let keys = said.admin_keys.iter().filter_map(|key| Some(bad(&key.span, administrator(&key.value).err()?)));
     let nodes = said.allowed.iter();
     let nodes = nodes.filter_map(|node| Some(bad(&node.span, node.value.parse::<NodeId>().err()?.to_string())));
-    token.chain(keys).chain(nodes).collect()
+    let cluster = said.network_id.iter();
+    let cluster = cluster
+        .filter_map(|id| Some(bad(&id.span, format!("`network_id`: {}", id.value.parse::<ClusterName>().err()?))));
+    token.chain(keys).chain(nodes).chain(cluster).collect()
 }
 
 /// How the members are named, and whether the machine asks this node.
@@ -268,6 +280,19 @@ mod tests {
         assert_eq!(allowed(&said("{allowed_nodes: []}")).unwrap(), None);
         let report = allowed(&said("{allowed_nodes: [edge-7]}")).unwrap_err();
         assert!(report.to_string().contains("/oem/a:2:23: `p2p.allowed_nodes`"), "{report}");
+    }
+
+    #[test]
+    fn the_cluster_is_read_and_a_name_that_is_none_is_an_error_with_its_place() {
+        assert_eq!(cluster_of(&said("{}")).unwrap().as_str(), "kairos");
+        assert_eq!(cluster_of(&said("{network_id: edge}")).unwrap().as_str(), "edge");
+        for wrong in ["a/b".to_owned(), "x".repeat(65)] {
+            let said = said(&format!("{{network_id: {wrong}}}"));
+            let report = cluster_of(&said).unwrap_err().to_string();
+            assert!(report.contains("/oem/a:2:19: `p2p.network_id`") && report.contains("1 to 64 bytes"), "{report}");
+            let places: Vec<_> = faults(&said).iter().map(|fault| fault.span.place.column).collect();
+            assert_eq!(places, [19]);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The mesh for people: tables and QR codes.
 
 use kairn_mesh::{DhtStatus, Finding, PeerStatus, PeerWay, Status};
-use kairn_mesh_protocol::Role;
+use kairn_mesh_protocol::{ClusterName, Role};
 use kairn_report::{Kind, Report};
 use qrcode::render::unicode;
 use qrcode::{EcLevel, QrCode};
@@ -48,6 +48,10 @@ impl fmt::Display for Node<'_> {
             let by = if self.0.role_fixed { "by its configuration" } else { "assigned" };
             writeln!(f, "role      {role}, {by}")?;
         }
+        if self.0.cluster != ClusterName::default().as_str() || peers.iter().any(|peer| is_elsewhere(self.0, peer)) {
+            let mates = peers.iter().filter(|peer| !is_elsewhere(self.0, peer)).count();
+            writeln!(f, "cluster   {}, {mates} of {} peers are in it", self.0.cluster, peers.len())?;
+        }
         writeln!(f, "nat       {}", self.0.nat)?;
         if let Some(dht) = &self.0.dht {
             writeln!(f, "dht       {}", standing(dht))?;
@@ -80,7 +84,12 @@ fn standing(dht: &DhtStatus) -> String {
     }
 }
 
-/// The others.
+/// Whether a peer is in another cluster than the node.
+fn is_elsewhere(status: &Status, peer: &PeerStatus) -> bool {
+    !peer.cluster.is_empty() && peer.cluster != status.cluster
+}
+
+/// The others, and which cluster each is in where that is not one for all.
 pub struct Peers<'a>(pub &'a [PeerStatus]);
 
 impl fmt::Display for Peers<'_> {
@@ -90,12 +99,23 @@ impl fmt::Display for Peers<'_> {
         }
         let wide = self.0.iter().map(|peer| peer.name.chars().count()).max().unwrap_or(0).max(4);
         let path = self.0.iter().map(|peer| way(peer).chars().count()).max().unwrap_or(0).max(6);
+        let is_one = self.0.windows(2).all(|pair| matches!(pair, [one, next] if one.cluster == next.cluster));
+        let long = self.0.iter().map(|peer| peer.cluster.chars().count()).max().unwrap_or(0).max(7);
+        let within = |cluster: &str| if is_one { String::new() } else { format!("{cluster:long$}  ") };
         writeln!(
             f,
-            "{:10}  {:wide$}  {:6}  {:7}  {:>8}  {:path$}  {:>7}  ADDRESS",
-            "NODE", "NAME", "ROLE", "STATE", "FOR", "PATH", "RTT"
+            "{:10}  {:wide$}  {}{:6}  {:7}  {:>8}  {:path$}  {:>7}  ADDRESS",
+            "NODE",
+            "NAME",
+            within("CLUSTER"),
+            "ROLE",
+            "STATE",
+            "FOR",
+            "PATH",
+            "RTT"
         )?;
         for peer in self.0 {
+            let cluster = within(&peer.cluster);
             let id: String = peer.id.chars().take(10).collect();
             let way = way(peer);
             let rtt = peer.path_rtt.or(peer.rtt).map_or_else(|| "-".to_owned(), |rtt| format!("{rtt:.1} ms"));
@@ -105,7 +125,7 @@ impl fmt::Display for Peers<'_> {
             let role = peer.role.map_or("-", Role::word);
             writeln!(
                 f,
-                "{id:10}  {name:wide$}  {role:6}  {state:7}  {age:>8}  {way:path$}  {rtt:>7}  {own} from {from}"
+                "{id:10}  {name:wide$}  {cluster}{role:6}  {state:7}  {age:>8}  {way:path$}  {rtt:>7}  {own} from {from}"
             )?;
         }
         Ok(())
@@ -176,6 +196,7 @@ mod tests {
             heard: Some(1),
             role: Some(Role::Worker),
             role_fixed: false,
+            cluster: "kairos".to_owned(),
             version: "0.1.0".to_owned(),
         }
     }
@@ -200,6 +221,13 @@ aaaaaaaaaa  edge-7  -       dead          5 s  -             -  fd00::7 from -
 ";
         assert_eq!(text, wanted);
         assert_eq!(Peers(&[]).to_string(), "no other member is known\n");
+        let text = Peers(&[peer(), PeerStatus { cluster: "edge".to_owned(), ..peer() }]).to_string();
+        let wanted = "\
+NODE        NAME    CLUSTER  ROLE    STATE         FOR  PATH        RTT  ADDRESS
+aaaaaaaaaa  edge-7  kairos   worker  alive    1 h 2 min  lan      1.2 ms  10.1.0.7 fd00::7 from 192.0.2.7:7946
+aaaaaaaaaa  edge-7  edge     worker  alive    1 h 2 min  lan      1.2 ms  10.1.0.7 fd00::7 from 192.0.2.7:7946
+";
+        assert_eq!(text, wanted);
     }
 
     #[test]

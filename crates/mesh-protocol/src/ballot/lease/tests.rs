@@ -1,4 +1,5 @@
 use super::*;
+use crate::ClusterName;
 use crate::ballot::BallotName;
 use crate::identity::Identity;
 use crate::token::Token;
@@ -9,7 +10,8 @@ use std::convert::Infallible;
 const LENGTH: Duration = Duration::from_secs(20);
 
 fn scope() -> Scope {
-    Scope::new(Token::new([1; 32], None).network().id, BallotName::try_from("cluster".to_owned()).unwrap())
+    let name = BallotName::try_from("cluster".to_owned()).unwrap();
+    Scope::new(Token::new([1; 32], None).network().id, ClusterName::default(), name)
 }
 
 fn at(milliseconds: u64) -> Moment {
@@ -132,6 +134,11 @@ impl World {
                 let now = self.clock(number);
                 let said = self.machines[number].lease.due(now);
                 self.say(number, said);
+                let electorate = roll(self.machines.len());
+                if let Some((to, body)) = self.machines[number].lease.again(now, &electorate) {
+                    let places = (0..self.machines.len()).filter(|place| to.contains(&id(*place))).collect::<Vec<_>>();
+                    places.into_iter().for_each(|to| self.send(number, to, &body));
+                }
             }
             let due: Vec<_> = self.letters.extract_if(.., |letter| letter.0 <= self.now).collect();
             due.iter().for_each(|(_, from, to, body)| self.hear(*from, *to, body));
@@ -208,6 +215,49 @@ fn without_a_quorum_it_is_advisory_and_lapses_by_itself() {
     let lease = &world.machines[0].lease;
     assert_eq!((lease.hold(world.clock(0)), lease.tenure()), (Hold::Advisory, None));
     assert_eq!(lease.hold(world.clock(0) + LENGTH), Hold::Lapsed);
+}
+
+#[test]
+fn who_has_not_answered_is_asked_again_soon_and_not_for_ever_and_nobody_where_a_quorum_granted() {
+    let (electorate, nothing) = (roll(5), || Signature::new(Vec::new()));
+    let mut lease = Lease::new(id(0), LENGTH, Term::default(), 1, at(0));
+    let Some(LeaseBody::Ask(request)) = lease.due(at(0)) else { panic!() };
+    lease.granted(&electorate, id(0), &request, nothing());
+    let why = Withheld { term: Term::default(), holder: id(0), milliseconds: 0 };
+    assert_eq!(lease.withheld((at(100), &electorate), id(1), &request, why), None);
+    lease.next = at(5_000);
+    assert_eq!((lease.next_deadline(at(100)), lease.again(at(499), &electorate)), (at(500), None));
+    // It is the same request, to those that said nothing.
+    let mut times = Vec::new();
+    for now in (0..5_000).step_by(10).map(at) {
+        if let Some((to, body)) = lease.again(now, &electorate) {
+            assert_eq!((to, body), ((2..5).map(id).collect(), LeaseBody::Ask(request)));
+            times.push(now);
+        }
+    }
+    assert_eq!(times, [at(500), at(1_500), at(3_500)]);
+    // With a quorum nobody is asked, whoever is silent; what came late counts from when it was asked for first.
+    let mut lease = Lease::new(id(0), LENGTH, Term::default(), 1, at(0));
+    let Some(LeaseBody::Ask(request)) = lease.due(at(0)) else { panic!() };
+    for voter in 0..3 {
+        lease.granted(&electorate, id(voter), &request, nothing());
+    }
+    assert_eq!((lease.again(at(4_000), &electorate), lease.left(at(4_000))), (None, Duration::from_secs(14)));
+    assert!(lease.next_deadline(at(0)) >= at(4_000), "nothing is due before it is renewed");
+}
+
+/// Letters are lost, and still it does not take a quarter of the lease until the next is sent.
+#[test]
+fn an_answer_that_was_lost_costs_about_a_second() {
+    for seed in 0..20 {
+        let mut world = World::new(5, seed, 0.0);
+        // Of five letters to others, all but one are lost.
+        world.loss = 0.8;
+        world.run(20, &BTreeSet::from([0]));
+        world.loss = 0.0;
+        world.run(1_400, &BTreeSet::from([0]));
+        assert_eq!(world.leaders().len(), 1, "seed {seed}");
+    }
 }
 
 #[test]

@@ -22,15 +22,17 @@ pub(super) fn members(count: u8, rules: Rules) -> (Network, Vec<NodeId>) {
 impl Network {
     pub(super) fn hold(&mut self, id: NodeId, rules: Rules) {
         let records = self.disks.get(&id).cloned().unwrap_or_default();
-        let records = records.into_iter().map(|(name, bytes)| (name, Some(bytes))).collect();
-        self.nodes.get_mut(&id).unwrap().hold_ballots(rules, Memory { is_whole: true, records }, self.now);
+        let node = self.nodes.get_mut(&id).unwrap();
+        let records = records.into_iter().filter(|((cluster, _), _)| cluster == node.cluster());
+        let records = records.map(|((_, name), bytes)| (name, Some(bytes))).collect();
+        node.hold_ballots(rules, Memory { is_whole: true, records }, self.now);
     }
 
     pub(super) fn stand(&mut self, ids: &[NodeId]) {
         ids.iter().for_each(|id| self.nodes.get_mut(id).unwrap().stand(&first()).unwrap());
     }
 
-    fn winner(&self, id: &NodeId) -> Option<NodeId> {
+    pub(super) fn winner(&self, id: &NodeId) -> Option<NodeId> {
         self.nodes[id].ballots().find(|view| *view.name == first()).and_then(|view| view.outcome.winner())
     }
 
@@ -45,7 +47,7 @@ impl Network {
         winners[0].unwrap()
     }
 
-    fn hindrance(&self, id: &NodeId) -> Option<Refusal> {
+    pub(super) fn hindrance(&self, id: &NodeId) -> Option<Refusal> {
         self.nodes[id].ballots().find(|view| *view.name == first()).and_then(|view| view.hindrance)
     }
 
@@ -155,7 +157,7 @@ fn a_node_that_lost_its_records_does_not_vote_and_learns_the_outcome() {
     let winner = network.decide(&ids, Duration::from_secs(90));
     assert_ne!(winner, ids[0]);
     // So is one whose record is there and damaged.
-    network.disks.get_mut(&ids[1]).unwrap().get_mut(&first()).unwrap()[20] ^= 1;
+    network.disks.get_mut(&ids[1]).unwrap().get_mut(&(ClusterName::default(), first())).unwrap()[20] ^= 1;
     network.restart(2, rules);
     assert_eq!(network.hindrance(&ids[1]), Some(Refusal::Forgotten));
 }
@@ -209,7 +211,7 @@ fn letters_of_others_than_their_sender_and_of_too_many_ballots_are_refused() {
     let identity = |seed: u8| Identity::from_seed(&[seed; 32]);
     let roll = Roll::new(2, ids.iter().copied().collect()).unwrap();
     let prepare = |name: &str, proposer: &Identity| {
-        let scope = Scope::new(network_id, BallotName::try_from(name.to_owned()).unwrap());
+        let scope = Scope::new(network_id, ClusterName::default(), BallotName::try_from(name.to_owned()).unwrap());
         let round = Round { number: 1, proposer: proposer.id() };
         let letter = Letter { to: vec![ids[0]], body: Body::Prepare { round, roll: roll.clone() } };
         letter.seal(&scope, proposer).unwrap()
@@ -224,7 +226,7 @@ fn letters_of_others_than_their_sender_and_of_too_many_ballots_are_refused() {
         (node.ballots().count(), node.counters().refused)
     };
     assert_eq!(hand(prepare("a", &identity(3)), &mut network), (0, 1), "another's letter");
-    assert_eq!(hand(vec![1, b'a', 0xff], &mut network), (0, 2), "no letter");
+    assert_eq!(hand(vec![1, b'k', 1, b'a', 0xff], &mut network), (0, 2), "no letter");
     assert_eq!(hand(prepare("a", &identity(2)), &mut network), (1, 2));
     for number in 1..40_usize {
         let (held, refused) = hand(prepare(&format!("b{number}"), &identity(2)), &mut network);

@@ -17,7 +17,7 @@ impl Network {
         (network, ids)
     }
 
-    fn want(&mut self, id: NodeId) {
+    pub(super) fn want(&mut self, id: NodeId) {
         let now = self.clocks_of(&id);
         self.nodes.get_mut(&id).unwrap().want_lease(now, &first(), LENGTH).unwrap();
     }

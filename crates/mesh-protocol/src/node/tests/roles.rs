@@ -34,7 +34,7 @@ impl Network {
         self.nodes.get_mut(&leader).unwrap().assign(now, node, role)
     }
 
-    fn role(&self, at: &NodeId, of: &NodeId) -> Option<Role> {
+    pub(super) fn role(&self, at: &NodeId, of: &NodeId) -> Option<Role> {
         self.nodes[at].roles(self.now)[of].role()
     }
 }
@@ -77,6 +77,7 @@ fn a_lower_term_never_takes_the_place_of_a_higher_one_whoever_wrote_last() {
     let stale = assignment::Assignment { term: crate::ballot::Term(1), role: Some(Role::None) };
     sheet.assign(ids[2], stale, |_| true);
     let value = Some(sheet.encode().unwrap());
+    let key = ClusterName::default().key(&key);
     network.nodes.get_mut(&ids[0]).unwrap().write(now, (Bucket::Roles, key), value, 0).unwrap();
     network.run(Duration::from_secs(2));
     for at in &ids {
@@ -92,9 +93,10 @@ fn a_member_that_never_led_assigns_nothing_under_any_term() {
     let forged = assignment::Assignment { term: crate::ballot::Term(1 << 40), role: Some(Role::Master) };
     sheet.assign(ids[2], forged, |_| true);
     let liar = network.nodes.get_mut(&ids[2]).unwrap();
+    let key = ClusterName::default().key(&key);
     liar.write(now, (Bucket::Roles, key), Some(sheet.encode().unwrap()), 0).unwrap();
     // And copies the leader's proof.
-    let name = first().to_string();
+    let name = ClusterName::default().key(&first().to_string());
     let copied = liar.store().bucket(Bucket::Leases, now.0).find(|content| content.key == name).unwrap().value.clone();
     liar.write(now, (Bucket::Leases, name), copied, 0).unwrap();
     network.run(Duration::from_secs(2));

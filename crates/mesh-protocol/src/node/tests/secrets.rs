@@ -4,7 +4,7 @@ use super::*;
 use crate::secret::{Audience, LARGEST_SECRET};
 use crate::{AdminKey, Role};
 
-const WORKERS: Audience = Audience::Role(Role::Worker);
+pub(super) const WORKERS: Audience = Audience::Role(Role::Worker);
 
 impl Network {
     /// Nodes of which the first leads and is a master, and the others have these roles.
@@ -19,7 +19,14 @@ impl Network {
         (network, ids)
     }
 
-    fn put(&mut self, id: NodeId, key: &str, audience: Audience, seconds: u32, value: &[u8]) -> Result<(), NoSecret> {
+    pub(super) fn put(
+        &mut self,
+        id: NodeId,
+        key: &str,
+        audience: Audience,
+        seconds: u32,
+        value: &[u8],
+    ) -> Result<(), NoSecret> {
         let now = self.clocks_of(&id);
         let node = self.nodes.get_mut(&id).unwrap();
         let put = node.put_secret(now, key, audience, seconds, value.to_vec()).map(drop);
@@ -27,7 +34,7 @@ impl Network {
         put
     }
 
-    fn open(&self, id: &NodeId, key: &str) -> Result<Vec<u8>, NoSecret> {
+    pub(super) fn open(&self, id: &NodeId, key: &str) -> Result<Vec<u8>, NoSecret> {
         self.nodes[id].secret_of(self.clocks_of(id), key, None).map(|(opened, _)| opened.value.reveal().clone())
     }
 }
