@@ -4,7 +4,7 @@
 
 use kairn_mesh_sim::report::Figure;
 use kairn_mesh_sim::world::Weather;
-use kairn_mesh_sim::{day, rotation, scenarios, state};
+use kairn_mesh_sim::{blackout, day, rotation, scenarios, state};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -105,6 +105,11 @@ const ALL: &[Simulation] = &[
         name: "rotation",
         about: "100 whole nodes change their secret, one is put out, one is off meanwhile",
         run: |seed| rotation::rotation(seed, 100, Weather::PROMISED),
+    },
+    Simulation {
+        name: "blackout",
+        about: "100 whole nodes lose power at one moment, and nothing of what they wrote",
+        run: |seed| blackout::blackout(seed, 100, Weather::PROMISED),
     },
     Simulation {
         name: "day",

@@ -2,8 +2,9 @@
 
 use crate::member::{Directory, identity};
 use crate::world::{Node, Now, Place, Weather, World};
-use kairn_mesh_protocol::address::Range;
+use kairn_mesh_protocol::address::{Lease, Range};
 use kairn_mesh_protocol::admission::{Proof, Session, Side};
+use kairn_mesh_protocol::archive::Record;
 use kairn_mesh_protocol::node::{Event, Outgoing, Start};
 use kairn_mesh_protocol::swim::{self, Incarnation};
 use kairn_mesh_protocol::timekeeper::Clock;
@@ -54,6 +55,17 @@ pub fn administrator() -> Identity {
     Identity::from_seed(&[0xad; 32])
 }
 
+/// What a node finds on its disk when it starts again.
+#[derive(Default)]
+pub struct Kept {
+    /// Of the shared state.
+    pub records: Vec<Record>,
+    /// The address that it had.
+    pub lease: Option<Lease>,
+    /// The last incarnation that it signed.
+    pub incarnation: Incarnation,
+}
+
 impl Whole {
     /// A node that knows nobody, in the run of this number, with the network's first token.
     pub fn new(
@@ -64,6 +76,19 @@ impl Whole {
         now: Now,
         range: Option<Range>,
     ) -> Self {
+        Self::again(directory, place, generation, seed, now, range, Kept::default())
+    }
+
+    /// The same with what it kept of an earlier run.
+    pub fn again(
+        directory: &Arc<Directory>,
+        place: Place,
+        generation: u64,
+        seed: u64,
+        now: Now,
+        range: Option<Range>,
+        kept: Kept,
+    ) -> Self {
         let token = Token::new([0x17; 32], None);
         let start = Start {
             identity: identity(place),
@@ -73,14 +98,15 @@ impl Whole {
             administrators: vec![administrator().id()],
             allowed: None,
             generation,
-            incarnation: Incarnation::FIRST,
+            incarnation: kept.incarnation,
             seed,
             clock: Clock::Sure,
             range,
-            lease: None,
+            lease: kept.lease,
         };
         let mut node = node::Node::new(start, now.moment);
         let clocks = (now.moment, now.wall);
+        node.recall(clocks, kept.records);
         let written = node.introduce(clocks, &TunnelKey::new([7; 32]), &format!("edge-{}", place.0), "0.1.0");
         let refused = written.err().map(|why| why.to_string()).into_iter().collect();
         let (asked, sessions, out) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
