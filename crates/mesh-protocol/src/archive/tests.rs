@@ -20,7 +20,7 @@ fn record(number: u8, length: usize) -> Record {
         value: (number > 0).then(|| vec![number; length]),
     };
     let entry = Entry::sign(&network(), &Identity::from_seed(&[1; 32]), content).unwrap();
-    let saved = (number % 3 > 0).then_some(Wall(1_800_000_000_000));
+    let saved = (!number.is_multiple_of(3)).then_some(Wall(1_800_000_000_000));
     Record { entry, age: Duration::from_millis(u64::from(number) * 700), saved }
 }
 

@@ -259,7 +259,7 @@ fn history() -> Vec<(Vec<u8>, Write, Told)> {
             disk.growth.failed();
         }
         let (now, before) = (network.clocks_of(&a), disk.file.clone());
-        let whose = if step % 4 == 0 { Whose::All } else { Whose::Own };
+        let whose = if step.is_multiple_of(4) { Whose::All } else { Whose::Own };
         let write = disk.keep(network.nodes.get_mut(&a).unwrap(), now, whose).unwrap();
         history.push((before, write, told.clone()));
     }
