@@ -182,6 +182,25 @@ impl Node<'_> {
         }
     }
 
+    /// `kairn mesh kv` with these words.
+    fn kv(&self, words: &[&str]) -> Output {
+        Command::new(KAIRN).args(["mesh", "kv"]).args(words).arg("--state-dir").arg(&self.dir).output().unwrap()
+    }
+
+    /// Waits until the list of values is as wanted.
+    fn until_kv(&self, what: &str, wanted: impl Fn(&str) -> bool) -> String {
+        let start = Instant::now();
+        loop {
+            let said = self.kv(&["list", "--output", "json"]);
+            let text = String::from_utf8_lossy(&said.stdout).into_owned();
+            if wanted(&text) {
+                return text;
+            }
+            assert!(start.elapsed() < DEADLINE, "node {}: {what}: {text}", self.machine);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     fn end(&mut self, signal: &str) {
         run(&format!("kill -{signal} {}", self.process.id()));
         self.process.wait().unwrap();
@@ -352,4 +371,59 @@ fn twenty_processes_on_four_machines_each_have_an_address_a_port_and_an_interfac
             std::thread::sleep(Duration::from_millis(100));
         }
     }
+}
+
+#[test]
+fn values_outlive_a_loss_of_power_of_all_machines_and_what_was_deleted_does_not() {
+    let Some(lan) = Lan::new(3) else { return };
+    let token = lan.token("token");
+    let mut nodes: Vec<Node<'_>> = (1..=3).map(|machine| lan.start(machine, &token)).collect();
+    nodes.iter().for_each(|node| drop(node.settled(2)));
+    for node in &nodes {
+        let machine = node.machine;
+        assert!(node.kv(&["put", &format!("key-{machine}"), &format!("value-{machine}")]).status.success());
+    }
+    nodes[1].kv(&["put", "gone", "still here"]);
+    nodes[2].until_kv("the value that will be deleted", |keys| keys.contains("gone"));
+    assert!(nodes[1].kv(&["delete", "gone"]).status.success());
+
+    // All at once, without a word.
+    let all: Vec<String> = nodes.iter().map(|node| node.process.id().to_string()).collect();
+    run(&format!("kill -KILL {}", all.join(" ")));
+    for node in &mut nodes {
+        node.process.wait().unwrap();
+    }
+    nodes = (1..=3).map(|machine| lan.start(machine, &token)).collect();
+    let is_whole = |keys: &str| (1..=3).all(|machine| keys.contains(&format!("\"value-{machine}\"")));
+    for node in &nodes {
+        let keys = node.until_kv("all values", is_whole);
+        assert!(!keys.contains("gone"), "{keys}");
+        let kept = node.settled(2)["kept"].clone();
+        assert!(kept["taken"].as_u64() > Some(1) && kept["damaged"] == 0 && kept["why"].is_null(), "{kept:#}");
+    }
+
+    // Alone after an ordinary end of all: it has everything, and says of nobody that it is there.
+    nodes.iter_mut().for_each(|node| node.end("TERM"));
+    // What the file is written as first is a directory: this disk takes no new file.
+    let in_the_way = nodes[0].dir.join(".entries.kairn-new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    nodes = vec![lan.start(1, &token)];
+    let alone = nodes[0]
+        .until("the members that were", |status| status["peers"].as_array().is_some_and(|peers| peers.len() == 2));
+    assert!(alone["peers"].as_array().unwrap().iter().all(|peer| peer["state"] == "unseen"), "{alone:#}");
+    assert!(is_whole(&nodes[0].until_kv("all values, alone", is_whole)));
+    let said = nodes[0].kv(&["put", "doubtful", "1"]);
+    let warning = String::from_utf8_lossy(&said.stderr);
+    assert!(said.status.success() && warning.contains("not on this machine's disk"), "{warning}");
+    let why = nodes[0].status()["kept"]["why"].clone();
+    assert!(text(&why).contains("entries"), "{why}");
+    std::fs::remove_dir(&in_the_way).unwrap();
+    let start = Instant::now();
+    while !nodes[0].kv(&["put", "doubtful", "2"]).stderr.is_empty() {
+        assert!(start.elapsed() < DEADLINE, "{:#}", nodes[0].status()["kept"]);
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert!(nodes[0].status()["kept"]["why"].is_null());
+    nodes.extend((2..=3).map(|machine| lan.start(machine, &token)));
+    nodes.iter().for_each(|node| drop(node.settled(2)));
 }

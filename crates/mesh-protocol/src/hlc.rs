@@ -59,6 +59,11 @@ impl Clock {
         }
         fits
     }
+
+    /// Takes note of a stamp that was given or seen before a restart, wherever the wall clock stands now.
+    pub fn remember(&mut self, stamp: Stamp) {
+        self.newest = self.newest.max(stamp);
+    }
 }
 
 #[cfg(test)]

@@ -22,6 +22,11 @@ use std::str::FromStr;
 pub struct NetworkId([u8; 16]);
 
 impl NetworkId {
+    /// The name with these bytes.
+    pub const fn new(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// Its bytes.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0

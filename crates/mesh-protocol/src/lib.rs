@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod admission;
+pub mod archive;
 pub mod assignment;
 pub mod ballot;
 mod cluster;

@@ -5,6 +5,7 @@
 //! engine's knowledge.
 
 mod addressing;
+mod archive;
 mod ballots;
 mod clock;
 mod clusters;
@@ -18,7 +19,7 @@ use crate::address::{Lease, Range};
 use crate::ballot::{BallotName, Hold};
 use crate::cluster::ClusterName;
 use crate::datagram::{Dropped, LARGEST, Opener, Sealer};
-use crate::entry::{Bucket, Entry, EntryId};
+use crate::entry::{Bucket, Content, Entry, EntryId};
 use crate::error::Error;
 use crate::identity::{Identity, NodeId};
 use crate::keys::{EpochKeys, NetworkKeys};
@@ -31,6 +32,7 @@ use crate::swim::{self, Incarnation, Swim};
 use crate::time::{Moment, Now, Wall};
 use crate::timekeeper::{Change, Clock, Timekeeper};
 use crate::tunnel_key::TunnelKey;
+pub use archive::{Recalled, Whose};
 pub use ballots::{BallotView, Keep, MOST_BALLOTS, Memory};
 pub use leases::{LeaseView, MOST_LEASES, NoLease, SHORTEST_LEASE};
 pub use orders::Draw;
@@ -38,6 +40,7 @@ pub use roles::{NoRole, RoleView};
 pub use secrets::{LONGEST_SECRET, NoSecret, Sealed, SecretView};
 
 use addressing::Addressing;
+use archive::Unkept;
 use ballots::Ballots;
 use comparison::Comparison;
 use kairn_report::Secret;
@@ -195,6 +198,7 @@ pub struct Node {
     sealer: Sealer,
     opener: Opener,
     spreading: Spreading,
+    unkept: Unkept,
     comparison: Option<Comparison>,
     addressing: Option<Addressing>,
     ballots: Option<Ballots>,
@@ -240,6 +244,7 @@ impl Node {
             opener: Opener::new(identity.clone()),
             identity,
             spreading: Spreading::default(),
+            unkept: Unkept::default(),
             comparison: None,
             addressing: range.map(|range| Addressing::new(network.id, range, lease, now)),
             ballots: None,
@@ -336,9 +341,9 @@ impl Node {
         }
     }
 
-    /// This node's own record as it is handed to others; nothing before it was written.
+    /// This node's own record as it is handed to others; nothing before this run has written it.
     pub fn record(&self) -> Option<&Entry> {
-        self.store.member_record(&self.id())
+        self.store.member_record(&self.id()).filter(|_| self.may_sign())
     }
 
     /// A session with a node is open that has proven itself, and has a certain time, if any: takes its record in, and compares
@@ -348,6 +353,8 @@ impl Node {
         if let Some(record) = record {
             self.take(now, peer, Entry::decode(record).map(|entry| (entry, Duration::ZERO)));
         }
+        self.swim.seen(now.0, &peer);
+        self.drain();
         if self.comparison.is_none() && peer != self.id() {
             self.compare(now, peer);
         }
@@ -363,7 +370,10 @@ impl Node {
             *self.counters.dropped.entry(*why).or_default() += 1;
         })?;
         match message::decode("datagram", &text) {
-            Ok(Datagram::Membership(bytes)) => self.swim.receive(now.0, &from, &bytes),
+            Ok(Datagram::Membership(bytes)) => {
+                self.swim.receive(now.0, &from, &bytes);
+                self.meet_first(now, from);
+            }
             Ok(Datagram::Entries(entries)) => entries.iter().for_each(|entry| self.take_encoded(now, from, entry)),
             Ok(Datagram::Offer(names)) => self.offered(from, names),
             Ok(Datagram::Want(names)) => self.push(now, from, &names),
@@ -472,6 +482,15 @@ impl Node {
                 self.forget(now, &content.author);
             }
         }
+        self.took(now, id, content);
+        self.note_unkept(id, content);
+        self.counters.entries += 1;
+        self.spreading.add(now.0, id, from);
+        self.events.push(Event::Changed(content.bucket, id));
+    }
+
+    /// Does what an entry asks for that holds from now on, whether it came or was kept.
+    fn took(&mut self, now: Now, id: EntryId, content: &Content) {
         if content.bucket == Bucket::Administration {
             self.obey(now, content);
         }
@@ -484,9 +503,6 @@ impl Node {
             self.weigh_tenures(now.0, &name, Some(content.author));
         }
         self.secrets_changed(now.0, content.bucket);
-        self.counters.entries += 1;
-        self.spreading.add(now.0, id, from);
-        self.events.push(Event::Changed(content.bucket, id));
     }
 
     fn forget(&mut self, now: Now, node: &NodeId) {

@@ -237,8 +237,13 @@ impl Store {
     ///
     /// # Errors
     /// As [`Self::take`], but for the clock.
-    pub fn restore(&mut self, entry: Entry, now: Moment) -> Result<Taken, Refused> {
-        self.receive(entry, Duration::ZERO, now)
+    pub fn restore(&mut self, entry: Entry, age: Duration, now: Moment) -> Result<Taken, Refused> {
+        self.receive(entry, age, now)
+    }
+
+    /// Has the stamps of this node's own entries go before this one, which it gave or took in before.
+    pub fn remember(&mut self, stamp: Stamp) {
+        self.clock.remember(stamp);
     }
 
     fn receive(&mut self, entry: Entry, age: Duration, now: Moment) -> Result<Taken, Refused> {

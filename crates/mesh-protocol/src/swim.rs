@@ -23,6 +23,7 @@ mod member;
 mod probe;
 mod rounds;
 mod statement;
+mod unseen;
 
 pub use datagram::{Datagram, Message};
 pub use member::{Standing, State};
@@ -37,6 +38,7 @@ use probe::{Order, Probes};
 use rounds::{Pull, Timers, Warning};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use unseen::Asking;
 
 /// The most that local health counts to.
 const WORST_HEALTH: u32 = 8;
@@ -53,7 +55,7 @@ pub struct Outgoing {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A member was admitted; it is taken to be there.
+    /// A member was admitted, and is taken to be there; or one that was known before the start is heard for the first time.
     Joined(NodeId),
     /// Somebody says that a node does not answer: a member, or this very node.
     Suspected {
@@ -152,6 +154,8 @@ pub struct Swim {
     /// Those suspected, and what was done to let them object.
     suspected: BTreeMap<NodeId, Warning>,
     dead: BTreeSet<NodeId>,
+    /// Those that were known before the start and not heard yet.
+    unseen: BTreeMap<NodeId, Asking>,
     gossip: Gossip,
     probes: Probes,
     order: Order,
@@ -185,6 +189,7 @@ impl Swim {
             live: Vec::new(),
             suspected: BTreeMap::new(),
             dead: BTreeSet::new(),
+            unseen: BTreeMap::new(),
             gossip: Gossip::default(),
             probes: Probes::default(),
             order: Order::default(),
@@ -332,6 +337,11 @@ impl Swim {
             self.dead.insert(node);
         } else {
             self.dead.remove(&node);
+        }
+        if state == Some(State::Unseen) {
+            self.unseen.insert(node, Asking::new(now, &mut self.rng));
+        } else {
+            self.unseen.remove(&node);
         }
     }
 

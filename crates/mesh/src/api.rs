@@ -21,7 +21,7 @@ use crate::state::StateDir;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderValue, UPGRADE};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, UPGRADE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
@@ -37,6 +37,9 @@ use tokio::net::UnixListener;
 
 pub use names::Names;
 pub use services::ServiceEvent;
+
+/// Says in an answer why what was written is not on this machine's disk.
+pub const UNKEPT: HeaderName = HeaderName::from_static("kairn-unkept");
 
 /// An answer of any kind.
 type Answer = Response<BoxBody<Bytes, Infallible>>;
@@ -108,12 +111,24 @@ async fn answer(mut request: Request<Incoming>, handle: Handle) -> Result<Answer
     };
     let method = asked.method.clone();
     Ok(match route(asked, &handle).await {
+        Ok(answer) if [Method::PUT, Method::DELETE].contains(&method) => with_doubt(answer, &handle).await,
         Ok(answer) => answer,
         Err(fault) => {
             tracing::debug!(%method, path = head.uri.path(), why = fault.said.error, "a request was refused");
             refused(&fault)
         }
     })
+}
+
+/// Says along with what was done that the disk did not take it.
+async fn with_doubt(mut answer: Answer, handle: &Handle) -> Answer {
+    if let Ok(Some(why)) = handle.run(|runner| runner.unkept()).await {
+        // Header fields take no others (RFC 9110, 5.5).
+        let why: String = why.chars().map(|char| if (' '..='~').contains(&char) { char } else { '?' }).collect();
+        let why = HeaderValue::from_str(&why).unwrap_or_else(|_| HeaderValue::from_static("the disk takes nothing"));
+        answer.headers_mut().insert(UNKEPT, why);
+    }
+    answer
 }
 
 async fn route(asked: Asked, handle: &Handle) -> Result<Answer, Fault> {

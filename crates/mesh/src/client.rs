@@ -1,6 +1,6 @@
 //! Asking a node that runs on this machine, over its local socket.
 
-use crate::api::{Names, ServiceEvent, shell};
+use crate::api::{Names, ServiceEvent, UNKEPT, shell};
 use crate::ballots::BallotStatus;
 use crate::error::Error;
 use crate::fault::Said;
@@ -441,6 +441,10 @@ impl Client {
         let request = request.body(Full::new(Bytes::from(body))).map_err(|error| self.damaged(&error))?;
         let answer = sender.send_request(request).await.map_err(gone)?;
         let status = answer.status();
+        if let Some(why) = answer.headers().get(UNKEPT) {
+            let why = String::from_utf8_lossy(why.as_bytes());
+            tracing::warn!(%why, "it is done, but not on this machine's disk: it would be lost if all machines restarted now");
+        }
         if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(answer);
         }

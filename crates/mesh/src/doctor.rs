@@ -1,5 +1,6 @@
 //! What keeps a node from its peers, or from the best way to them, read off what it says of itself.
 
+use crate::archive::KeptStatus;
 use crate::ballots::{BallotState, BallotStatus};
 use crate::status::{PeerStatus, PeerWay, Status};
 use serde::{Deserialize, Serialize};
@@ -38,7 +39,7 @@ impl fmt::Display for Gravity {
 pub struct Finding {
     /// How bad it is.
     pub gravity: Gravity,
-    /// What it is about: `ballot`, `node`, `clock`, `firewall`, `multicast`, `nat`, `mtu`, `tunnel`, `dht` or `address`.
+    /// What it is about: `ballot`, `node`, `clock`, `disk`, `firewall`, `multicast`, `nat`, `mtu`, `tunnel`, `dht` or `address`.
     pub about: String,
     /// The peer that it is about: its machine's name, or the beginning of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -166,6 +167,7 @@ fn node(status: &Status) -> Vec<Finding> {
                 .hint("the machine or its link is overloaded; it suspects others more slowly because of that"),
         );
     }
+    found.extend(of_disk(&status.kept));
     found.extend(counted(status));
     found
 }
@@ -185,6 +187,38 @@ fn of_cluster(status: &Status) -> Option<Finding> {
         Finding::new(Gravity::Note, "cluster", text)
             .hint("p2p.network_id says which a machine is in; machines of one cluster have the same"),
     )
+}
+
+/// What a start of all machines at once would lose, or has lost.
+fn of_disk(kept: &KeptStatus) -> Vec<Finding> {
+    use Gravity::{Note, Problem};
+    let mut found = Vec::new();
+    if let Some(why) = &kept.why {
+        found.push(
+            Finding::new(Problem, "disk", format!("what is new in the shared state is not kept: {why}"))
+                .hint("it would be lost if all machines restarted now: make room, or mend the disk"),
+        );
+    }
+    if kept.damaged > 0 || kept.missing > 0 {
+        let KeptStatus { damaged, missing, .. } = kept;
+        found.push(
+            Finding::new(
+                Note,
+                "disk",
+                format!(
+                    "the shared state that was kept was damaged in {damaged} places, {missing} entries are missing"
+                ),
+            )
+            .hint("its end is after a loss of power; others bring what they have. More than that is a disk that fails"),
+        );
+    }
+    if kept.left_out > 0 {
+        found.push(
+            Finding::new(Note, "disk", format!("{} entries of others are not kept on this machine", kept.left_out))
+                .hint("the shared state is larger than its file may be: write less into it"),
+        );
+    }
+    found
 }
 
 /// Counters that should stand at nothing.
@@ -214,6 +248,11 @@ fn of_peer(status: &Status, peer: &PeerStatus) -> Vec<Finding> {
     let has_tunnel = status.interface.is_some();
     match (peer.state.as_str(), peer.way) {
         ("left", _) => {}
+        ("unseen", _) if status.uptime < FINDING => {}
+        ("unseen", _) => found.push(
+            Finding::new(Problem, "node", "was a member before this node started, and nothing came of it since")
+                .hint("it is off, or nothing of it comes through: ask its own doctor"),
+        ),
         ("dead", _) => found.push(
             Finding::new(Problem, "node", format!("does not answer since {} s", peer.age))
                 .hint("it is off, or nothing of it comes through: ask its own doctor"),
@@ -303,6 +342,7 @@ mod tests {
             ballots: Vec::new(),
             leases: Vec::new(),
             secrets: 0,
+            kept: KeptStatus::default(),
             counters: BTreeMap::new(),
         }
     }
@@ -384,6 +424,13 @@ mod tests {
             ),
             (Status { counters: counter("overrun"), ..well() }, Note, "node"),
             (Status { cluster: "edge".to_owned(), ..well() }, Note, "cluster"),
+            (
+                Status { kept: KeptStatus { why: Some("full".to_owned()), ..KeptStatus::default() }, ..well() },
+                Problem,
+                "disk",
+            ),
+            (Status { kept: KeptStatus { damaged: 1, ..KeptStatus::default() }, ..well() }, Note, "disk"),
+            (Status { kept: KeptStatus { left_out: 1, ..KeptStatus::default() }, ..well() }, Note, "disk"),
             (Status { ballots: vec![ballot(BallotState::Frozen)], ..well() }, Problem, "ballot"),
             (Status { ballots: vec![ballot(BallotState::Refused)], ..well() }, Problem, "ballot"),
         ] {
@@ -404,6 +451,7 @@ mod tests {
         let relayed = PeerStatus { way: PeerWay::Relayed, relay: Some("gate".to_owned()), ..peer() };
         for (changed, gravity, about) in [
             (PeerStatus { state: "dead".to_owned(), ..peer() }, Problem, "node"),
+            (PeerStatus { state: "unseen".to_owned(), way: PeerWay::None, heard: None, ..peer() }, Problem, "node"),
             (relayed.clone(), Note, "nat"),
             (PeerStatus { way: PeerWay::None, heard: None, ..peer() }, Problem, "firewall"),
             (PeerStatus { handshake: None, ..peer() }, Problem, "firewall"),

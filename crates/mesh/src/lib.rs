@@ -2,6 +2,7 @@
 //! a machine with a workstation, which uses the same.
 
 mod api;
+mod archive;
 mod ballots;
 mod client;
 mod clock;
@@ -35,6 +36,7 @@ mod tls;
 mod values;
 
 pub use api::{Names, ServiceEvent};
+pub use archive::KeptStatus;
 pub use ballots::{BallotNode, BallotState, BallotStatus};
 pub use client::Client;
 pub use dht::{BOOTSTRAP, DhtSettings};

@@ -1,6 +1,7 @@
 //! The loop that runs a node: everything that happens comes in at one place, is handed to the node, and what the node wants
 //! done is carried out.
 
+mod archive;
 mod ballots;
 mod barriers;
 mod calls;
@@ -19,6 +20,7 @@ mod values;
 mod view;
 
 use crate::api::Api;
+use crate::archive::Archive;
 use crate::clock;
 use crate::dht::DhtSettings;
 use crate::discovery::{Found, Lookout};
@@ -187,6 +189,8 @@ pub(crate) struct Runner {
     datagrams: mpsc::Receiver<Datagram>,
     found: mpsc::Receiver<Found>,
     jobs: Jobs,
+    archive: Archive,
+    keep_due: Instant,
     housekeeping: Instant,
     /// What this node says of where it is.
     candidates: Candidates,
@@ -299,6 +303,8 @@ impl Runner {
         if node.store().revoked().contains(&node.id()) {
             return Err(Error::PutOut);
         }
+        let (mut archive, kept) = Archive::open(&dir, &network.id);
+        archive.recalled(&node.recall((Moment::default(), clock::machine()), kept.records));
         let papers: Shared = Arc::new(RwLock::new(Papers::default()));
         let mut caller = endpoint.clone();
         caller.set_default_client_config(configs.service);
@@ -325,6 +331,8 @@ impl Runner {
             datagrams,
             found,
             jobs,
+            archive,
+            keep_due: start + archive::PERIOD,
             housekeeping: start + HOUSEKEEPING,
             candidates: Candidates::default(),
             remembered: Vec::new(),
@@ -483,6 +491,7 @@ impl Runner {
     /// A disk that is full or gone does not end a node that others rely on.
     fn keep_house_or_say(&mut self) {
         self.visit_table();
+        self.keep_others();
         if let Err(error) = self.keep_house() {
             tracing::error!(
                 error = kairn_report::in_one_line(&error),
@@ -527,6 +536,7 @@ impl Runner {
             sleep_until(next.into()).await;
             self.node.tick(self.now());
         }
+        self.keep_all();
         self.keep_house()?;
         self.shells.hide().await;
         // While the interface is there.

@@ -1,5 +1,6 @@
 //! What a node says of itself and of the others: the same for people and for programs.
 
+use crate::archive::KeptStatus;
 use crate::ballots::BallotStatus;
 use crate::leases::LeaseStatus;
 use kairn_mesh_protocol::Role;
@@ -64,6 +65,9 @@ pub struct Status {
     pub leases: Vec<LeaseStatus>,
     /// How many secrets it knows of.
     pub secrets: usize,
+    /// How the shared state is kept on this machine's disk.
+    #[serde(default)]
+    pub kept: KeptStatus,
     /// What was counted since its start, by name.
     pub counters: BTreeMap<String, u64>,
 }
@@ -114,7 +118,7 @@ pub struct PeerStatus {
     pub id: String,
     /// The name of its machine.
     pub name: String,
-    /// `alive`, `suspect`, `dead` or `left`.
+    /// `alive`, `suspect`, `dead` or `left`; or `unseen`: a member when this node last ran, of which nothing came since.
     pub state: String,
     /// Its address in the network's IPv6 prefix.
     pub ula: Ipv6Addr,

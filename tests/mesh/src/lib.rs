@@ -6,6 +6,7 @@
 //! [`scenarios`] what it is put through; the program of this package runs them and prints what was measured.
 #![forbid(unsafe_code)]
 
+pub mod blackout;
 pub mod clusters;
 pub mod day;
 pub mod lease;

@@ -4,7 +4,7 @@
 
 use kairn_mesh_sim::report::Figure;
 use kairn_mesh_sim::world::Weather;
-use kairn_mesh_sim::{clusters, day, lease, rotation, scenarios, state};
+use kairn_mesh_sim::{blackout, clusters, day, lease, rotation, scenarios, state};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -115,6 +115,11 @@ const ALL: &[Simulation] = &[
         name: "lease",
         about: "an hour in which three of 30 whole nodes want one lease, whatever happens to them",
         run: |seed| lease::lease(seed, 30, HOUR, Weather::PROMISED),
+    },
+    Simulation {
+        name: "blackout",
+        about: "100 whole nodes lose power at one moment, and nothing of what they wrote",
+        run: |seed| blackout::blackout(seed, 100, Weather::PROMISED),
     },
     Simulation {
         name: "day",

@@ -2,8 +2,9 @@
 
 use crate::member::{Directory, identity};
 use crate::world::{Node, Now, Place, Weather, World};
-use kairn_mesh_protocol::address::Range;
+use kairn_mesh_protocol::address::{Lease, Range};
 use kairn_mesh_protocol::admission::{Proof, Session, Side};
+use kairn_mesh_protocol::archive::Record;
 use kairn_mesh_protocol::ballot::{BallotName, Rules};
 use kairn_mesh_protocol::node::{Event, Memory, Outgoing, Start};
 use kairn_mesh_protocol::swim::{self, Incarnation};
@@ -59,6 +60,19 @@ pub fn administrator() -> Identity {
     Identity::from_seed(&[0xad; 32])
 }
 
+/// What a node finds on its disk when it starts again.
+#[derive(Default)]
+pub struct Kept {
+    /// The cluster that its configuration names.
+    pub cluster: ClusterName,
+    /// Of the shared state.
+    pub records: Vec<Record>,
+    /// The address that it had.
+    pub lease: Option<Lease>,
+    /// The last incarnation that it signed.
+    pub incarnation: Incarnation,
+}
+
 impl Whole {
     /// A node that knows nobody, in the run of this number, with the network's first token.
     pub fn new(
@@ -69,17 +83,29 @@ impl Whole {
         now: Now,
         range: Option<Range>,
     ) -> Self {
-        Self::of(ClusterName::default(), directory, (place, generation), seed, now, range)
+        Self::again(directory, (place, generation), seed, now, range, Kept::default())
     }
 
-    /// The same, in a cluster: a place and the number of the run.
+    /// The same in a cluster.
     pub fn of(
         cluster: ClusterName,
+        directory: &Arc<Directory>,
+        run: (Place, u64),
+        seed: u64,
+        now: Now,
+        range: Option<Range>,
+    ) -> Self {
+        Self::again(directory, run, seed, now, range, Kept { cluster, ..Kept::default() })
+    }
+
+    /// The same with what it kept of an earlier run: a place and the number of the run.
+    pub fn again(
         directory: &Arc<Directory>,
         (place, generation): (Place, u64),
         seed: u64,
         now: Now,
         range: Option<Range>,
+        kept: Kept,
     ) -> Self {
         let token = Token::new([0x17; 32], None);
         let start = Start {
@@ -90,15 +116,16 @@ impl Whole {
             administrators: vec![administrator().id()],
             allowed: None,
             generation,
-            incarnation: Incarnation::FIRST,
+            incarnation: kept.incarnation,
             seed,
             clock: Clock::Sure,
             range,
-            lease: None,
+            lease: kept.lease,
         };
         let mut node = node::Node::new(start, now.moment);
-        node.join_cluster(cluster);
+        node.join_cluster(kept.cluster);
         let clocks = (now.moment, now.wall);
+        node.recall(clocks, kept.records);
         let written = node.introduce(clocks, &TunnelKey::new([7; 32]), &format!("edge-{}", place.0), "0.1.0");
         let refused = written.err().map(|why| why.to_string()).into_iter().collect();
         let (asked, sessions, out) = (BTreeMap::new(), BTreeMap::new(), Vec::new());

@@ -164,6 +164,13 @@ impl<N: Node> World<N> {
         Place(self.seats.len() - 1)
     }
 
+    /// Sets the wall clock of a place: ahead by so many milliseconds.
+    pub fn set_skew(&mut self, place: Place, skew: i64) {
+        if let Some(seat) = self.seats.get_mut(place.0) {
+            seat.skew = skew;
+        }
+    }
+
     /// What the clocks of a place read.
     pub fn clocks(&self, place: Place) -> Now {
         let Some(seat) = self.seats.get(place.0) else { return Now { moment: Moment::default(), wall: Wall(0) } };

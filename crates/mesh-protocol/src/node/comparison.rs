@@ -131,7 +131,10 @@ impl Node {
                 self.comparison = Some(comparison);
                 self.ask(now, &Question::Push(list));
             }
-            None => self.counters.comparisons += 1,
+            None => {
+                self.counters.comparisons += 1;
+                self.unkept.is_alone = false;
+            }
         }
         Ok(())
     }

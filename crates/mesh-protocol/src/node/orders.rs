@@ -96,7 +96,7 @@ impl Node {
     /// As [`Node::order`].
     pub fn restore(&mut self, now: Now, bytes: &[u8]) -> Result<(), Refused> {
         let entry = Entry::decode(bytes)?;
-        if let Taken::New(_) = self.store.restore(entry.clone(), now.0)? {
+        if let Taken::New(_) = self.store.restore(entry.clone(), Duration::ZERO, now.0)? {
             self.obey(now, entry.content());
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! Nodes that talk to each other over a network that is made of queues.
 
+mod archive;
 mod ballots;
 mod clock;
 mod clusters;

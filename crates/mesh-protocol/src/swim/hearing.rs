@@ -37,6 +37,7 @@ impl Swim {
         };
         member.heard = Some(now);
         self.heard = Some(now);
+        self.seen(now, from);
         let mut tell = Vec::new();
         let mut news = false;
         for statement in &datagram.statements {
@@ -289,8 +290,8 @@ impl Swim {
                 }
                 let statement = statement.with_claim(member.claim());
                 member.suspicions.push(statement);
-                if later || before == State::Alive {
-                    if !before.is_live() {
+                if later || matches!(before, State::Alive | State::Unseen) {
+                    if matches!(before, State::Dead | State::Left) {
                         self.events.push(Event::Returned(subject));
                     }
                     self.set_state(now, subject, State::Suspect);
@@ -310,6 +311,7 @@ impl Swim {
     fn cleared(&mut self, now: Moment, subject: NodeId, before: State, refuted: &[Statement]) {
         match before {
             State::Alive => {}
+            State::Unseen => self.events.push(Event::Joined(subject)),
             State::Suspect => {
                 for suspicion in refuted {
                     if let Some(accuser) = self.members.get_mut(suspicion.signer()) {

@@ -23,6 +23,8 @@ pub enum State {
     Dead,
     /// It said that it leaves.
     Left,
+    /// It was a member when this node last ran, and nothing was heard of it since.
+    Unseen,
 }
 
 impl fmt::Display for State {
@@ -32,6 +34,7 @@ impl fmt::Display for State {
             Self::Suspect => "suspect",
             Self::Dead => "dead",
             Self::Left => "left",
+            Self::Unseen => "unseen",
         })
     }
 }
@@ -277,7 +280,7 @@ impl Member {
         match statement {
             Statement::Leave { .. } if self.state == State::Left => Worth::Known,
             Statement::Leave { .. } => Worth::News,
-            Statement::Alive { .. } if self.state == State::Alive => Worth::Known,
+            Statement::Alive { .. } if matches!(self.state, State::Alive | State::Unseen) => Worth::Known,
             Statement::Alive { .. } => Worth::Outdated,
             Statement::Suspect { .. } if self.state == State::Left => Worth::Outdated,
             Statement::Suspect { accuser, .. } if accused => {
@@ -304,13 +307,14 @@ impl Member {
             State::Left => seal.map(|seal| Statement::Leave { subject, incarnation, seal }),
             State::Alive => seal.map(|seal| Statement::Alive { subject, incarnation, seal }),
             State::Suspect | State::Dead => self.suspicions.first().copied(),
+            State::Unseen => None,
         }
     }
 
     /// A word for the digest that two nodes compare: the same where they know the same.
     pub(super) const fn word(&self) -> u64 {
         let state = match self.state {
-            State::Alive => 0,
+            State::Alive | State::Unseen => 0,
             State::Suspect | State::Dead => 1,
             State::Left => 2,
         };

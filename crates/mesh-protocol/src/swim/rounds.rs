@@ -57,6 +57,8 @@ const SLEPT: Duration = Duration::from_secs(1);
 pub(super) struct Timers {
     probe: Moment,
     recall: Moment,
+    /// When one of those not heard since the start may be asked.
+    pub(super) seek: Moment,
     pull: Moment,
     /// When somebody may be asked back again, so that two who never agree do not go on for ever.
     pull_back: Moment,
@@ -78,6 +80,7 @@ impl Timers {
         Self {
             probe: within(rng, PERIOD),
             recall: within(rng, RECALL_PERIOD),
+            seek: now,
             pull: within(rng, FIRST_PULL_PERIOD),
             pull_back: now,
             gossip: None,
@@ -175,6 +178,7 @@ impl Swim {
         } else {
             self.probe(now);
             self.recall(now);
+            self.seek(now);
             self.compare(now);
             self.warn(now);
             self.conclude(now);
@@ -199,7 +203,8 @@ impl Swim {
         let page = self.pull.as_ref().and_then(|pull| pull.due);
         let ends = self.suspected.iter().filter_map(|(node, warning)| self.ends(node, warning));
         let warn = self.suspected.values().map(|warning| warning.next).min().map(|next| next.max(timers.warn));
-        let maybe = [timers.gossip, recall, refute, page, warn, self.probes.due()].into_iter().flatten();
+        let maybe =
+            [timers.gossip, recall, refute, page, warn, self.seek_due(), self.probes.due()].into_iter().flatten();
         own.chain(maybe).chain(ends).min().unwrap_or(timers.probe)
     }
 

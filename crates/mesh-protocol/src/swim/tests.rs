@@ -1,5 +1,7 @@
 //! One node against what others say; networks of nodes are the simulator's.
 
+mod unseen;
+
 use super::*;
 use proptest::prelude::*;
 

@@ -14,7 +14,7 @@ pub fn text(status: &Status) -> String {
             tracing::debug!(name, "a metric was not written");
         }
     };
-    for state in ["alive", "suspect", "dead", "left"] {
+    for state in ["alive", "suspect", "dead", "left", "unseen"] {
         let count = status.peers.iter().filter(|peer| peer.state == state).count();
         line(&format!("peers{{state=\"{state}\"}}"), count as u64);
     }
@@ -35,6 +35,10 @@ pub fn text(status: &Status) -> String {
     let own = status.leases.iter().filter(|lease| lease.is_own && lease.hold == LeaseHold::Exclusive).count();
     line("leases_own", own as u64);
     line("secrets", status.secrets as u64);
+    line("kept", u64::from(status.kept.why.is_none()));
+    line("kept_bytes", status.kept.bytes.unwrap_or_default() as u64);
+    line("kept_failures_total", status.kept.failures);
+    line("kept_damaged", status.kept.damaged as u64);
     line("entries", status.entries as u64);
     line("uptime_seconds", status.uptime);
     line("health", status.health.into());

@@ -47,6 +47,7 @@ impl Runner {
             return Err(Fault::wrong("a record has one to eight addresses"));
         }
         self.node.write(self.now(), (Bucket::Dns, label), Some(value), 0)?;
+        self.keep_own();
         Ok(())
     }
 

@@ -32,6 +32,7 @@ impl Runner {
     pub(crate) fn assign(&mut self, node: &str, role: Option<Role>) -> Result<RoleStatus, Fault> {
         let (id, now) = (self.member_called(node)?, self.now());
         self.node.assign(now, id, role).map_err(|why| fault(&why))?;
+        self.keep_own();
         let assigned = role.map_or("none at all", Role::word);
         tracing::info!(node = %id.short(), role = assigned, "assigned a role");
         self.role_of(&id).ok_or_else(|| Fault::missing("the member went away"))

@@ -32,6 +32,7 @@ impl Runner {
         let usual = if matches!(audience, Audience::Role(_)) { USUAL } else { 0 };
         let now = self.now();
         let label = self.node.put_secret(now, key, audience, seconds.unwrap_or(usual), value).map_err(fault)?;
+        self.keep_own();
         let own = label.author.to_string();
         let written = self.secrets().into_iter().find(|secret| secret.key == key && secret.author == own);
         written.ok_or_else(|| Fault::missing("the secret expired at once"))
@@ -100,6 +101,7 @@ impl Runner {
     pub(crate) fn delete_secret(&mut self, key: &str) -> Result<(), Fault> {
         let now = self.now();
         if self.node.delete_secret(now, key).map_err(fault)? {
+            self.keep_own();
             return Ok(());
         }
         let fault = Fault::missing(format!("this node wrote no secret under `{}`", key.escape_debug()));

@@ -76,6 +76,7 @@ impl Runner {
     /// It is too large, or there is no room.
     pub(crate) fn put_value(&mut self, key: String, value: Vec<u8>, lifetime: u32) -> Result<Value, Fault> {
         self.node.write(self.now(), (Bucket::Values, key.clone()), Some(value), lifetime)?;
+        self.keep_own();
         let own = self.node.id();
         let written = self.values(&Wanted::Key(key))?.into_iter().find(|seen| seen.author == own);
         written.map(|seen| seen.value).ok_or_else(|| Fault::missing("the value expired at once"))
@@ -106,6 +107,7 @@ impl Runner {
         let remembered = left.map_or(TOMBSTONE, |left| (2 * left + Duration::from_secs(60)).min(TOMBSTONE));
         let lifetime = u32::try_from(remembered.as_secs()).unwrap_or(u32::MAX);
         self.node.write(now, (bucket, key.to_owned()), None, lifetime)?;
+        self.keep_own();
         Ok(())
     }
 

@@ -46,6 +46,7 @@ impl Runner {
             ballots: self.ballots(),
             leases: self.leases(),
             secrets: self.node.secrets((now, self.now().1)).len(),
+            kept: self.archive.status(),
             counters: self.counters(),
         }
     }

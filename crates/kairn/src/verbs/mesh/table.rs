@@ -57,6 +57,9 @@ impl fmt::Display for Node<'_> {
             writeln!(f, "dht       {}", standing(dht))?;
         }
         writeln!(f, "running   {}, {entries} entries held", duration(*uptime))?;
+        if let Some(why) = &self.0.kept.why {
+            writeln!(f, "disk      what is new is not kept: {why}")?;
+        }
         writeln!(f, "peers     {alive} of {} alive", peers.len())?;
         if *health > 0 {
             writeln!(
