@@ -25,6 +25,7 @@ use crate::discovery::{Found, Lookout};
 use crate::error::Error;
 use crate::handle::{Handle, Jobs};
 use crate::herald::{Herald, Once};
+use crate::identity::{IdentityStatus, Keys, Sealing};
 use crate::interfaces::Choice;
 use crate::names::{Domain, Resolver, Server};
 use crate::paths::{Candidates, Paths};
@@ -67,6 +68,8 @@ const FAREWELL: Duration = Duration::from_millis(500);
 pub struct Settings {
     /// The network's token.
     pub token: Token,
+    /// How this node's identity is to be kept.
+    pub sealing: Sealing,
     /// The name of the machine.
     pub name: String,
     /// The version of the program.
@@ -167,6 +170,8 @@ pub async fn run_for(
 pub(crate) struct Runner {
     dir: StateDir,
     settings: Settings,
+    /// How the identity is kept.
+    kept: IdentityStatus,
     network: NetworkKeys,
     /// The beginning of the node's own clock.
     start: Instant,
@@ -211,7 +216,8 @@ pub(crate) struct Runner {
 
 impl Runner {
     fn start(dir: StateDir, settings: Settings) -> Result<Self, Error> {
-        let identity = dir.identity()?;
+        let Keys { identity, wireguard: tunnel_key, status: kept } =
+            dir.keys(&settings.sealing, settings.allowed.is_some())?;
         let past = dir.past()?;
         let clock = clock::look(past);
         match clock {
@@ -250,7 +256,6 @@ impl Runner {
         let start = Instant::now();
         let administrators = settings.token.admin().into_iter().chain(&settings.administrators);
         let administrators = administrators.map(|admin| *admin.id()).collect();
-        let tunnel_key = dir.wireguard()?;
         let (outlets, inlets) = routing::connection();
         let plane = match &settings.vpn {
             Some(vpn) => Some(Plane::open(
@@ -310,6 +315,7 @@ impl Runner {
             exposed: BTreeMap::new(),
             dir,
             settings,
+            kept,
             network,
             start,
             node,
