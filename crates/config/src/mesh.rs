@@ -81,6 +81,8 @@ pub struct MeshSettings {
     pub admin_keys: Vec<Placed<String>>,
     /// The names of the nodes that may be members; all where there are none.
     pub allowed: Vec<Placed<String>>,
+    /// Who the node is gets sealed by the machine's TPM.
+    pub seal_identity: bool,
     /// The UDP port to listen on.
     pub port: Option<u16>,
     /// How much is logged.
@@ -120,6 +122,7 @@ impl Default for MeshSettings {
             dht_bootstrap: Vec::new(),
             admin_keys: Vec::new(),
             allowed: Vec::new(),
+            seal_identity: false,
             port: None,
             log: None,
             excluded: Vec::new(),
@@ -157,6 +160,7 @@ impl MeshSettings {
         self.peers.retain(|peer| reader.peer(peer));
         self.admin_keys = reader.texts(p2p, "admin_keys");
         self.allowed = reader.texts(p2p, "allowed_nodes");
+        self.seal_identity = flag(p2p, "seal_identity", &mut reader.said);
         self.port = p2p.get("listen_port").and_then(|value| reader.number(value, 1..=65_535, "`listen_port`"));
         self.log = reader.text(p2p, "loglevel").and_then(|text| reader.log(&text));
         self.excluded = reader.texts(p2p, "exclude_interfaces").into_iter().map(|name| name.value).collect();

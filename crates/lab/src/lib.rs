@@ -41,4 +41,5 @@ pub use running::{HOST_ADDRESS, INIT_STARTS, MUTE_LIMIT, Running};
 pub use spec::{Firmware, Forward, GuestForward, Model, Network, OnReboot, Spec};
 pub use ssh::{KeyPair, Ssh};
 pub use tally::{Counts, Tally};
+pub use tpm::Emulator;
 pub use write_log::{LoggedWrite, WriteLog};

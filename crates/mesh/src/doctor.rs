@@ -2,6 +2,7 @@
 
 use crate::archive::KeptStatus;
 use crate::ballots::{BallotState, BallotStatus};
+use crate::identity::IdentityStatus;
 use crate::status::{PeerStatus, PeerWay, Status};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -39,7 +40,7 @@ impl fmt::Display for Gravity {
 pub struct Finding {
     /// How bad it is.
     pub gravity: Gravity,
-    /// What it is about: `ballot`, `node`, `clock`, `disk`, `firewall`, `multicast`, `nat`, `mtu`, `tunnel`, `dht` or `address`.
+    /// What it is about: `ballot`, `cluster`, `identity`, `node`, `clock`, `disk`, `firewall`, `multicast`, `nat`, `mtu`, `tunnel`, `dht` or `address`.
     pub about: String,
     /// The peer that it is about: its machine's name, or the beginning of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,10 +71,30 @@ impl Finding {
 /// What can be said of a node and its peers, the gravest first.
 pub fn diagnose(status: &Status) -> Vec<Finding> {
     let mut found = node(status);
+    found.extend(of_identity(&status.identity));
     found.extend(status.ballots.iter().filter_map(of_ballot));
     found.extend(status.peers.iter().flat_map(|peer| of_peer(status, peer)));
     found.sort_by_key(|finding| std::cmp::Reverse(finding.gravity));
     found
+}
+
+/// An identity that is not kept as it is to be, or that was lost.
+fn of_identity(identity: &IdentityStatus) -> impl Iterator<Item = Finding> {
+    let is_exposed = identity.wanted && !identity.sealed;
+    let exposed = is_exposed.then(|| {
+        let why = identity.why.as_deref().unwrap_or("nothing says why");
+        Finding::new(Gravity::Problem, "identity", format!("the identity is not sealed by the TPM: {why}"))
+            .hint("whoever copies the disk is this node; the next start of the node seals it where the TPM then works")
+    });
+    let lost = identity.lost.as_ref().map(|before| {
+        Finding::new(
+            Gravity::Problem,
+            "identity",
+            format!("this machine was node {before} before, whose identity its TPM does not give out"),
+        )
+        .hint("put that node out with `kairn mesh revoke`, and remove `identity.sealed.lost` from the node's directory")
+    });
+    exposed.into_iter().chain(lost)
 }
 
 /// A ballot that comes to nothing as things are: two winners, or no part in it for this node.
@@ -331,6 +352,7 @@ mod tests {
             epoch: 0,
             clock: "own".to_owned(),
             clock_ahead: 0,
+            identity: IdentityStatus { sealed: true, wanted: true, ..IdentityStatus::default() },
             role: None,
             role_fixed: false,
             cluster: "kairos".to_owned(),
@@ -403,6 +425,7 @@ mod tests {
         use Gravity::{Note, Problem};
         let well = || status(vec![peer()]);
         let counter = |name: &str| BTreeMap::from([(name.to_owned(), 3)]);
+        let lost = IdentityStatus { lost: Some("abc".to_owned()), ..IdentityStatus::default() };
         for (changed, gravity, about) in [
             (Status { clock: "borrowed".to_owned(), clock_ahead: 650_000_000_000, ..well() }, Note, "clock"),
             (Status { clock: "waiting".to_owned(), ..well() }, Problem, "clock"),
@@ -433,6 +456,8 @@ mod tests {
             (Status { kept: KeptStatus { left_out: 1, ..KeptStatus::default() }, ..well() }, Note, "disk"),
             (Status { ballots: vec![ballot(BallotState::Frozen)], ..well() }, Problem, "ballot"),
             (Status { ballots: vec![ballot(BallotState::Refused)], ..well() }, Problem, "ballot"),
+            (Status { identity: IdentityStatus { sealed: false, ..well().identity }, ..well() }, Problem, "identity"),
+            (Status { identity: lost, ..well() }, Problem, "identity"),
         ] {
             assert_eq!(said(&changed), [(gravity, about.to_owned(), None)], "{changed:?}");
             assert!(diagnose(&changed).iter().all(|finding| finding.hint.is_some()));

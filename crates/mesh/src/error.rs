@@ -86,6 +86,15 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// The machine's TPM does not give out who this node is.
+    #[error("{path}: this node's identity cannot be unsealed", path = .path.display())]
+    Unsealed {
+        /// The sealed file.
+        path: PathBuf,
+        /// The TPM's word.
+        #[source]
+        source: kairn_tpm::Error,
+    },
     /// Another process runs a node with these files.
     #[error("a node already runs with {path}", path = .0.display())]
     Running(PathBuf),
@@ -145,6 +154,7 @@ impl Diagnostic for Error {
             Self::Protocol(error) => error.kind(),
             Self::Tunnel(error) => error.kind(),
             Self::Files(error) => error.kind(),
+            Self::Unsealed { source, .. } => source.kind(),
             Self::Tls(_) => Kind::Bug,
             // Whoever decided it: a service manager that starts it again changes nothing.
             Self::PutOut => Kind::User,
@@ -159,6 +169,18 @@ impl Diagnostic for Error {
             Self::Tunnel(error) => error.hints(),
             Self::Files(error) => error.hints(),
             Self::Declined { hints, .. } => hints.clone(),
+            Self::Unsealed { path, source: kairn_tpm::Error::Foreign, .. } => vec![format!(
+                "move {} away, so that the machine draws a new identity, and put its name into p2p.allowed_nodes of all machines in place of the old one",
+                path.display()
+            )],
+            Self::Unsealed { path, source, .. } => {
+                let mut hints = source.hints();
+                hints.push(format!(
+                    "it is tried again at each start; where the TPM is gone for good, move {} away, and the machine joins as a new node",
+                    path.display()
+                ));
+                hints
+            }
             Self::Answer { .. } => vec!["restart the node: it may be of another version than this program".to_owned()],
             Self::NotRunning { .. } => {
                 vec!["start it with `kairn mesh up`, or name its files with --state-dir".to_owned()]

@@ -3,17 +3,23 @@
 //! Invariant: what is kept of ballots is not taken over, so a node in recovery votes in none: what it voted there would be forgotten.
 
 use crate::error::Error;
+use crate::identity::{PLAIN, SEALED, TUNNEL};
 use crate::state::{Runs, StateDir};
 use kairn_host::{Clock as _, SystemClock, files};
 use std::path::Path;
 
 /// What makes the node the same, and knows the others.
-const FILES: [&str; 5] = ["identity", "wireguard", "secrets.json", "lease", "peers.json"];
+const FILES: [&str; 6] = [PLAIN, SEALED, TUNNEL, "secrets.json", "lease", "peers.json"];
 /// The most bytes of a file: more than the orders of all members.
 const LARGEST: u64 = 16 * 1024 * 1024;
 /// How many runs a recovery may have without a clock before the ordinary system's runs would be taken for one of them. Less than what
 /// `StateDir::past` leaves.
 const RUNS: u64 = 30;
+
+/// Whether a directory keeps who a node is, sealed or not.
+pub fn keeps_node(dir: &Path) -> bool {
+    [PLAIN, SEALED].iter().any(|name| dir.join(name).exists())
+}
 
 /// Copies who the node is from where it is kept. Where `may_write` says so, what is kept learns that there are runs elsewhere. Returns
 /// whether a node was kept there.
@@ -21,7 +27,7 @@ const RUNS: u64 = 30;
 /// # Errors
 /// The files cannot be read or written; nothing that is half there is used then.
 pub fn recall(kept: &Path, here: &Path, may_write: bool) -> Result<bool, Error> {
-    if !kept.join("identity").exists() {
+    if !keeps_node(kept) {
         return Ok(false);
     }
     files::make_dir(here, 0o700)?;
@@ -47,7 +53,7 @@ pub fn recall(kept: &Path, here: &Path, may_write: bool) -> Result<bool, Error> 
             files::write_whole(&here.join(name), &text, 0o600)?;
         }
     }
-    Ok(StateDir::open(here)?.identity().is_ok())
+    StateDir::open(here)?.has_identity()
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ use crate::discovery::{Found, Lookout};
 use crate::error::Error;
 use crate::handle::{Handle, Jobs};
 use crate::herald::{Herald, Once};
+use crate::identity::{IdentityStatus, Keys, Sealing};
 use crate::interfaces::Choice;
 use crate::names::{Domain, Resolver, Server};
 use crate::paths::{Candidates, Paths};
@@ -69,6 +70,8 @@ const FAREWELL: Duration = Duration::from_millis(500);
 pub struct Settings {
     /// The network's token.
     pub token: Token,
+    /// How this node's identity is to be kept.
+    pub sealing: Sealing,
     /// The name of the machine.
     pub name: String,
     /// The version of the program.
@@ -171,6 +174,8 @@ pub async fn run_for(
 pub(crate) struct Runner {
     dir: StateDir,
     settings: Settings,
+    /// How the identity is kept.
+    kept: IdentityStatus,
     network: NetworkKeys,
     /// The beginning of the node's own clock.
     start: Instant,
@@ -217,7 +222,8 @@ pub(crate) struct Runner {
 
 impl Runner {
     fn start(dir: StateDir, settings: Settings) -> Result<Self, Error> {
-        let identity = dir.identity()?;
+        let Keys { identity, wireguard: tunnel_key, status: kept } =
+            dir.keys(&settings.sealing, settings.allowed.is_some())?;
         let past = dir.past()?;
         let clock = clock::look(past);
         match clock {
@@ -256,7 +262,6 @@ impl Runner {
         let start = Instant::now();
         let administrators = settings.token.admin().into_iter().chain(&settings.administrators);
         let administrators = administrators.map(|admin| *admin.id()).collect();
-        let tunnel_key = dir.wireguard()?;
         let (outlets, inlets) = routing::connection();
         let plane = match &settings.vpn {
             Some(vpn) => Some(Plane::open(
@@ -303,8 +308,8 @@ impl Runner {
         if node.store().revoked().contains(&node.id()) {
             return Err(Error::PutOut);
         }
-        let (mut archive, kept) = Archive::open(&dir, &network.id);
-        archive.recalled(&node.recall((Moment::default(), clock::machine()), kept.records));
+        let (mut archive, contents) = Archive::open(&dir, &network.id);
+        archive.recalled(&node.recall((Moment::default(), clock::machine()), contents.records));
         let papers: Shared = Arc::new(RwLock::new(Papers::default()));
         let mut caller = endpoint.clone();
         caller.set_default_client_config(configs.service);
@@ -319,6 +324,7 @@ impl Runner {
             exposed: BTreeMap::new(),
             dir,
             settings,
+            kept,
             network,
             start,
             node,

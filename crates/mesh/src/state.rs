@@ -1,10 +1,10 @@
-//! What a node keeps: who it is, its WireGuard key, how often it ran, and where others were. One directory, 0700, for one node.
+//! What a node keeps: how often it ran, where others were, and, in `identity`, who it is. One directory, 0700, for one node.
 
 use crate::error::Error;
 use kairn_host::{Clock as _, Lock, SystemClock, files};
 use kairn_mesh_protocol::address::Lease;
 use kairn_mesh_protocol::swim::Incarnation;
-use kairn_mesh_protocol::{Identity, NetworkId, NodeId, TunnelKey};
+use kairn_mesh_protocol::{NetworkId, NodeId};
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -56,23 +56,6 @@ impl StateDir {
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Who this node is: drawn at its first run, the same ever after.
-    ///
-    /// # Errors
-    /// The file cannot be read or written, or holds no key.
-    pub fn identity(&self) -> Result<Identity, Error> {
-        let before = |seed: &[u8; 32]| self.begin_ballots(Identity::from_seed(seed).id());
-        self.secret("identity", before).map(|seed| Identity::from_seed(&seed))
-    }
-
-    /// The key of the WireGuard interface.
-    ///
-    /// # Errors
-    /// As [`Self::identity`].
-    pub fn wireguard(&self) -> Result<TunnelKey, Error> {
-        self.secret("wireguard", |_| Ok(())).map(TunnelKey::new)
     }
 
     /// A time that is over for certain, since the Unix epoch: about when the node last began a run.
@@ -171,21 +154,6 @@ impl StateDir {
             serde_json::to_vec(value).map_err(|error| Error::Damaged { path: path.clone(), why: error.to_string() })?;
         Ok(files::write_whole(&path, &text, 0o600)?)
     }
-
-    /// 32 random bytes, drawn once, kept as 64 hexadecimal digits that only the owner reads. What they need beside them is made by
-    /// `before` before they are kept.
-    fn secret(&self, name: &str, before: impl FnOnce(&[u8; 32]) -> Result<(), Error>) -> Result<[u8; 32], Error> {
-        let path = self.path.join(name);
-        if let Some(text) = files::read_text_if_any(&path)? {
-            let damaged = || Error::Damaged { path, why: "it does not hold a key of 64 hexadecimal digits".to_owned() };
-            return hex::decode(text.trim()).ok().and_then(|bytes| bytes.try_into().ok()).ok_or_else(damaged);
-        }
-        let secret: [u8; 32] =
-            random().map_err(|source| Error::State { path: path.clone(), doing: "drawing a key", source })?;
-        before(&secret)?;
-        files::write_whole(&path, format!("{}\n", hex::encode(secret)).as_bytes(), 0o600)?;
-        Ok(secret)
-    }
 }
 
 /// Random bytes of the kernel's.
@@ -202,19 +170,24 @@ pub fn random<const N: usize>() -> std::io::Result<[u8; N]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::Sealing;
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn a_node_is_the_same_in_every_run_and_each_run_counts_higher() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("mesh");
-        let (id, wireguard, generation) = {
+        let keys = |state: &StateDir| {
+            let keys = state.keys(&Sealing::default(), false).unwrap();
+            (keys.identity.id(), keys.wireguard.public())
+        };
+        let (before, generation) = {
             let state = StateDir::open(&path).unwrap();
             state.keep_incarnation(Incarnation(7)).unwrap();
-            (state.identity().unwrap().id(), state.wireguard().unwrap().public(), state.begin_run().unwrap().0)
+            (keys(&state), state.begin_run().unwrap().0)
         };
         let state = StateDir::open(&path).unwrap();
-        assert_eq!((state.identity().unwrap().id(), state.wireguard().unwrap().public()), (id, wireguard));
+        assert_eq!(keys(&state), before);
         let (next, incarnation) = state.begin_run().unwrap();
         assert!(next > generation);
         assert_eq!(incarnation, Incarnation(7));
@@ -222,14 +195,5 @@ mod tests {
             assert_eq!(path.join(name).metadata().unwrap().permissions().mode() & 0o777, 0o600, "{name}");
         }
         assert!(matches!(StateDir::open(&path), Err(Error::Running(_))));
-    }
-
-    #[test]
-    fn a_damaged_key_is_an_error_that_names_the_file_and_never_a_new_identity() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path()).unwrap();
-        std::fs::write(dir.path().join("identity"), "cut off").unwrap();
-        let error = state.identity().unwrap_err();
-        assert!(error.to_string().contains("identity: it does not hold a key"), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::archive::KeptStatus;
 use crate::ballots::BallotStatus;
+use crate::identity::IdentityStatus;
 use crate::leases::LeaseStatus;
 use kairn_mesh_protocol::Role;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,9 @@ pub struct Status {
     pub id: String,
     /// The name of its machine.
     pub name: String,
+    /// How its identity is kept.
+    #[serde(default)]
+    pub identity: IdentityStatus,
     /// The network, 32 hexadecimal digits.
     pub network: String,
     /// Its address in the network's IPv6 prefix.

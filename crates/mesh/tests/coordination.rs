@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends at the first surprise")]
 
 use kairn_mesh::{
-    Attendance, BarrierEvent, Client, LeaseHold, LeaseStatus, NameSettings, Rules, Settings, ShellPolicy,
+    Attendance, BarrierEvent, Client, LeaseHold, LeaseStatus, NameSettings, Rules, Sealing, Settings, ShellPolicy,
     ShellSettings, StateDir, Status, run,
 };
 use kairn_mesh_protocol::{AdminKey, ClusterName, Identity, Role, Token};
@@ -54,6 +54,7 @@ async fn start_in(cluster: ClusterName, dir: &Path, role: Option<Role>, peers: &
         peers: peers.iter().map(|port| SocketAddr::from(([127, 0, 0, 1], *port))).collect(),
         excluded: Vec::new(),
         names: NameSettings::default(),
+        sealing: Sealing::default(),
         role,
         cluster,
         rules: Rules::new(2, Some(3)).unwrap(),

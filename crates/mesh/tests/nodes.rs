@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use kairn_mesh::{
-    Attendance, BallotState, Change, Client, NameSettings, Rules, ServiceEvent, Settings, ShellPolicy, ShellSettings,
-    StateDir, Status, Transport, run,
+    Attendance, BallotState, Change, Client, NameSettings, Rules, Sealing, ServiceEvent, Settings, ShellPolicy,
+    ShellSettings, StateDir, Status, Transport, run,
 };
 use kairn_mesh_protocol::{ClusterName, Token};
 use std::net::SocketAddr;
@@ -37,6 +37,7 @@ async fn start(dir: &Path, token: u8, peers: &[u16]) -> Running {
         peers: peers.iter().map(|port| SocketAddr::from(([127, 0, 0, 1], *port))).collect(),
         excluded: Vec::new(),
         names: NameSettings::default(),
+        sealing: Sealing::default(),
         role: None,
         cluster: ClusterName::default(),
         rules: Rules::new(2, Some(3)).unwrap(),

@@ -50,6 +50,12 @@ pub(crate) static P2P: Block = block(
             "Lists the nodes that may be members, whoever has the token; all may where it is empty.",
         )
         .example("[fx774t3qcwfvgf73vmoidcoqbmbtqklczd2tts5lvmnk7uebtbpa]"),
+        done(
+            "seal_identity",
+            Bool,
+            "Has the machine's TPM seal who the machine is in the network, so that a copied disk is not it.",
+        )
+        .example("true"),
         done("listen_port", Shape::Int(1, 65_535), "Is the UDP port of the network; WireGuard takes the one after it.")
             .example("7946"),
         done("exclude_interfaces", TEXTS, "Leaves out network interfaces, by the beginnings of their names.")

@@ -18,7 +18,7 @@ fn without_a_block_there_is_no_token_and_all_is_as_usual() {
 fn every_key_is_read_with_its_place() {
     let text = "p2p:\n  network_token: ' abc '\n  admin_keys: [def]\n  peers: ['192.0.2.1:7946', '[2001:db8::1]:1', 'gate.example.org:7946']\n  \
                 listen_port: '7000'\n  loglevel: WARN\n  exclude_interfaces: [wwan]\n  dns: true\n  dns_domain: edge.example\n  \
-                minimum_nodes: 3\n  expected_nodes: 5\n  network_id: edge\n  role: worker\n  shell: always\n  disable_dht: true\n  vpn:\n    create: no\n    \
+                minimum_nodes: 3\n  expected_nodes: 5\n  network_id: edge\n  role: worker\n  shell: always\n  seal_identity: true\n  disable_dht: true\n  vpn:\n    create: no\n    \
                 interface: mesh0\n    range: 10.7.0.0/16\n    mtu: 1380";
     let (settings, said) = read(text);
     assert_eq!(said, Vec::<String>::new());
@@ -35,7 +35,7 @@ fn every_key_is_read_with_its_place() {
         settings.network_id.map(|id| (id.value, id.span.to_string())),
         Some(("edge".to_owned(), "t:13:15".to_owned()))
     );
-    assert_eq!(settings.shell, ShellLending::Always);
+    assert_eq!((settings.shell, settings.seal_identity), (ShellLending::Always, true));
     assert_eq!(settings.role, Some(MeshRole::Worker));
     assert_eq!((settings.excluded, settings.mtu), (vec!["wwan".to_owned()], Some(1_380)));
     assert_eq!(settings.interface.as_deref(), Some("mesh0"));

@@ -4,7 +4,7 @@ mod shell;
 
 use super::Reading;
 use clap::{Args, Subcommand, ValueEnum};
-use kairn_mesh::{DEFAULT_DIR, Domain, Range};
+use kairn_mesh::{DEFAULT_DIR, Domain, Range, TPM_DEVICE};
 pub use shell::{MeshLend, MeshShell};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -254,6 +254,12 @@ pub struct MeshUp {
     /// Directory with the node's identity and what it keeps; a second node on a machine needs another
     #[arg(long, value_name = "DIR", default_value = DEFAULT_DIR)]
     pub state_dir: PathBuf,
+    /// Has the machine's TPM seal who the node is, so that a copied disk is not the node; without a TPM it says so and goes on
+    #[arg(long)]
+    pub seal_identity: bool,
+    /// Device of the TPM, or the socket of one that is emulated
+    #[arg(long, value_name = "PATH", default_value = TPM_DEVICE)]
+    pub tpm: PathBuf,
     /// UDP port to listen on instead of 7946; where it is taken, one of the next 32
     #[arg(long, value_name = "N")]
     pub port: Option<u16>,

@@ -34,6 +34,9 @@ pub fn text(status: &Status) -> String {
     }
     let own = status.leases.iter().filter(|lease| lease.is_own && lease.hold == LeaseHold::Exclusive).count();
     line("leases_own", own as u64);
+    line("identity_sealed", status.identity.sealed.into());
+    line("identity_exposed", (status.identity.wanted && !status.identity.sealed).into());
+    line("identity_lost", status.identity.lost.is_some().into());
     line("secrets", status.secrets as u64);
     line("kept", u64::from(status.kept.why.is_none()));
     line("kept_bytes", status.kept.bytes.unwrap_or_default() as u64);

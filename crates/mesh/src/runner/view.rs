@@ -22,6 +22,7 @@ impl Runner {
         Status {
             id: self.node.id().to_string(),
             name: self.settings.name.clone(),
+            identity: self.kept.clone(),
             network: self.network.id.to_string(),
             ula: self.network.ula.address(&self.node.id()),
             ipv4: self.node.address(),

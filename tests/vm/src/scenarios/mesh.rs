@@ -6,7 +6,7 @@ use crate::node::{Node, wrong};
 use crate::runner::Verdict;
 use crate::world::Stage;
 use kairn_host::Runner;
-use kairn_lab::{Disk, Format, Network};
+use kairn_lab::{Builder, Disk, Format, Network};
 use kairn_lifecycle::Role;
 use serde_json::Value;
 use std::fs;
@@ -23,13 +23,15 @@ const SECTOR: usize = 512;
 const TO_ANSWER: u32 = 60;
 
 /// Two machines of one disk image, whose configuration names a token and nothing else of the mesh, form it by the kernel's WireGuard
-/// without gateway, DHCP or internet between them; one is upgraded and comes back as who it was.
+/// without gateway, DHCP or internet between them; one is upgraded and comes back as who it was. That one has a TPM, which seals who it is; the
+/// other is asked for it as well, and goes on without.
 pub fn forms(stage: &Stage<'_>) -> Result<Verdict, Fault> {
-    let image =
-        stage.world.disk_image_with("mesh", &stage.world.base()?, &format!("p2p:\n  network_token: {TOKEN}\n"))?;
+    let configuration = format!("p2p:\n  network_token: {TOKEN}\n  seal_identity: true\n");
+    let image = stage.world.disk_image_with("mesh", &stage.world.base()?, &configuration)?;
     let second = stage.world.variant("second", WITH_UNIT)?;
     let mut one = plugged_in(stage, &image, "one", &[])?;
-    let mut other = plugged_in(stage, &image, "other", &[Node::release_disk(&second)])?;
+    let with_tpm = wired(stage, &image, "other", &[Node::release_disk(&second)])?.tpm().create()?;
+    let mut other = Node::power_on(stage, &with_tpm)?;
     one.arrive()?;
     other.arrive()?;
     let (first, second) = (formed(&one)?, formed(&other)?);
@@ -43,6 +45,8 @@ pub fn forms(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     })?;
     reach(&one, &second)?;
     reach(&other, &first)?;
+    is_kept(&one, &first, false)?;
+    is_kept(&other, &second, true)?;
     stage.note("the mesh has formed");
 
     // A node that hangs is started again, which takes less than the upgrade of the other.
@@ -62,6 +66,7 @@ pub fn forms(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     }
     reach(&one, &second)?;
     reach(&other, &first)?;
+    is_kept(&other, &formed(&other)?, true)?;
     let restarts = one.sh("systemctl show --property=NRestarts --value kairn-mesh.service")?;
     ensure(restarts != "0", || "the node that hung was not started again".into())?;
 
@@ -126,8 +131,24 @@ fn lends_a_shell(stage: &Stage<'_>, one: &mut Node<'_>, other: &Node<'_>, before
     Ok(())
 }
 
+/// Whether the TPM seals who a node is, and whether its files are as it says.
+fn is_kept(node: &Node<'_>, status: &Value, is_sealed: bool) -> Result<(), Fault> {
+    let identity = of(status, "identity");
+    ensure(of(identity, "wanted") == true && of(identity, "sealed") == is_sealed, || {
+        format!("the identity should {}be sealed: {identity:#}", if is_sealed { "" } else { "not " })
+    })?;
+    let (there, gone) = if is_sealed { ("identity.sealed", "identity") } else { ("identity", "identity.sealed") };
+    let dir = "/usr/local/.kairos/mesh";
+    node.sh(&format!("sudo test -s {dir}/{there} && sudo test ! -e {dir}/{gone}")).map(drop)
+}
+
 /// Starts a machine with a disk of the image. Besides the network that lets us in, and nothing else, it has a wire to the other one.
 pub fn plugged_in<'a>(stage: &'a Stage<'a>, image: &Path, name: &str, more: &[Disk]) -> Result<Node<'a>, Fault> {
+    Node::power_on(stage, &wired(stage, image, name, more)?.create()?)
+}
+
+/// Such a machine before it is switched on.
+fn wired(stage: &Stage<'_>, image: &Path, name: &str, more: &[Disk]) -> Result<Builder, Fault> {
     let disk = Disk::qcow2(stage.dir.join(format!("{name}.qcow2")));
     disk.create_over(&Runner::default(), image, Format::Raw, None)?;
     // One end waits, the other connects, while QEMU starts; the name is of no file, whose path might be too long.
@@ -141,7 +162,7 @@ pub fn plugged_in<'a>(stage: &'a Stage<'a>, image: &Path, name: &str, more: &[Di
     for disk in more {
         builder = builder.disk(disk.clone());
     }
-    Node::power_on(stage, &builder.create()?)
+    Ok(builder)
 }
 
 /// Waits until a node and one other have addresses that are witnessed, and returns what it says.

@@ -7,7 +7,7 @@ use crate::verbs::node::boot_report;
 use kairn_host::mount::{self, Access, FileSystem};
 use kairn_host::{Invocation, Runner, files};
 use kairn_layout::PartLabel;
-use kairn_mesh::recall;
+use kairn_mesh::{keeps_node, recall};
 use kairn_report::{Kind, Report, in_one_line};
 use std::path::Path;
 use std::process::ExitCode;
@@ -23,7 +23,7 @@ const CHECK: Duration = Duration::from_secs(60);
 const REPAIRED: i32 = 1;
 
 pub fn run(state_dir: &Path) -> Result<ExitCode, Report> {
-    if !is_recovery() || state_dir.join("identity").exists() {
+    if !is_recovery() || keeps_node(state_dir) {
         return Ok(ExitCode::SUCCESS);
     }
     let device = boot_report()?.partitions.get(&PartLabel::Persistent).cloned();

@@ -8,7 +8,7 @@ use crate::output;
 use crate::verbs::config;
 use kairn_config::{Code, Diagnostic, LogLevel, MeshRole, MeshSettings, Placed, Severity};
 use kairn_host::files;
-use kairn_mesh::{DEFAULT_MTU, DEFAULT_PORT, Domain, NameSettings, Range, Rules, Settings, Tier, Vpn};
+use kairn_mesh::{DEFAULT_MTU, DEFAULT_PORT, Domain, NameSettings, Range, Rules, Sealing, Settings, Tier, Vpn};
 use kairn_mesh_protocol::ballot::DEFAULT_MINIMUM;
 use kairn_mesh_protocol::{AdminKey, ClusterName, Error as ProtocolError, NodeId, Role, Token, TokenFault};
 use kairn_report::{Kind, Report, Span};
@@ -42,6 +42,7 @@ pub fn of(verb: &MeshUp, name: String) -> Result<(Settings, Vec<Name>), Report> 
     let (peers, names) = peers(&given)?;
     let settings = Settings {
         token: token(verb, &said)?,
+        sealing: Sealing { wanted: verb.seal_identity || said.seal_identity, tpm: verb.tpm.clone() },
         name,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         port: verb.port.or(said.port).unwrap_or(DEFAULT_PORT),

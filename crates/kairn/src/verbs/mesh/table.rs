@@ -1,6 +1,6 @@
 //! The mesh for people: tables and QR codes.
 
-use kairn_mesh::{DhtStatus, Finding, PeerStatus, PeerWay, Status};
+use kairn_mesh::{DhtStatus, Finding, IdentityStatus, PeerStatus, PeerWay, Status};
 use kairn_mesh_protocol::{ClusterName, Role};
 use kairn_report::{Kind, Report};
 use qrcode::render::unicode;
@@ -28,6 +28,10 @@ impl fmt::Display for Node<'_> {
         let alive = peers.iter().filter(|peer| peer.state == "alive").count();
         let addresses = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         writeln!(f, "node      {id} ({name})")?;
+        writeln!(f, "identity  {}", kept(&self.0.identity))?;
+        if let Some(before) = &self.0.identity.lost {
+            writeln!(f, "          before it was {before}, whose identity its TPM does not give out")?;
+        }
         writeln!(f, "network   {network}, epoch {epoch}")?;
         match ipv4 {
             Some(ipv4) => writeln!(f, "address   {ipv4}, {ula}")?,
@@ -68,6 +72,18 @@ impl fmt::Display for Node<'_> {
             )?;
         }
         Ok(())
+    }
+}
+
+/// How an identity is kept, on one line.
+fn kept(identity: &IdentityStatus) -> String {
+    match identity {
+        IdentityStatus { sealed: true, wanted: true, .. } => "sealed by the TPM".to_owned(),
+        IdentityStatus { sealed: true, .. } => "sealed by the TPM, though that is not asked for any more".to_owned(),
+        IdentityStatus { wanted: false, .. } => "in a file".to_owned(),
+        IdentityStatus { why, .. } => {
+            format!("in a file, NOT sealed by the TPM: {}", why.as_deref().unwrap_or("nothing says why"))
+        }
     }
 }
 
