@@ -543,7 +543,7 @@ async fn three_nodes_that_stand_choose_one_and_a_restart_forgets_nothing() {
 
     // Once its record is lost it votes no more; a ballot that it never took part in is another thing.
     back.stop().await;
-    std::fs::remove_file(dir.path().join("second/ballots").join("636c75737465722f65646765")).unwrap();
+    std::fs::remove_file(dir.path().join("second/ballots/6b6169726f73/636c75737465722f65646765")).unwrap();
     let back = start(&dir.path().join("second"), 8, &[]).await;
     let status = ask(&back, |node| node.stand("cluster/edge")).await.unwrap();
     assert_eq!(status.state, BallotState::Refused);
