@@ -206,7 +206,8 @@ fn is_a_service(node: &Node<'_>) -> Result<(), Fault> {
     let unit = node.sh("systemctl show --property=ActiveState,StatusText kairn-mesh.service")?;
     let expected = ["ActiveState=active", "others alive"];
     ensure(expected.iter().all(|part| unit.contains(part)), || format!("the unit says: {unit}"))?;
-    let modes = node.sh("sudo stat -c %a /usr/local/.kairos/mesh /usr/local/.kairos/mesh/identity")?;
+    // Who it is, as it is kept: see `is_kept`.
+    let modes = node.sh("sudo sh -c 'stat -c %a /usr/local/.kairos/mesh /usr/local/.kairos/mesh/identity*'")?;
     ensure(modes == "700\n600", || format!("the node's files have the modes {modes:?}"))?;
     let lines = node.sh("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")?;
     ensure(lines.contains("kairn mesh up") && !lines.contains(TOKEN), || format!("command lines: {lines}"))?;
