@@ -51,6 +51,9 @@ use std::time::Duration;
 
 /// How often a node compares its state with that of a member that it chooses.
 const COMPARE: Duration = Duration::from_secs(30);
+/// The same after the start, for the first time: what others spread before they knew of this node is not on its way to it. Doubles
+/// with each comparison, up to [`COMPARE`].
+const COMPARE_FIRST: Duration = Duration::from_secs(2);
 /// The same in a network of more than [`MANY`] members, where most comparisons need a new session.
 const COMPARE_MANY: Duration = Duration::from_secs(60);
 /// How often a node writes its record anew: many times before others forget it.
@@ -205,6 +208,8 @@ pub struct Node {
     next_record: Moment,
     secrets: Secrets,
     next_comparison: Moment,
+    /// Between that one and the next.
+    pause: Duration,
     next_early: Moment,
     number: u64,
     rng: fastrand::Rng,
@@ -250,7 +255,8 @@ impl Node {
             ballots: None,
             next_record: now + RENEW,
             secrets: Secrets::default(),
-            next_comparison: now + COMPARE,
+            next_comparison: now + COMPARE_FIRST,
+            pause: COMPARE_FIRST,
             next_early: now,
             number: 0,
             rng,
@@ -408,9 +414,10 @@ impl Node {
         if now.0 >= self.next_comparison {
             let period = if self.swim.live().len() > MANY { COMPARE_MANY } else { COMPARE };
             // Spread out, so that members that started together do not ask together.
-            self.next_comparison = now.0 + period.mul_f64(0.75 + self.rng.f64() / 2.0);
+            self.next_comparison = now.0 + self.pause.min(period).mul_f64(0.75 + self.rng.f64() / 2.0);
             self.tend_members(now);
             if let Some(peer) = self.rng.choice(self.swim.live()).copied() {
+                self.pause = (2 * self.pause).min(period);
                 self.compare(now, peer);
             }
         }
