@@ -38,14 +38,15 @@ const REVIVAL: Duration = Duration::from_secs(60);
 struct Batch {
     buffers: Vec<Vec<u8>>,
     used: usize,
-    offload: GROTable,
+    /// A MiB or two, made once two packets come together.
+    offload: Option<GROTable>,
     /// TCP is joined by ourselves: tun-rs copies each packet once more and looks at its checksum.
     joiner: Joiner,
 }
 
 impl Batch {
     fn new() -> Self {
-        Self { buffers: Vec::new(), used: 0, offload: GROTable::default(), joiner: Joiner::new() }
+        Self { buffers: Vec::new(), used: 0, offload: None, joiner: Joiner::new() }
     }
 
     /// Room for a datagram of this length, after the header that the device wants.
@@ -75,8 +76,10 @@ impl Batch {
     fn flush(&mut self, core: &Core) {
         self.joiner.flush(&mut |bytes| write_one(core, bytes));
         let used = std::mem::take(&mut self.used);
-        if let Some(buffers) = self.buffers.get_mut(..used).filter(|buffers| !buffers.is_empty()) {
-            write(core, &mut self.offload, buffers);
+        match self.buffers.get_mut(..used).unwrap_or_default() {
+            [] => {}
+            [alone] => write_alone(core, alone),
+            buffers => write(core, self.offload.get_or_insert_with(GROTable::default), buffers),
         }
     }
 }
@@ -87,8 +90,15 @@ fn write_one(core: &Core, bytes: &[u8]) {
     }
 }
 
+/// Writes a packet to the interface, behind a header that says that nothing was left out of it.
+pub(super) fn write_alone(core: &Core, buffer: &mut [u8]) {
+    // It may be that of joined packets which lay here before.
+    buffer.iter_mut().take(VIRTIO_NET_HDR_LEN).for_each(|byte| *byte = 0);
+    write_one(core, buffer);
+}
+
 /// Writes packets to the interface, joined where they are of one flow.
-pub(super) fn write(core: &Core, offload: &mut GROTable, buffers: &mut [Vec<u8>]) {
+fn write(core: &Core, offload: &mut GROTable, buffers: &mut [Vec<u8>]) {
     if core.device.send_multiple(offload, buffers, VIRTIO_NET_HDR_LEN).is_err() {
         core.drop_one(Dropped::Write);
     }

@@ -34,7 +34,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::Instant;
-use tun_rs::{DeviceBuilder, GROTable, SyncDevice, VIRTIO_NET_HDR_LEN};
+use tun_rs::{DeviceBuilder, SyncDevice, VIRTIO_NET_HDR_LEN};
 
 /// Handshakes a second before their senders have to prove their address; each counts twice, once to find whose it is.
 const HANDSHAKES: u64 = 2 * 100;
@@ -212,7 +212,7 @@ pub(crate) struct Userspace {
     links: Links,
     threads: Vec<JoinHandle<()>>,
     /// What `inject` works in: one datagram at a time.
-    injected: Mutex<(Vec<u8>, GROTable)>,
+    injected: Mutex<Vec<u8>>,
 }
 
 impl Userspace {
@@ -346,14 +346,13 @@ impl Worker for Userspace {
         if datagram.len() > inbound::LARGEST {
             return core.drop_one(Dropped::Oversize);
         }
-        let mut injected = self.injected.lock().unwrap_or_else(PoisonError::into_inner);
-        let (buffer, offload) = &mut *injected;
+        let mut buffer = self.injected.lock().unwrap_or_else(PoisonError::into_inner);
         buffer.resize(VIRTIO_NET_HDR_LEN + datagram.len().max(inbound::LEAST), 0);
         let room = buffer.get_mut(VIRTIO_NET_HDR_LEN..).unwrap_or_default();
         let datagram = Datagram { bytes: datagram, from: None, now: Instant::now() };
         if let Some(length) = core.open(&table, &datagram, room) {
             buffer.truncate(VIRTIO_NET_HDR_LEN + length);
-            inbound::write(core, offload, std::slice::from_mut(buffer));
+            inbound::write_alone(core, &mut buffer);
         }
         drop(table);
         core.stir();
