@@ -25,6 +25,8 @@ const ANSWERED: Duration = Duration::from_secs(1);
 /// How long after a request those that have not answered it are asked again, twice as long each next time; and how often that is.
 const AGAIN: Duration = Duration::from_millis(500);
 const MOST_AGAIN: u32 = 3;
+/// How many runs of a holder a voter tells apart: their releases free what they were granted.
+const MOST_RUNS: usize = 4;
 /// The most grants in a proof: more do not fit an entry.
 const MOST_GRANTS: usize = 320;
 
@@ -48,7 +50,7 @@ pub struct Request {
     pub holder: NodeId,
     /// How long, counted by the voter from its grant and by the holder from its request.
     pub milliseconds: u32,
-    /// Tells it from the holder's other requests.
+    /// Tells it from the holder's other requests: 32 random bits of the time that it wants the lease, its *run*, and 32 that count.
     pub number: u64,
 }
 
@@ -58,6 +60,10 @@ impl Request {
             && self.milliseconds as u128 <= LONGEST.as_millis()
             && self.term.0 > 0
             && self.term.0 <= LAST_TERM
+    }
+
+    const fn run(&self) -> u64 {
+        self.number >> 32
     }
 
     /// How long the holder counts on a grant: a tenth less than the voter, since their clocks may run apart by that much.
@@ -87,7 +93,7 @@ pub enum LeaseBody {
     Grant(Request),
     /// \[18] A voter grants nothing.
     Withhold(Request, Withheld),
-    /// \[19] A node gives up what it asked for.
+    /// \[19] A node gives up this request and all that it sent before in this run.
     Release(Request),
 }
 
@@ -128,21 +134,31 @@ fn text(kind: u8, scope: &Scope, request: &Request) -> Vec<u8> {
     text
 }
 
+/// What a voter granted to one run of a holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Granted {
+    /// The last request of the run.
+    last: Request,
+    /// When the last of its grants runs out.
+    until: Moment,
+}
+
 /// A voter's memory of its grants. Term and holder are stored before the grant is said; the time is not, so a voter that comes
 /// back waits as long as any lease lasts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseVoter {
     granted: Option<(Term, NodeId)>,
-    /// The number of the last request that it granted in this run.
-    number: Option<u64>,
-    /// Until when it grants nobody else anything.
+    /// What the holder was granted since this voter came up. A holder that came back may be overtaken by its own letters of before,
+    /// so its runs are told apart.
+    runs: Vec<Granted>,
+    /// Until when nobody else is granted anything, whatever is released.
     until: Moment,
 }
 
 impl LeaseVoter {
     /// A voter that comes up now with what it stored.
     pub fn new(granted: Option<(Term, NodeId)>, now: Moment) -> Self {
-        Self { granted, number: None, until: granted.map_or(now, |_| now + LONGEST) }
+        Self { granted, runs: Vec::new(), until: granted.map_or(now, |_| now + LONGEST) }
     }
 
     /// Grants a lease, or renews one that the holder has. `write` stores term and holder where they are others than before.
@@ -156,33 +172,54 @@ impl LeaseVoter {
         request: &Request,
         write: impl FnOnce(Term, NodeId) -> Result<(), E>,
     ) -> Result<Result<(), Withheld>, E> {
-        let Request { term, holder, milliseconds, number } = *request;
+        let Request { term, holder, milliseconds, .. } = *request;
         let (last, to) = self.granted.unwrap_or((Term::default(), holder));
-        let is_free = if to == holder { term >= last } else { term > last && now >= self.until };
+        let is_free = if to == holder { term >= last } else { term > last && now >= self.until() };
         if !is_free || !request.is_possible() {
-            let left = self.until.since(now).as_millis();
+            let left = self.until().since(now).as_millis();
             let milliseconds = u32::try_from(left).unwrap_or(u32::MAX);
             return Ok(Err(Withheld { term: last, holder: to, milliseconds }));
         }
         if self.granted != Some((term, holder)) {
             write(term, holder)?;
         }
-        (self.granted, self.number) = (Some((term, holder)), Some(number));
-        self.until = self.until.max(now + Duration::from_millis(milliseconds.into()));
+        self.granted = Some((term, holder));
+        self.remember(now, *request, now + Duration::from_millis(milliseconds.into()));
         Ok(Ok(()))
     }
 
-    /// The holder gives up what it asked for last. A request that it gave up before is none of this run, or was overtaken.
-    pub fn release(&mut self, now: Moment, request: &Request) {
-        if self.granted == Some((request.term, request.holder)) && self.number == Some(request.number) {
-            (self.until, self.number) = (now, None);
+    fn remember(&mut self, now: Moment, request: Request, until: Moment) {
+        self.runs.retain(|granted| granted.last.holder == request.holder && granted.until > now);
+        if let Some(granted) = self.runs.iter_mut().find(|granted| granted.last.run() == request.run()) {
+            granted.until = granted.until.max(until);
+            if granted.last.number < request.number {
+                granted.last = request;
+            }
+        } else if self.runs.len() < MOST_RUNS {
+            self.runs.push(Granted { last: request, until });
+        } else {
+            self.until = self.until.max(until);
         }
+    }
+
+    /// The holder gives up a request and all that it sent before in that run. It frees nothing where the run was granted a later one,
+    /// which may have come first, nor what was granted before this voter came up.
+    pub fn release(&mut self, request: &Request) {
+        let covers = |last: &Request| {
+            last.holder == request.holder && last.run() == request.run() && last.number <= request.number
+        };
+        self.runs.retain(|granted| !covers(&granted.last));
+    }
+
+    fn until(&self) -> Moment {
+        self.runs.iter().map(|granted| granted.until).fold(self.until, Moment::max)
     }
 
     /// Whom it granted a lease that may still run, under which term, and for how long that is.
     pub fn standing(&self, now: Moment) -> Option<(Term, NodeId, Duration)> {
-        let (term, holder) = self.granted.filter(|_| self.number.is_some() && self.until > now)?;
-        Some((term, holder, self.until.since(now)))
+        let until = self.runs.iter().map(|granted| granted.until).max().filter(|until| *until > now)?;
+        let (term, holder) = self.granted?;
+        Some((term, holder, until.since(now)))
     }
 }
 
@@ -237,12 +274,12 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// A lease that is wanted from now on by a node that has heard of this term. The seed is the node's own, and random: the numbers
-    /// of its requests begin with it.
+    /// A lease that is wanted from now on by a node that has heard of this term. The seed is the node's own, and random: the run that
+    /// its requests are of is drawn from it.
     pub fn new(holder: NodeId, length: Duration, seen: Term, seed: u64, now: Moment) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let milliseconds = u32::try_from(length.min(LONGEST).as_millis()).unwrap_or(u32::MAX);
-        let number = random.u64(..);
+        let number = u64::from(random.u32(..)) << 32;
         let (sent, term, exclusive, tenure, free) = (Vec::new(), Term::default(), None, None, Moment::default());
         Self { holder, milliseconds, term, seen, number, sent, exclusive, tenure, next: now, ties: 0, free, random }
     }
@@ -297,7 +334,7 @@ impl Lease {
         if goes_first || self.hold(now) == Hold::Exclusive {
             return None;
         }
-        self.sent.retain(|sent| sent.request != request);
+        self.sent.clear();
         self.next = now + ANSWERED.mul_f64(1.5 + self.random.f64() / 2.0);
         Some(LeaseBody::Release(request))
     }
@@ -345,7 +382,8 @@ impl Lease {
         why: Withheld,
     ) -> Option<LeaseBody> {
         let is_lead = self.hold(now) == Hold::Exclusive;
-        let sent = self.sent.iter_mut().find(|sent| sent.request == *request)?;
+        let place = self.sent.iter().position(|sent| sent.request == *request)?;
+        let sent = self.sent.get_mut(place)?;
         if !electorate.has(&from) || sent.withheld.insert(from, why.holder).is_some() {
             return None;
         }
@@ -362,7 +400,8 @@ impl Lease {
         let spare = electorate.voters().len().saturating_sub(electorate.quorum().into());
         let is_tie =
             now < self.free || sent.grants.len() > spare || sent.withheld.values().any(|holder| *holder != why.holder);
-        self.sent.retain(|sent| sent.request != *request);
+        // What its release frees for others no longer counts, grants of earlier requests among it that are still on their way.
+        self.sent.drain(..=place);
         // As soon as that voter is free; or soon, and not together with the others that ask.
         let held = Duration::from_millis(u64::from(why.milliseconds)).min(self.interval());
         let most = 1_u32 << self.ties.min(4);

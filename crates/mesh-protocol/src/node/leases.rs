@@ -260,7 +260,7 @@ impl Node {
             LeaseBody::Ask(request) => self.grant(now, name, request, keep),
             LeaseBody::Release(request) => {
                 if let Some(held) = self.ballots.as_mut().and_then(|ballots| ballots.held.get_mut(name)) {
-                    held.voter.release(now.0, request);
+                    held.voter.release(request);
                 }
             }
             LeaseBody::Grant(_) | LeaseBody::Withhold(..) => self.answered_lease(now, name, (from, body, signature)),

@@ -122,7 +122,7 @@ impl World {
                 let said = machine.lease.withheld((now, &electorate), id(from), request, *why);
                 self.say(to, said);
             }
-            LeaseBody::Release(request) => machine.voter.release(now, request),
+            LeaseBody::Release(request) => machine.voter.release(request),
         }
     }
 
@@ -281,6 +281,104 @@ fn a_voter_that_comes_back_waits_as_long_as_any_lease_lasts_and_says_nothing_tha
     }
 }
 
+/// A voter and two runs of a holder that it has granted requests: the numbers 1 and 2 of the one, 1 of the other, under terms as given.
+fn granted(terms: [u64; 3]) -> (LeaseVoter, [Request; 3]) {
+    let request = |term, number| Request { term: Term(term), holder: id(1), milliseconds: 5_000, number };
+    let [first, second, other] = terms;
+    let requests = [request(first, 1), request(second, 2), request(other, 1 << 32 | 1)];
+    (LeaseVoter::new(None, at(0)), requests)
+}
+
+fn is_granted(voter: &mut LeaseVoter, request: &Request) -> bool {
+    voter.grant(at(0), request, |_, _| Ok::<_, Infallible>(())).unwrap().is_ok()
+}
+
+#[test]
+fn a_release_frees_what_its_run_was_granted_until_then_in_whatever_order_they_come() {
+    let other = Request { term: Term(9), holder: id(2), milliseconds: 5_000, number: 1 };
+    // What is granted in this order, which is released after it, and whether another is granted it then.
+    let cases: [(&[usize], usize, bool); 8] = [
+        (&[0], 0, true),
+        (&[0, 1], 1, true),
+        (&[0, 1], 0, false),
+        (&[1, 0], 0, false),
+        (&[1, 0], 1, true),
+        (&[1, 2], 1, false),
+        (&[1, 2], 2, false),
+        (&[2, 1, 2, 1], 1, false),
+    ];
+    for (asked, released, is_free) in cases {
+        let (mut voter, requests) = granted([3, 3, 3]);
+        asked.iter().for_each(|number| assert!(is_granted(&mut voter, &requests[*number])));
+        voter.release(&requests[released]);
+        assert_eq!(is_granted(&mut voter, &other), is_free, "{asked:?} {released}");
+    }
+    // A letter of a run that is over may have a higher term than the run of now.
+    let (mut voter, requests) = granted([3, 4, 2]);
+    [2, 1].iter().for_each(|number| assert!(is_granted(&mut voter, &requests[*number])));
+    voter.release(&requests[1]);
+    assert!(!is_granted(&mut voter, &other));
+}
+
+#[test]
+fn a_release_does_not_shorten_the_wait_of_a_voter_that_came_back() {
+    let (_, [request, ..]) = granted([3, 3, 3]);
+    let mut voter = LeaseVoter::new(Some((Term(3), id(1))), at(0));
+    assert!(is_granted(&mut voter, &request));
+    voter.release(&request);
+    assert!(!is_granted(&mut voter, &Request { term: Term(4), holder: id(2), ..request }));
+}
+
+#[test]
+fn more_runs_than_a_voter_tells_apart_run_out_by_themselves() {
+    let mut voter = LeaseVoter::new(None, at(0));
+    let request = |run: u64| Request { term: Term(1), holder: id(1), milliseconds: 5_000, number: run << 32 };
+    (0..9).for_each(|run| assert!(is_granted(&mut voter, &request(run))));
+    assert_eq!(voter.runs.len(), MOST_RUNS);
+    (0..9).for_each(|run| voter.release(&request(run)));
+    let other = Request { term: Term(2), holder: id(2), ..request(0) };
+    let write = |_, _| Ok::<_, Infallible>(());
+    assert!(voter.grant(at(4_999), &other, write).unwrap().is_err());
+    assert!(voter.grant(at(5_000), &other, write).unwrap().is_ok());
+}
+
+/// What is given up frees all voters, so grants of earlier requests that come late must not make a quorum.
+#[test]
+fn a_grant_of_a_request_before_the_one_that_was_given_up_does_not_count() {
+    let (electorate, nothing) = (roll(5), || Signature::new(Vec::new()));
+    let asked = |lease: &mut Lease, now| {
+        let Some(LeaseBody::Ask(request)) = lease.due(now) else { panic!() };
+        request
+    };
+    let mut lease = Lease::new(id(0), LENGTH, Term::default(), 1, at(0));
+    let first = asked(&mut lease, at(0));
+    let second = asked(&mut lease, at(7_000));
+    let why = |holder| Withheld { term: Term(1), holder, milliseconds: 9_000 };
+    let refused = |lease: &mut Lease, from: usize, request| {
+        lease.withheld((at(7_100), &electorate), id(from), &request, why(id(from)))
+    };
+    let mut other = lease.clone();
+    // Without a quorum left for the last, all is given up.
+    assert!(refused(&mut lease, 2, second).is_none() && refused(&mut lease, 3, second).is_none());
+    assert_eq!(refused(&mut lease, 4, second), Some(LeaseBody::Release(second)));
+    // Without one for the first, the last may still get there.
+    assert!(refused(&mut other, 2, first).is_none() && refused(&mut other, 3, first).is_none());
+    assert_eq!(refused(&mut other, 4, first), Some(LeaseBody::Release(first)));
+    for voter in 0..5 {
+        assert!(!lease.granted(&electorate, id(voter), &first, nothing()));
+        assert!(!other.granted(&electorate, id(voter), &first, nothing()));
+        assert_eq!(other.granted(&electorate, id(voter), &second, nothing()), voter == 2);
+    }
+    assert_eq!((lease.hold(at(7_200)), other.hold(at(7_200))), (Hold::Lapsed, Hold::Exclusive));
+    // A node that goes first makes another give way.
+    let mut lease = Lease::new(id(4), LENGTH, Term::default(), 1, at(0));
+    let first = asked(&mut lease, at(0));
+    let second = asked(&mut lease, at(7_000));
+    assert!(lease.withheld((at(7_100), &electorate), id(1), &second, why(id(1))).is_none());
+    assert_eq!(lease.due(at(8_200)), Some(LeaseBody::Release(second)));
+    (0..5).for_each(|voter| assert!(!lease.granted(&electorate, id(voter), &first, nothing())));
+}
+
 #[test]
 fn a_proof_takes_a_quorum_of_the_electorate_over_this_very_lease() {
     let voters: Vec<Identity> = (1..=4).map(|seed| Identity::from_seed(&[seed; 32])).collect();
@@ -305,7 +403,7 @@ fn a_proof_takes_a_quorum_of_the_electorate_over_this_very_lease() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     /// With loss, doubling, delays of half a minute, partitions, clocks that run apart, crashes and restarts there are never two.
     #[test]
