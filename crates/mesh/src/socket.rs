@@ -4,9 +4,6 @@
 //! has, so the first byte decides.
 
 use kairn_mesh_protocol::path::PROBE;
-use nix::errno::Errno;
-use nix::sys::socket::setsockopt;
-use nix::sys::socket::sockopt::UdpGroSegment;
 use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, Runtime as _, TokioRuntime, UdpPoller};
 use std::io::{self, IoSliceMut};
@@ -57,9 +54,7 @@ impl Socket {
         let (socket, is_v6) = bind_near(port)?;
         let (node, datagrams) = mpsc::channel(WAITING);
         let (probes, asked) = mpsc::channel(WAITING);
-        let same = socket.try_clone()?;
         let inner = TokioRuntime.wrap_udp_socket(socket)?;
-        apart(&same)?;
         let socket = Self { inner, node, probes, overrun: AtomicU64::new(0), is_v6 };
         Ok((Arc::new(socket), datagrams, asked))
     }
@@ -133,21 +128,11 @@ impl AsyncUdpSocket for Socket {
     }
 
     fn max_receive_segments(&self) -> usize {
-        1
+        self.inner.max_receive_segments()
     }
 
     fn may_fragment(&self) -> bool {
         self.inner.may_fragment()
-    }
-}
-
-/// Has the kernel hand datagrams over one by one (`UDP_GRO` of udp(7)), which the wrapper of the socket has changed. Joined ones gain
-/// nothing at a few kilobits a second, and room for 64 in each of 32 buffers are 3 MB.
-fn apart(socket: &UdpSocket) -> io::Result<()> {
-    match setsockopt(socket, UdpGroSegment, &false) {
-        // A kernel that joins none.
-        Ok(()) | Err(Errno::ENOPROTOOPT) => Ok(()),
-        Err(error) => Err(error.into()),
     }
 }
 
@@ -196,41 +181,5 @@ pub fn unmapped(address: SocketAddr) -> SocketAddr {
             None => address,
         },
         SocketAddr::V4(_) => address,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::Ipv4Addr;
-    use std::time::Duration;
-
-    /// As large as QUIC has them.
-    const ROOM: usize = 1_480;
-
-    #[tokio::test]
-    async fn datagrams_that_come_together_are_taken_one_by_one() {
-        let (socket, mut datagrams, _probes) = Socket::bind(0).unwrap();
-        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, socket.local_addr().unwrap().port()));
-        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
-        sender.set_nonblocking(true).unwrap();
-        let sender = TokioRuntime.wrap_udp_socket(sender).unwrap();
-        let count = sender.max_transmit_segments().min(20);
-        let contents = vec![0; count * 600];
-        let transmit =
-            Transmit { destination: to, ecn: None, contents: &contents, segment_size: Some(600), src_ip: None };
-        let mut poller = Arc::clone(&sender).create_io_poller();
-        std::future::poll_fn(|cx| poller.as_mut().poll_writable(cx)).await.unwrap();
-        sender.try_send(&transmit).unwrap();
-        let mut heard = Vec::new();
-        while heard.len() < count {
-            let mut room = vec![0; ROOM * socket.max_receive_segments()];
-            let mut meta = [RecvMeta::default()];
-            let mut rooms = [IoSliceMut::new(&mut room)];
-            let some = std::future::poll_fn(|cx| socket.poll_recv(cx, &mut rooms, &mut meta));
-            tokio::time::timeout(Duration::from_secs(30), some).await.expect("joined ones were cut off").unwrap();
-            heard.extend(std::iter::from_fn(|| datagrams.try_recv().ok()));
-        }
-        assert!(heard.iter().all(|datagram| datagram.bytes.len() == 600), "{heard:?}");
     }
 }
