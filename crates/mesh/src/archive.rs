@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 const FILE: &str = "entries";
 /// Where one goes that is not used.
 const ASIDE: &str = "entries.old";
+/// How long what others wrote may wait: they keep it themselves, and flash wears out.
+const PERIOD: Duration = Duration::from_secs(10 * 60);
 /// How long a disk that did not take anything is left alone.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -54,6 +56,8 @@ pub(crate) struct Archive {
     /// It is not this program's to write.
     is_foreign: bool,
     failed: Option<Instant>,
+    /// When all that was new was last written down.
+    settled: Instant,
     saved: Option<Instant>,
     status: KeptStatus,
 }
@@ -68,6 +72,7 @@ impl Archive {
             growing: None,
             is_foreign: false,
             failed: None,
+            settled: Instant::now(),
             saved: None,
             status: KeptStatus::default(),
         };
@@ -143,6 +148,21 @@ impl Archive {
     /// Whether something may be written now.
     pub fn may_write(&self, now: Instant) -> bool {
         !self.is_foreign && self.failed.is_none_or(|failed| now.saturating_duration_since(failed) >= RETRY)
+    }
+
+    /// Whether all that is new is to be written down now: what others wrote has waited long enough, or the disk, which did not take the last
+    /// that there was.
+    pub fn is_due(&self, now: Instant) -> bool {
+        if self.failed.is_some() {
+            self.may_write(now)
+        } else {
+            !self.is_foreign && now.saturating_duration_since(self.settled) >= PERIOD
+        }
+    }
+
+    /// Notes that nothing is left to be written down.
+    pub const fn settled(&mut self, now: Instant) {
+        self.settled = now;
     }
 
     /// Writes what the node says; it is on the disk when this returns, or the status says why not.

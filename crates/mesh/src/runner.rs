@@ -195,7 +195,6 @@ pub(crate) struct Runner {
     found: mpsc::Receiver<Found>,
     jobs: Jobs,
     archive: Archive,
-    keep_due: Instant,
     housekeeping: Instant,
     /// What this node says of where it is.
     candidates: Candidates,
@@ -338,7 +337,6 @@ impl Runner {
             found,
             jobs,
             archive,
-            keep_due: start + archive::PERIOD,
             housekeeping: start + HOUSEKEEPING,
             candidates: Candidates::default(),
             remembered: Vec::new(),

@@ -64,12 +64,15 @@ fn a_disk_that_takes_nothing_is_said_and_everything_is_written_once_it_does() {
     let status = archive.status();
     assert!(status.why.as_ref().is_some_and(|why| why.contains(FILE)) && status.failures == 1, "{status:?}");
     assert!(!archive.growth().is_sound() && !archive.may_write(Instant::now()));
+    // It is not left at that until others' entries are due.
+    assert!(!archive.is_due(Instant::now()) && archive.is_due(Instant::now() + RETRY));
     assert!(archive.may_write(Instant::now() + RETRY));
     // The old file is as it was.
     std::fs::remove_dir(&temporary).unwrap();
     assert_eq!(archive::read(&network(), &std::fs::read(dir.path().join(FILE)).unwrap()).unwrap().records, [record(1)]);
     archive.write(&whole(&[record(1), record(2)]), Instant::now());
     assert_eq!((archive.why(), archive.status().failures), (None, 1));
+    assert!(!archive.is_due(Instant::now() + RETRY) && archive.is_due(Instant::now() + PERIOD));
     // What cannot be appended either.
     archive.growing = None;
     archive.write(&Write::Append(record(3).encode().unwrap()), Instant::now());
@@ -116,7 +119,7 @@ fn damage_is_counted_and_what_is_not_this_programs_to_write_is_left_alone() {
     let (archive, contents) = open(dir.path());
     assert_eq!(contents, Contents::default());
     assert!(archive.why().is_some_and(|why| why.contains("version 9")), "{:?}", archive.why());
-    assert!(!archive.may_write(Instant::now() + RETRY));
+    assert!(!archive.may_write(Instant::now() + RETRY) && !archive.is_due(Instant::now() + PERIOD));
     assert_eq!(std::fs::read(&path).unwrap(), newer);
 }
 

@@ -2,12 +2,7 @@
 
 use super::Runner;
 use kairn_mesh_protocol::node::Whose;
-use std::time::{Duration, Instant};
-
-/// How long what others wrote may wait: they keep it themselves, and flash wears out.
-pub(super) const PERIOD: Duration = Duration::from_secs(10 * 60);
-/// How soon it is tried again where it could not be written.
-const RETRY: Duration = Duration::from_secs(60);
+use std::time::Instant;
 
 impl Runner {
     /// Has what programs of this machine wrote on the disk before they are told that it is done. Where that cannot be, the status says so.
@@ -17,11 +12,11 @@ impl Runner {
         }
     }
 
-    /// Writes down what others wrote, once that has waited long enough.
+    /// Writes down what others wrote, once that has waited long enough, and what the disk did not take before.
     pub(super) fn keep_others(&mut self) {
-        if Instant::now() >= self.keep_due {
+        if self.archive.is_due(Instant::now()) {
             self.keep_all();
-            self.keep_due = Instant::now() + if self.archive.why().is_none() { PERIOD } else { RETRY };
+            self.archive.settled(Instant::now());
         }
     }
 
