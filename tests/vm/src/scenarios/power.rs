@@ -24,6 +24,8 @@ use std::path::{Path, PathBuf};
 const UPGRADE_STATES: usize = 120;
 /// States of a first boot that are looked at.
 const FIRST_BOOT_STATES: usize = 60;
+/// How often so many are drawn where the kinds that are to be booted were not among them: which there are follows from the run.
+const ROUNDS: usize = 5;
 /// The seed of the draw; absent, the clock's.
 const SEED: &str = "KAIRN_VM_SEED";
 /// The first deployment.
@@ -52,8 +54,12 @@ pub fn during_upgrade(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     let mut rng = seeded(stage)?;
     let mut bench = Bench::new(&replay, stage.dir.join("bench"))?;
     let esp = bench.inspect(&Cut::at(window.start).state(&replay))?.place(PartLabel::Esp)?;
-    let cuts = Cut::draw(&replay, &window, &esp, UPGRADE_STATES, &mut rng);
-    let states = look(stage, &mut bench, &replay, cuts, &window, |found| {
+    let drawn = [("on trial", 2), ("a damaged leftover", 2), ("before", 1)];
+    let mut draw = Draw { replay: &replay, window: &window, place: &esp, many: UPGRADE_STATES, rng: &mut rng };
+    let is_enough = |states: &[(String, Cut)]| {
+        drawn.iter().all(|(kind, many)| counted(states).get(kind).is_some_and(|count| count >= many))
+    };
+    let states = draw.look(stage, &mut bench, is_enough, |found| {
         all_is_whole(found)?;
         first_is_good(found)?;
         Ok(match found.esp.selection.next_boot().and_then(|next| next.sequence) {
@@ -64,7 +70,6 @@ pub fn during_upgrade(stage: &Stage<'_>) -> Result<Verdict, Fault> {
         .to_owned())
     })?;
 
-    let drawn = [("on trial", 2), ("a damaged leftover", 2), ("before", 1)];
     let chosen = choose(&states, &drawn, &mut rng);
     ensure(chosen.len() == 5, || format!("not all kinds of states were drawn: {:?}", counted(&states)))?;
     let mut whole = StateFile::create(&replay, &stage.dir.join("whole.raw"), 0..size)?;
@@ -99,17 +104,17 @@ pub fn during_first_boot(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     let original = bench.inspect(&Cut::at(0).state(&replay))?;
     let window = 0..replay.log().count_within(ended) + 1;
     // The steps are seen in the journal, which is on STATE.
-    let cuts = Cut::draw(&replay, &window, &original.place(PartLabel::State)?, FIRST_BOOT_STATES, &mut rng);
-    let states = look(stage, &mut bench, &replay, cuts, &window, |found| {
+    let place = original.place(PartLabel::State)?;
+    let mut draw = Draw { replay: &replay, window: &window, place: &place, many: FIRST_BOOT_STATES, rng: &mut rng };
+    let is_enough = |states: &[(String, Cut)]| counted(states).keys().filter(|step| is_within(step)).count() >= 3;
+    let states = draw.look(stage, &mut bench, is_enough, |found| {
         all_is_whole(found)?;
         let next = found.esp.selection.next_boot().and_then(|next| next.sequence);
         ensure(next == Some(FIRST), || format!("the next boot is of {next:?}"))?;
         step(stage, found)
     })?;
-    let within: Vec<_> =
-        states.iter().filter(|(step, _)| !matches!(step.as_str(), "before" | "between steps" | "after")).collect();
     let mut steps: BTreeMap<&str, Vec<&Cut>> = BTreeMap::new();
-    for (step, cut) in within {
+    for (step, cut) in states.iter().filter(|(step, _)| is_within(step)) {
         steps.entry(step).or_default().push(cut);
     }
     let mut names: Vec<_> = steps.keys().copied().collect();
@@ -152,6 +157,41 @@ fn logged(stage: &Stage<'_>, image: &Path, size: u64, more: &[Disk]) -> Result<(
     Ok((log, builder.create()?))
 }
 
+/// Whether a first boot was cut within a step of it.
+fn is_within(step: &str) -> bool {
+    !matches!(step, "before" | "between steps" | "after")
+}
+
+/// Where cuts are drawn: in which requests, every third where a place of the disk is written, and how many at a time.
+struct Draw<'a> {
+    replay: &'a Replay,
+    window: &'a Range<usize>,
+    place: &'a Range<u64>,
+    many: usize,
+    rng: &'a mut Rng,
+}
+
+impl Draw<'_> {
+    /// Looks at states until there are enough kinds of them to go on with.
+    fn look(
+        &mut self,
+        stage: &Stage<'_>,
+        bench: &mut Bench<'_>,
+        is_enough: impl Fn(&[(String, Cut)]) -> bool,
+        judge: impl Fn(&Inspected) -> Result<String, Fault>,
+    ) -> Result<Vec<(String, Cut)>, Fault> {
+        let mut states = Vec::new();
+        for _ in 0..ROUNDS {
+            let cuts = Cut::draw(self.replay, self.window, self.place, self.many, self.rng);
+            states.extend(look(stage, bench, self.replay, cuts, self.window, &judge)?);
+            if is_enough(&states) {
+                break;
+            }
+        }
+        Ok(states)
+    }
+}
+
 /// Looks at the states that cuts leave; returns each with its kind. All that are wrong are told at the end.
 fn look(
     stage: &Stage<'_>,
@@ -159,7 +199,7 @@ fn look(
     replay: &Replay,
     cuts: Vec<Cut>,
     window: &Range<usize>,
-    judge: impl Fn(&Inspected) -> Result<String, Fault>,
+    judge: &impl Fn(&Inspected) -> Result<String, Fault>,
 ) -> Result<Vec<(String, Cut)>, Fault> {
     let (mut states, mut wrong, all) = (Vec::new(), Vec::new(), cuts.len());
     for cut in cuts {
