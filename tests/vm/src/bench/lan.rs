@@ -86,12 +86,12 @@ fn load() -> Result<String, Fault> {
 
 fn measured(stage: &Stage<'_>, nodes: usize, starts: usize, token: &Path) -> Result<Measured, Fault> {
     let runner = &stage.world.runner;
-    let lan = Lan::new(runner, nodes)?;
+    let lan = Lan::new(runner, nodes, &stage.world.kairn, &stage.dir)?;
     let mut measured = Measured { nodes, ..Measured::default() };
     for start in 1..=starts {
         let dir = stage.dir.join(format!("{nodes}-{start}"));
         let began = Instant::now();
-        let running = lan.start(&stage.world.kairn, token, &dir)?;
+        let running = lan.start(token, &dir)?;
         let [ipv6, ipv4] = slowest(stage, &running, began)?.map(|time| time.as_secs_f64());
         stage.note(&format!(
             "{nodes} nodes, start {start} of {starts}: data on IPv6 after {ipv6:.2} s, IPv4 {ipv4:.2} s"
@@ -194,8 +194,8 @@ impl Figure {
 fn render(all: &[Measured], starts: usize, here: &str) -> Result<String, Fault> {
     ensure(!all.is_empty(), || "nothing was measured".to_owned())?;
     let mut text = format!(
-        "`cargo xtask bench lan {starts}`: processes in network namespaces on one bridge, userspace tier, each start with new \
-         identities and nobody known; {here}. Until each node had an answer from the next through the tunnel: median of {starts} starts \
+        "`cargo xtask bench lan {starts}`: processes in network namespaces on one bridge, each from a copy of the program of \
+         its own, as on machines, userspace tier, each start with new identities and nobody known; {here}. Until each node had an answer from the next through the tunnel: median of {starts} starts \
          (range). At rest, {} s after the last: mean of nodes (range) over {} s, all frames of the interface counted.\n\n|",
         SETTLING.as_secs(),
         REST.as_secs()

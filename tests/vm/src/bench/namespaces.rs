@@ -24,6 +24,7 @@ pub struct Lan<'a> {
     runner: &'a Runner,
     name: String,
     machines: usize,
+    programs: PathBuf,
 }
 
 /// A node that runs on a machine. It is killed when it is dropped.
@@ -47,10 +48,15 @@ pub struct Usage {
 }
 
 impl<'a> Lan<'a> {
-    /// Makes so many machines.
-    pub fn new(runner: &'a Runner, machines: usize) -> Result<Self, Fault> {
+    /// Makes so many machines, each with a program of its own in a directory: pages of a file that several share would be counted with each.
+    pub fn new(runner: &'a Runner, machines: usize, kairn: &Path, programs: &Path) -> Result<Self, Fault> {
         ensure(Path::new("/dev/net/tun").exists(), || "there is no /dev/net/tun".to_owned())?;
-        let lan = Self { runner, name: format!("kl{}x{machines}", std::process::id()), machines };
+        let lan = Self {
+            runner,
+            name: format!("kl{}x{machines}", std::process::id()),
+            machines,
+            programs: programs.to_owned(),
+        };
         let switch = lan.switch();
         lan.ip(&format!("netns add {switch}"))?;
         lan.ip(&format!("-n {switch} link add br0 type bridge"))?;
@@ -63,6 +69,7 @@ impl<'a> Lan<'a> {
             lan.ip(&format!("-n {switch} link set p{machine} master br0 up"))?;
             lan.ip(&format!("-n {here} link set eth0 up"))?;
             lan.ip(&format!("-n {here} address add 192.0.2.{machine}/24 dev eth0"))?;
+            fs::copy(kairn, lan.program(machine)).map_err(Fault::io("copy the program"))?;
         }
         Ok(lan)
     }
@@ -75,23 +82,27 @@ impl<'a> Lan<'a> {
         format!("{}n{machine}", self.name)
     }
 
+    fn program(&self, machine: usize) -> PathBuf {
+        self.programs.join(format!("kairn-{machine}"))
+    }
+
     fn ip(&self, line: &str) -> Result<(), Fault> {
         self.runner.run(&Invocation::new("ip").args(line.split(' '))).map(drop).map_err(Fault::from)
     }
 
     /// Starts a node on each machine, with nothing that an earlier one knew.
-    pub fn start(&self, kairn: &Path, token: &Path, dir: &Path) -> Result<Vec<Node>, Fault> {
-        (1..=self.machines).map(|machine| self.start_one(machine, kairn, token, dir)).collect()
+    pub fn start(&self, token: &Path, dir: &Path) -> Result<Vec<Node>, Fault> {
+        (1..=self.machines).map(|machine| self.start_one(machine, token, dir)).collect()
     }
 
-    fn start_one(&self, machine: usize, kairn: &Path, token: &Path, dir: &Path) -> Result<Node, Fault> {
+    fn start_one(&self, machine: usize, token: &Path, dir: &Path) -> Result<Node, Fault> {
         let (namespace, dir) = (self.namespace(machine), dir.join(machine.to_string()));
         fs::create_dir_all(&dir).map_err(Fault::io("make a node's directory"))?;
         let log = fs::File::create(dir.join("log")).map_err(Fault::io("make a node's log"))?;
         // Becomes the program, so that the process is the node's own.
         let process = Command::new("ip")
             .args(["netns", "exec", &namespace])
-            .arg(kairn)
+            .arg(self.program(machine))
             .args(["mesh", "up", "--tier", "userspace", "--token-file"])
             .arg(token)
             .arg("--state-dir")
