@@ -59,6 +59,8 @@ pub(crate) use values::Wanted;
 
 /// How often what must outlive the process is written down, and the machine's addresses are looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// After how long a node does with less of its program in memory: what its start used is most of it.
+const STARTED: Duration = Duration::from_secs(30);
 /// How long changes are gathered before the data plane follows.
 const GATHERING: Duration = Duration::from_millis(20);
 /// Clocks that are further apart than this do not work together.
@@ -196,6 +198,8 @@ pub(crate) struct Runner {
     jobs: Jobs,
     archive: Archive,
     housekeeping: Instant,
+    /// When what only the start used is given back; nothing once that was done.
+    started: Option<Instant>,
     /// What this node says of where it is.
     candidates: Candidates,
     remembered: Vec<SocketAddr>,
@@ -338,6 +342,7 @@ impl Runner {
             jobs,
             archive,
             housekeeping: start + HOUSEKEEPING,
+            started: Some(start + STARTED),
             candidates: Candidates::default(),
             remembered: Vec::new(),
             incarnation,
@@ -496,11 +501,22 @@ impl Runner {
     fn keep_house_or_say(&mut self) {
         self.visit_table();
         self.keep_others();
+        self.give_back();
         if let Err(error) = self.keep_house() {
             tracing::error!(
                 error = kairn_report::in_one_line(&error),
                 "what a restart would need was not written down"
             );
+        }
+    }
+
+    /// Gives back what only the start used of the program, once: it is read again where it is needed after all.
+    fn give_back(&mut self) {
+        if self.started.take_if(|started| *started <= Instant::now()).is_some() {
+            match kairn_host::release_program() {
+                Ok(bytes) => tracing::debug!(bytes, "gave back what only the start used of the program"),
+                Err(error) => tracing::debug!(%error, "the program stays in memory as it is"),
+            }
         }
     }
 
