@@ -372,7 +372,8 @@ impl Finder {
         }
     }
 
-    /// Takes in a datagram that came to a port; its first byte is [`PROBE`]. Says which member sent it, where one did.
+    /// Takes in a datagram that came to a port; its first byte is [`PROBE`]. Says whose control port answered from there: an ask may
+    /// have come from either port of its sender.
     pub fn received(&mut self, now: Moment, door: Door, from: SocketAddr, bytes: &[u8]) -> Option<NodeId> {
         let (sender, stamp, text) = self.open(bytes)?;
         let length = text.len();
@@ -387,12 +388,15 @@ impl Finder {
                     });
                 }
             }
-            Ok(Text::Answer { number, seen }) => self.answered(now, sender, number, door, from, seen),
+            Ok(Text::Answer { number, seen }) => {
+                let is_awaited = self.answered(now, sender, number, door, from, seen);
+                return (is_awaited && door == Door::Control).then_some(sender);
+            }
             Ok(Text::Carry { to, piece }) => self.forward(now, sender, to, piece),
             Ok(Text::Carried { from, piece }) => self.carried(now, sender, from, piece),
             Err(_) => self.counters.malformed += 1,
         }
-        Some(sender)
+        None
     }
 
     fn open(&mut self, bytes: &[u8]) -> Option<(NodeId, Stamp, Vec<u8>)> {
@@ -436,7 +440,7 @@ impl Finder {
         door: Door,
         from: SocketAddr,
         seen: Option<SocketAddr>,
-    ) {
+    ) -> bool {
         let is_mirror = |(asked, by, at): &(u64, Door, SocketAddr)| (*asked, *by, *at) == (number, door, from);
         let told = match self.mirrored.iter().position(is_mirror) {
             Some(at) => {
@@ -452,7 +456,7 @@ impl Finder {
         };
         if !told {
             self.counters.unasked += 1;
-            return;
+            return false;
         }
         self.unanswered = 0;
         if let Some(seen) = seen {
@@ -461,6 +465,7 @@ impl Finder {
             }
             self.follow_mapped();
         }
+        true
     }
 
     fn seal(&mut self, to: &NodeId, text: &Text, length: usize) -> Option<Vec<u8>> {

@@ -442,6 +442,30 @@ fn nobody_but_members_is_answered_or_carried_for_and_no_answer_is_longer_than_it
 }
 
 #[test]
+fn a_port_that_asks_is_not_taken_for_the_control_port_of_its_machine() {
+    let mut world = World::new(&[Gate::Open, Gate::Open], 9);
+    let (now, here) = (world.now, world.id(0));
+    let mut sealer = Sealer::of(Channel::Probes, identity(1), 9, [0; 8]);
+    let mut say = |finder: &mut Finder, door, from, text: &Text| {
+        let bytes = sealer.seal(&epoch(), &here, &probe::encode(text, 40).unwrap()).unwrap();
+        finder.received(now, door, from, &bytes)
+    };
+    let finder = &mut world.hosts[0].finder;
+    let [control, tunnel] = [CONTROL, TUNNEL].map(|port| SocketAddr::from(([192, 0, 2, 1], port)));
+    // It asks from both, to hear where each is seen.
+    for from in [control, tunnel] {
+        assert_eq!(say(finder, Door::Control, from, &Text::Ask { number: 1, is_current: false }), None);
+    }
+    let answer = |number| Text::Answer { number, seen: None };
+    assert_eq!(say(finder, Door::Control, control, &answer(1)), None, "to nothing that was asked");
+    finder.mirrored.push_back((2, Door::Control, control));
+    finder.mirrored.push_back((3, Door::Tunnel, control));
+    assert_eq!(say(finder, Door::Control, tunnel, &answer(2)), None, "from another port than was asked");
+    assert_eq!(say(finder, Door::Control, control, &answer(2)), Some(identity(1).id()));
+    assert_eq!(say(finder, Door::Tunnel, control, &answer(3)), None);
+}
+
+#[test]
 fn asks_without_end_are_not_all_answered() {
     let mut world = World::new(&[Gate::Open, Gate::Open], 9);
     let (now, here) = (world.now, world.id(0));

@@ -18,9 +18,8 @@ impl Runner {
         for came in all {
             match came {
                 Came::Probe(door, from, bytes) => {
-                    let sender = self.routing.finder.received(now, door, from, &bytes);
-                    if let Some(sender) = sender.filter(|_| door == Door::Control) {
-                        self.heard(sender, from);
+                    if let Some(member) = self.routing.finder.received(now, door, from, &bytes) {
+                        self.heard(member, from);
                     }
                 }
                 Came::Relayed(key, bytes) => {
