@@ -38,6 +38,9 @@ const SHELL_ALIVE: (Duration, Duration) = (Duration::from_secs(5), Duration::fro
 const KEEPALIVE: Duration = Duration::from_secs(20);
 /// A session without traffic ends after this long.
 const IDLE: Duration = Duration::from_secs(60);
+/// What the size of datagrams is searched to, and how close: in one step, from the 1,200 bytes that pass anywhere (RFC 9000, 14) to
+/// those of Ethernet. Most sessions are one question, and a finer search would send more than it.
+const SIZES: (u16, u16) = (1_452, 1_452 - 1_200);
 /// The most bytes of a session that wait to be read: one message of the largest size.
 const RECEIVED: u32 = 1024 * 1024;
 /// DER of a `PrivateKeyInfo` of an Ed25519 seed, up to the seed (RFC 8410, 7).
@@ -153,6 +156,9 @@ fn transport(idle: Duration) -> Result<quinn::TransportConfig, Error> {
     transport.stream_receive_window(RECEIVED.into());
     transport.max_concurrent_uni_streams(0_u8.into());
     transport.datagram_receive_buffer_size(None);
+    let mut sizes = quinn::MtuDiscoveryConfig::default();
+    sizes.upper_bound(SIZES.0).minimum_change(SIZES.1);
+    transport.mtu_discovery_config(Some(sizes));
     Ok(transport)
 }
 
@@ -288,5 +294,37 @@ impl ClientCertVerifier for Verifier {
 
     fn requires_raw_public_keys(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::socket;
+    use quinn::{Endpoint, EndpointConfig, TokioRuntime};
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+    use std::time::Instant;
+
+    #[tokio::test]
+    async fn the_size_of_datagrams_takes_one_attempt_to_find() {
+        let [here, there] = [1, 2].map(|seed| configs(&Identity::from_seed(&[seed; 32])).unwrap());
+        let endpoint = |server| {
+            let (udp, _) = socket::bind_near(0).unwrap();
+            Endpoint::new(EndpointConfig::default(), server, udp, Arc::new(TokioRuntime)).unwrap()
+        };
+        let (caller, called) = (endpoint(None), endpoint(Some(there.server)));
+        let bound = called.local_addr().unwrap();
+        let near = if bound.is_ipv6() { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
+        let address = SocketAddr::new(near, bound.port());
+        let call = caller.connect_with(here.client, address, "there").unwrap();
+        let (one, other) = tokio::join!(call, async { called.accept().await.unwrap().await });
+        for connection in [one.unwrap(), other.unwrap()] {
+            let began = Instant::now();
+            while connection.stats().path.current_mtu < SIZES.0 {
+                assert!(began.elapsed() < Duration::from_secs(10), "{:?}", connection.stats().path);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert_eq!(connection.stats().path.sent_plpmtud_probes, 1);
+        }
     }
 }
