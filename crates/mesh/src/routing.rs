@@ -15,8 +15,10 @@ const PROBES: usize = 256;
 const RELAYED: usize = 1_024;
 /// So many of a kind are taken at once.
 const AT_ONCE: usize = 64;
-/// How often the peers of the interface are looked at: who is spoken to, and does not answer?
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the peers of the interface are looked at: who is spoken to, and does not answer? When something else has the node awake, as
+/// it has about every second, and at the latest so much later.
+const LOOK: Duration = Duration::from_millis(900);
+const LATER: Duration = Duration::from_millis(400);
 
 /// What came.
 #[derive(Debug)]
@@ -84,7 +86,8 @@ impl Routing {
     /// When something is due: of the finder's by the node's clock that began at `start`, or a look at the peers.
     pub fn deadline(&self, start: Instant, now: Moment) -> Instant {
         let finder = self.finder.next_deadline(now).map(|due| start + due.since(Moment::default()));
-        finder.map_or(self.next_look, |due| due.min(self.next_look))
+        let look = self.next_look + LATER;
+        finder.map_or(look, |due| due.min(look))
     }
 
     /// Whether it is time to look at the peers.

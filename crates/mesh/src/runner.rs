@@ -159,7 +159,10 @@ pub async fn run_for(
             () = sleep_until(routing.into()) => runner.route(),
             Some(job) = runner.jobs.next() => job(&mut runner),
             incoming = runner.endpoint.accept() => runner.incoming(incoming),
-            () = sleep_until(deadline.into()) => runner.node.tick(runner.now()),
+            () = sleep_until(deadline.into()) => {
+                runner.node.tick(runner.now());
+                runner.look_at_peers();
+            }
             () = sleep_until(runner.plane_due.unwrap_or(runner.housekeeping).into()), if runner.plane_due.is_some() => runner.follow(),
             () = sleep_until(runner.housekeeping.into()) => runner.keep_house_or_say(),
             Some(address) = seeds.recv() => runner.told_of(address),
@@ -524,6 +527,7 @@ impl Runner {
         self.housekeeping = Instant::now() + HOUSEKEEPING;
         self.node.looked_at_clock(self.now(), clock::look(self.past));
         self.advertise();
+        self.choose_relays();
         self.look_around();
         if self.node.swim().live().is_empty() {
             self.call_known();

@@ -35,11 +35,16 @@ impl Runner {
     pub(super) fn route(&mut self) {
         let now = self.now().0;
         self.routing.finder.tick(now);
-        if self.routing.is_look_due() {
-            if let Some(plane) = &self.plane {
-                self.routing.look(now, &plane.states());
-            }
-            self.choose_relays();
+        self.look_at_peers();
+    }
+
+    /// Looks at the peers of the interface where it is time to.
+    pub(super) fn look_at_peers(&mut self) {
+        if self.routing.is_look_due()
+            && let Some(plane) = &self.plane
+        {
+            let now = self.now().0;
+            self.routing.look(now, &plane.states());
         }
     }
 

@@ -30,7 +30,7 @@ const JOINED: usize = (1 << 16) + 64;
 const CALLS: usize = 16;
 
 const BUSY: Duration = Duration::from_millis(250);
-const SLOW: Duration = Duration::from_secs(1);
+const SLOW: Duration = Duration::from_secs(2);
 /// The offload that a failed send turned off is tried again.
 const REVIVAL: Duration = Duration::from_secs(60);
 
