@@ -26,6 +26,7 @@ const PROMISES: &[(usize, Figure, f64)] = &[
     (2, Figure::Ipv4, 3.5),
     (30, Figure::Ipv6, 5.0),
     (30, Figure::Ipv4, 8.0),
+    (30, Figure::Crash, 10.0),
     (10, Figure::Sent, 900.0),
     (10, Figure::Received, 900.0),
     (10, Figure::Busy, 0.1),
@@ -37,6 +38,7 @@ const PROMISES: &[(usize, Figure, f64)] = &[
 enum Figure {
     Ipv6,
     Ipv4,
+    Crash,
     Sent,
     Received,
     Busy,
@@ -49,6 +51,7 @@ struct Measured {
     nodes: usize,
     ipv6: Vec<f64>,
     ipv4: Vec<f64>,
+    crash: Vec<f64>,
     /// Bytes in a second.
     sent: Vec<f64>,
     /// Bytes in a second.
@@ -91,7 +94,7 @@ fn measured(stage: &Stage<'_>, nodes: usize, starts: usize, token: &Path) -> Res
     for start in 1..=starts {
         let dir = stage.dir.join(format!("{nodes}-{start}"));
         let began = Instant::now();
-        let running = lan.start(token, &dir)?;
+        let mut running = lan.start(token, &dir)?;
         let [ipv6, ipv4] = slowest(stage, &running, began)?.map(|time| time.as_secs_f64());
         stage.note(&format!(
             "{nodes} nodes, start {start} of {starts}: data on IPv6 after {ipv6:.2} s, IPv4 {ipv4:.2} s"
@@ -100,6 +103,12 @@ fn measured(stage: &Stage<'_>, nodes: usize, starts: usize, token: &Path) -> Res
         measured.ipv4.push(ipv4);
         if start == starts && nodes > 2 {
             rest(stage, &running, &mut measured)?;
+        }
+        if nodes > 2 {
+            let known = crash(&mut running)?.as_secs_f64();
+            stage
+                .note(&format!("{nodes} nodes, start {start} of {starts}: a crash is known to all after {known:.2} s"));
+            measured.crash.push(known);
         }
     }
     Ok(measured)
@@ -126,6 +135,17 @@ fn slowest(stage: &Stage<'_>, nodes: &[Node], began: Instant) -> Result<[Duratio
     })
 }
 
+/// Kills a node; says when all others held it to be dead.
+fn crash(nodes: &mut Vec<Node>) -> Result<Duration, Fault> {
+    let last = nodes.pop().ok_or_else(|| Fault::Failed("nobody is there to crash".into()))?;
+    let id = last.id()?;
+    let began = Instant::now();
+    drop(last);
+    // One after the other: those that are not looked at yet learn of it all the same.
+    nodes.iter().try_for_each(|node| node.expect_dead(&id, began))?;
+    Ok(began.elapsed())
+}
+
 /// Watches nodes at rest.
 fn rest(stage: &Stage<'_>, nodes: &[Node], measured: &mut Measured) -> Result<(), Fault> {
     let used = || nodes.iter().map(|node| node.usage(&stage.world.runner)).collect::<Result<Vec<Usage>, Fault>>();
@@ -148,12 +168,14 @@ fn count(number: u64) -> f64 {
 }
 
 impl Figure {
-    const ALL: [Self; 6] = [Self::Ipv6, Self::Ipv4, Self::Sent, Self::Received, Self::Busy, Self::Resident];
+    const ALL: [Self; 7] =
+        [Self::Ipv6, Self::Ipv4, Self::Crash, Self::Sent, Self::Received, Self::Busy, Self::Resident];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Ipv6 => "start to data on IPv6, all nodes, s",
             Self::Ipv4 => "start to data on IPv4, all nodes, s",
+            Self::Crash => "a crash is known to all others, s",
             Self::Sent => "at rest, a node sends, B/s",
             Self::Received => "at rest, a node receives, B/s",
             Self::Busy => "at rest, of a processor, %",
@@ -173,6 +195,7 @@ impl Figure {
         match self {
             Self::Ipv6 => &measured.ipv6,
             Self::Ipv4 => &measured.ipv4,
+            Self::Crash => &measured.crash,
             Self::Sent => &measured.sent,
             Self::Received => &measured.received,
             Self::Busy => &measured.busy,
@@ -184,8 +207,8 @@ impl Figure {
     fn middle(self, measured: &Measured) -> Option<f64> {
         let values = self.of(measured);
         match self {
-            Self::Ipv6 | Self::Ipv4 => Series::of(values.to_vec()).map(|series| series.median),
             _ if values.is_empty() => None,
+            Self::Ipv6 | Self::Ipv4 | Self::Crash => Series::of(values.to_vec()).map(|series| series.median),
             _ => Some(values.iter().sum::<f64>() / count(values.len() as u64)),
         }
     }
@@ -196,7 +219,7 @@ fn render(all: &[Measured], starts: usize, here: &str) -> Result<String, Fault> 
     let mut text = format!(
         "`cargo xtask bench lan {starts}`: processes in network namespaces on one bridge, each from a copy of the program of \
          its own, as on machines, userspace tier, each start with new identities and nobody known; {here}. Until each node had an answer from the next through the tunnel: median of {starts} starts \
-         (range). At rest, {} s after the last: mean of nodes (range) over {} s, all frames of the interface counted.\n\n|",
+         (range); then, of 10 and 30 nodes, one is killed. At rest, {} s after the last: mean of nodes (range) over {} s, all frames of the interface counted.\n\n|",
         SETTLING.as_secs(),
         REST.as_secs()
     );
@@ -241,6 +264,7 @@ mod tests {
             nodes,
             ipv6: vec![1.0, 3.0, 1.2],
             ipv4: vec![3.0, 4.0, 9.0],
+            crash: if nodes > 2 { vec![5.0, 11.0, 6.0] } else { Vec::new() },
             sent: rest.clone(),
             received: rest.iter().map(|rate| rate - 200.0).collect(),
             busy: rest.iter().map(|_| 0.05).collect(),
@@ -254,6 +278,8 @@ mod tests {
         for line in [
             "| | 2 nodes | 10 nodes | 30 nodes |",
             "| start to data on IPv6, all nodes, s | 1.20 (1.00-3.00) | 1.20 (1.00-3.00) | 1.20 (1.00-3.00) |",
+            "| a crash is known to all others, s | – | 6.00 (5.00-11.00) | 6.00 (5.00-11.00) |",
+            "| a crash is known to all others, s | 30 | 10 | 6.00 | kept |",
             "| at rest, a node sends, B/s | – | 1000 (800-1200) | 1000 (800-1200) |",
             "| start to data on IPv4, all nodes, s | 2 | 3.5 | 4.00 | **missed** |",
             "| start to data on IPv4, all nodes, s | 30 | 8 | 4.00 | kept |",

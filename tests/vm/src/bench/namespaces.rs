@@ -154,6 +154,25 @@ impl Node {
         }
     }
 
+    /// Who it is.
+    pub fn id(&self) -> Result<String, Fault> {
+        let id = self.status().and_then(|status| Some(status.get("id")?.as_str()?.to_owned()));
+        id.ok_or_else(|| Fault::Failed(format!("{} does not say who it is", self.namespace)))
+    }
+
+    /// Waits until it holds another to be dead.
+    pub fn expect_dead(&self, id: &str, began: Instant) -> Result<(), Fault> {
+        let is_dead = |status: &Value| {
+            let peer =
+                status.get("peers")?.as_array()?.iter().find(|peer| peer.get("id").is_some_and(|of| of == id))?;
+            Some(peer.get("state")? == "dead")
+        };
+        while !self.status().and_then(|status| is_dead(&status)).unwrap_or_default() {
+            self.wait(began, || format!("the death of {id}"))?;
+        }
+        Ok(())
+    }
+
     /// Passes the time until the next look, unless it took too long.
     fn wait(&self, began: Instant, what: impl FnOnce() -> String) -> Result<(), Fault> {
         let log = || fs::read_to_string(self.dir.join("log")).unwrap_or_default();
