@@ -324,7 +324,8 @@ mod tests {
                 assert!(began.elapsed() < Duration::from_secs(10), "{:?}", connection.stats().path);
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            assert_eq!(connection.stats().path.sent_plpmtud_probes, 1);
+            // One that is taken to be lost on a busy machine is sent again, twice at most.
+            assert!(connection.stats().path.sent_plpmtud_probes <= 3, "{:?}", connection.stats().path);
         }
     }
 }
