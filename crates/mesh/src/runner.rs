@@ -518,7 +518,7 @@ impl Runner {
         if self.started.take_if(|started| *started <= Instant::now()).is_some() {
             match kairn_host::release_program() {
                 Ok(bytes) => tracing::debug!(bytes, "gave back what only the start used of the program"),
-                Err(error) => tracing::debug!(%error, "the program stays in memory as it is"),
+                Err(error) => tracing::info!(%error, "what only the start used of the program stays in memory"),
             }
         }
     }

@@ -16,7 +16,9 @@ impl Runner {
     pub(super) fn keep_others(&mut self) {
         if self.archive.is_due(Instant::now()) {
             self.keep_all();
-            self.archive.settled(Instant::now());
+            if self.archive.why().is_none() {
+                self.archive.settled(Instant::now());
+            }
         }
     }
 

@@ -218,7 +218,8 @@ fn render(all: &[Measured], starts: usize, here: &str) -> Result<String, Fault> 
     ensure(!all.is_empty(), || "nothing was measured".to_owned())?;
     let mut text = format!(
         "`cargo xtask bench lan {starts}`: processes in network namespaces on one bridge, each from a copy of the program of \
-         its own, as on machines, userspace tier, each start with new identities and nobody known; {here}. Until each node had an answer from the next through the tunnel: median of {starts} starts \
+         its own, as on machines, userspace tier, each start with new identities and nobody known; {here}. Until each \
+         node had an answer from the next through the tunnel: median of {starts} starts \
          (range); then, of 10 and 30 nodes, one is killed. At rest, {} s after the last: mean of nodes (range) over {} s, all \
          frames of the interface counted.\n\n|",
         SETTLING.as_secs(),
