@@ -106,11 +106,16 @@ impl<'a> Node<'a> {
         self.settle()
     }
 
-    /// Waits until systemd has nothing left to start; that health follows from it is for the caller to see.
+    /// Waits until systemd has nothing left to start, and fails where a unit has; that health follows from it is for the caller to see.
     fn settle(&self) -> Result<(), Fault> {
         let settled = self.ssh.run_within("sudo systemctl is-system-running --wait", TO_SSH)?;
-        self.stage.note(&format!("{}: {}", self.running.machine().name(), settled.text().trim()));
-        Ok(())
+        let (name, state) = (self.running.machine().name(), settled.text());
+        self.stage.note(&format!("{name}: {}", state.trim()));
+        if state.trim() == "running" {
+            return Ok(());
+        }
+        let failed = self.sh("systemctl --failed --no-legend --plain")?;
+        Err(Fault::Failed(format!("{name} is {}: {failed}", state.trim())))
     }
 
     /// Runs a shell command that must succeed.
