@@ -1,12 +1,17 @@
 //! Base images and other slow results, kept by the hash of what they were made from.
 //!
 //! Invariant: an entry is complete or absent. It is built in a directory of its own under a lock and renamed into place.
+//!
+//! What all entries hold in common, e.g. the programs under test, makes a generation. Who opens one holds a shared lock on it, and a
+//! generation that nobody has opened is removed for newer ones.
 
 use crate::Error;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
 
 /// The inputs of an entry, hashed; the order in which they are added counts.
 #[derive(Clone)]
@@ -61,6 +66,8 @@ impl Key {
 #[derive(Clone, Debug)]
 pub struct Cache {
     dir: PathBuf,
+    /// Locked while this or a clone of it lives; absent where there is but one generation.
+    _generation: Option<Arc<File>>,
 }
 
 impl Cache {
@@ -71,7 +78,33 @@ impl Cache {
     pub fn open(dir: impl Into<PathBuf>) -> Result<Self, Error> {
         let dir = dir.into();
         fs::create_dir_all(&dir).map_err(Error::path("create", &dir))?;
-        Ok(Self { dir })
+        Ok(Self { dir, _generation: None })
+    }
+
+    /// Opens the entries of one generation in a cache of several, and removes the others but for the `kept` that were opened last
+    /// and those that are open.
+    ///
+    /// # Errors
+    /// The directory cannot be made or listed, or an old generation cannot be removed.
+    pub fn open_generation(root: &Path, generation: &Key, kept: usize) -> Result<Self, Error> {
+        fs::create_dir_all(root).map_err(Error::path("create", root))?;
+        let path = lock_path(root, &generation.entry());
+        let opened = File::create(&path).map_err(Error::path("create", &path))?;
+        opened.lock_shared().map_err(Error::path("lock", &path))?;
+        opened.set_modified(SystemTime::now()).map_err(Error::path("touch", &path))?;
+        for old in others(root, &generation.entry())?.into_iter().skip(kept) {
+            let lock = lock_path(root, &old);
+            // Not truncated: when it was written last is when the generation was opened last.
+            let file = File::options().write(true).create(true).truncate(false).open(&lock);
+            let file = file.map_err(Error::path("open", &lock))?;
+            // Who has it open goes on with it.
+            if file.try_lock().is_ok() {
+                remove(&root.join(&old))?;
+            }
+        }
+        let mut cache = Self::open(root.join(generation.entry()))?;
+        cache._generation = Some(Arc::new(opened));
+        Ok(cache)
     }
 
     /// Returns the entry of a key; when it is absent, `build` fills an empty directory for it. Who asks for the same key
@@ -85,7 +118,7 @@ impl Cache {
         build: impl FnOnce(&Path) -> Result<(), E>,
     ) -> Result<PathBuf, E> {
         let entry = self.dir.join(key.entry());
-        let lock_path = self.dir.join(format!("{}.lock", key.entry()));
+        let lock_path = lock_path(&self.dir, &key.entry());
         let lock = File::create(&lock_path).map_err(Error::path("create", &lock_path))?;
         lock.lock().map_err(Error::path("lock", &lock_path))?;
         if entry.is_dir() {
@@ -103,6 +136,26 @@ impl Cache {
         fs::rename(&partial, &entry).map_err(Error::path("rename", &partial))?;
         Ok(entry)
     }
+}
+
+/// The lock of a directory lies beside it, and stays when that goes: so nobody can lock what another has unlinked.
+fn lock_path(root: &Path, name: &str) -> PathBuf {
+    root.join(format!("{name}.lock"))
+}
+
+/// Returns the names of all generations but one, the one opened last first.
+fn others(root: &Path, but: &str) -> Result<Vec<String>, Error> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root).map_err(Error::path("list", root))? {
+        let entry = entry.map_err(Error::path("list", root))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name != but && entry.path().is_dir() {
+            let opened = lock_path(root, &name).metadata().and_then(|lock| lock.modified());
+            found.push((opened.unwrap_or(SystemTime::UNIX_EPOCH), name));
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().rev().map(|(_, name)| name).collect())
 }
 
 fn remove(dir: &Path) -> Result<(), Error> {
@@ -151,6 +204,31 @@ mod tests {
             cache.get_or_build(&key, |dir| fs::write(dir.join("whole"), "x").map_err(Error::path("write", dir)));
         let names: Vec<_> = fs::read_dir(entry.unwrap()).unwrap().map(|file| file.unwrap().file_name()).collect();
         assert_eq!(names, ["whole"]);
+    }
+
+    #[test]
+    fn old_generations_go_but_for_those_opened_last_and_those_that_are_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |name: &str| Cache::open_generation(dir.path(), &Key::new(name), 1).unwrap();
+        let there = || {
+            let all = fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap());
+            let dirs = all.filter(|file| file.path().is_dir()).map(|file| file.file_name().into_string().unwrap());
+            let mut names: Vec<String> = dirs.map(|name| name.split('-').next().unwrap().to_owned()).collect();
+            names.sort();
+            names.concat()
+        };
+        let first = open("a");
+        first.get_or_build(&Key::new("x"), |_| Ok::<(), Error>(())).unwrap();
+        drop(open("b"));
+        assert_eq!(there(), "ab");
+        drop(open("c"));
+        assert_eq!(there(), "abc", "`a` is open");
+        drop(first.clone());
+        drop(open("d"));
+        assert_eq!(there(), "acd", "a clone of it closes nothing");
+        drop(first);
+        drop(open("c"));
+        assert_eq!(there(), "cd");
     }
 
     #[test]

@@ -9,6 +9,8 @@ use crate::{Accel, Error, Machine, Ssh};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -146,6 +148,26 @@ impl Running {
         let mut qmp = self.qmp()?;
         qmp.execute("blockdev-open-tray", json!({"id": id, "force": true}))?;
         qmp.execute("blockdev-remove-medium", json!({"id": id})).map(drop)
+    }
+
+    /// Copies a disk by its place in the description and the EFI variables, as they would be after a power cut at this moment; the
+    /// guest stands still meanwhile.
+    ///
+    /// # Errors
+    /// There is no such disk, QEMU does not answer, or a copy cannot be written.
+    pub fn copy(&self, disk: usize, image: &Path, variables: &Path) -> Result<(), Error> {
+        let described = self.machine.spec().disks.get(disk).ok_or_else(|| Error::Spec {
+            machine: self.machine.name().into(),
+            reason: format!("it has no disk {disk}"),
+        })?;
+        let mut qmp = self.qmp()?;
+        // QEMU writes to the image then what it holds of it.
+        qmp.execute("stop", Value::Null)?;
+        let own = self.machine.variables();
+        let copies = [(&described.image, image), (&own, variables)];
+        let copied = copies.map(|(from, to)| fs::copy(from, to).map_err(Error::path("copy", from)).err());
+        let goes_on = qmp.execute("cont", Value::Null).err();
+        Error::collect(copied.into_iter().flatten().chain(goes_on).collect())
     }
 
     /// Waits for the first line of kairn-init after a place. A guest that gives no byte for [`MUTE_LIMIT`] before that is reset

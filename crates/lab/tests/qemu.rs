@@ -59,6 +59,25 @@ fn the_firmware_comes_up_and_power_can_be_cut_and_given_again() {
 }
 
 #[test]
+fn a_copy_holds_what_was_written_and_the_guest_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(running) = start("copied", dir.path()) else { return };
+    running.console().wait_for("BdsDxe", BOOT).unwrap();
+    let mut qmp = running.qmp().unwrap();
+    let said = qmp.human("qemu-io -d /machine/peripheral/device0/virtio-backend \"write -P 7 1M 4k\"").unwrap();
+    assert_eq!(said, "");
+    drop(qmp);
+    let [image, variables, raw] = ["copy.qcow2", "copy.fd", "copy.raw"].map(|name| dir.path().join(name));
+    running.copy(0, &image, &variables).unwrap();
+    Disk::qcow2(&image).export_raw(&Runner::default(), &raw).unwrap();
+    assert_eq!(std::fs::read(&raw).unwrap()[1 << 20..][..4096], [7; 4096]);
+    assert_eq!(std::fs::metadata(variables).unwrap().len(), running.machine().variables().metadata().unwrap().len());
+    let state = running.qmp().unwrap().execute("query-status", serde_json::Value::Null).unwrap();
+    assert_eq!(state["status"], "running");
+    assert!(matches!(running.copy(1, &image, &raw), Err(Error::Spec { .. })));
+}
+
+#[test]
 fn a_detached_machine_is_found_by_its_name_and_dies_when_its_owner_drops_it() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();

@@ -5,6 +5,7 @@ use crate::fault::Fault;
 use crate::registry::Registry;
 use crate::world::World;
 use kairn_host::Invocation;
+use kairn_lab::Key;
 use kairn_lifecycle::Architecture;
 use kairn_oci::Layout;
 use kairn_report::Silent;
@@ -135,7 +136,7 @@ impl World {
             return Err(Fault::Cannot("only root can unpack a release with its owners and change it".into()));
         }
         let tree = self.tree(base)?;
-        let key = self.key_of(name)?.text("changes", &format!("{changes:?}")).text("base", &base.to_string_lossy());
+        let key = Key::new(name).text("changes", &format!("{changes:?}")).text("base", &base.to_string_lossy());
         let entry = self.cache.get_or_build(&key, |dir| {
             let copy = dir.join("tree");
             let args = ["-a", "--reflink=auto"].map(str::to_owned);
@@ -154,7 +155,7 @@ impl World {
 
     /// Unpacks the image of a build.
     pub fn tree(&self, base: &Path) -> Result<PathBuf, Fault> {
-        let key = self.key_of("tree")?.text("base", &base.to_string_lossy());
+        let key = Key::new("tree").text("base", &base.to_string_lossy());
         let entry = self.cache.get_or_build(&key, |dir| {
             let layout = Layout::open(&base.join("oci"))?;
             let tree = dir.join("tree");

@@ -4,7 +4,7 @@ use crate::fault::{Fault, ensure};
 use crate::registry::Registry;
 use crate::world::Stage;
 use kairn_host::{Finished, Runner};
-use kairn_lab::{Disk, Error, Format, Machine, Mark, Pattern, Running, Ssh};
+use kairn_lab::{Disk, Error, Format, Key, Machine, Mark, Pattern, Running, Ssh};
 use kairn_lifecycle::status::{DeploymentStatus, Status};
 use kairn_lifecycle::{DeploymentState, Role, Sequence};
 use regex::Regex;
@@ -26,9 +26,8 @@ const TO_GIVE_UP: Duration = Duration::from_secs(20 * 60);
 const AT_ONCE: Duration = Duration::from_secs(2);
 /// What the firmware says when it starts something.
 const FIRMWARE: &str = "BdsDxe: ";
-/// What is kept of a machine that was installed.
-const DISK: &str = "disk.qcow2";
-const VARIABLES: &str = "variables.fd";
+/// The name of what is kept of a machine that was installed.
+const INSTALLED: &str = "installed";
 /// Boots that a fallback may take before it is called a loop.
 const BOOTS: usize = 6;
 
@@ -42,6 +41,10 @@ pub struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
+    /// The disk with a release to upgrade from. By its serial number: the kernel names disks in the order in which it comes to know
+    /// them.
+    pub const RELEASE_DISK: &'static str = "/dev/disk/by-id/virtio-release";
+
     /// Starts a machine; [`Self::arrive`] waits for it.
     pub fn power_on(stage: &'a Stage<'a>, machine: &Machine) -> Result<Self, Fault> {
         let running = machine.start()?;
@@ -72,30 +75,44 @@ impl<'a> Node<'a> {
 
     /// Starts a machine whose disk lies over that of an installed one, which has its first boot behind it.
     pub fn installed(stage: &'a Stage<'a>, name: &str, more: &[Disk]) -> Result<Self, Fault> {
-        let installed = Self::met_its_disk(stage)?;
+        let mut node = Self::kept(stage, name, &Self::met_its_disk(stage)?, INSTALLED, more)?;
+        node.arrive()?;
+        Ok(node)
+    }
+
+    /// Starts a machine whose disk lies over one that was kept in a directory, with the variables of that.
+    pub fn kept(stage: &'a Stage<'a>, name: &str, dir: &Path, kept: &str, more: &[Disk]) -> Result<Self, Fault> {
+        let [image, variables] = files(dir, kept);
         let disk = Disk::qcow2(stage.dir.join(format!("{name}.qcow2")));
-        disk.create_over(&Runner::default(), &installed.join(DISK), Format::Qcow2, None)?;
+        disk.create_over(&Runner::default(), &image, Format::Qcow2, None)?;
         let mut builder = stage.machine(name).disk(disk);
         for disk in more {
             builder = builder.disk(disk.clone());
         }
         let machine = builder.create()?;
-        machine.adopt_variables(&installed.join(VARIABLES))?;
-        Self::start(stage, &machine)
+        machine.adopt_variables(&variables)?;
+        Self::power_on(stage, &machine)
+    }
+
+    /// Keeps the machine's first disk and its variables in a directory, as a power cut now would leave them.
+    pub fn keep(&self, dir: &Path, name: &str) -> Result<(), Fault> {
+        let [image, variables] = files(dir, name);
+        Ok(self.running.copy(0, &image, &variables)?)
     }
 
     /// Boots a disk image once, and keeps the disk and the EFI variables of that machine for all who begin with an installed one.
     fn met_its_disk(stage: &'a Stage<'a>) -> Result<PathBuf, Fault> {
         let image = stage.world.disk_image()?;
-        let key = stage.world.key_of("installed")?.text("image", &image.to_string_lossy());
+        let key = Key::new("installed").text("image", &image.to_string_lossy());
         stage.world.cache.get_or_build(&key, |dir| {
-            let disk = Disk::qcow2(dir.join(DISK));
+            let [image_over, variables] = files(dir, INSTALLED);
+            let disk = Disk::qcow2(image_over);
             disk.create_over(&Runner::default(), &image, Format::Raw, None)?;
             let machine = stage.machine("first-boot").disk(disk).create()?;
             let node = Self::start(stage, &machine)?;
             node.expect_good(1)?;
             node.shut_down()?;
-            fs::copy(machine.variables(), dir.join(VARIABLES)).map(drop).map_err(Fault::io("keep the variables"))
+            fs::copy(machine.variables(), variables).map(drop).map_err(Fault::io("keep the variables"))
         })
     }
 
@@ -130,16 +147,15 @@ impl<'a> Node<'a> {
 
     /// Returns a disk with a release that was built into a directory, to upgrade from.
     pub fn release_disk(built: &Path) -> Disk {
-        // By its serial number: the kernel names disks in the order in which it comes to know them.
         Disk { read_only: true, ..Disk::raw(built.join("release.img")).serial("release") }
     }
 
     /// Upgrades from such a disk; how that ends is the caller's to judge.
     pub fn upgrade_from_disk(&self) -> Result<Finished, Fault> {
-        self.long(
-            "sudo mount -o ro /dev/disk/by-id/virtio-release /mnt && sudo kairn upgrade --source release:/mnt; \
-             code=$?; sudo umount /mnt; exit $code",
-        )
+        let disk = Self::RELEASE_DISK;
+        self.long(&format!(
+            "sudo mount -o ro {disk} /mnt && sudo kairn upgrade --source release:/mnt; code=$?; sudo umount /mnt; exit $code"
+        ))
     }
 
     /// Upgrades from an image in a registry, which must succeed.
@@ -198,6 +214,11 @@ impl<'a> Node<'a> {
     /// Reboots and waits, over failing boots, until a deployment runs; returns what each boot said about its entry.
     pub fn reboot_until(&mut self, sequence: u32) -> Result<Vec<String>, Fault> {
         self.order_reboot()?;
+        self.boot_until(sequence)
+    }
+
+    /// The same for a machine that has just been powered on.
+    pub fn boot_until(&mut self, sequence: u32) -> Result<Vec<String>, Fault> {
         let mut entries = Vec::new();
         let which = Regex::new(r"kairn-init: entry kairn-\S+\.conf, (?:on trial|not counted)").map_err(wrong)?;
         for boot in 1..=BOOTS {
@@ -297,6 +318,11 @@ pub fn deployment(status: &Status, sequence: Sequence) -> Option<&DeploymentStat
 /// Makes a fault of an error that is a mistake of ours.
 pub fn wrong(error: impl std::fmt::Display) -> Fault {
     Fault::Failed(error.to_string())
+}
+
+/// Image and variables of a machine that is kept in a directory under a name.
+fn files(dir: &Path, name: &str) -> [PathBuf; 2] {
+    [format!("{name}.qcow2"), format!("{name}.fd")].map(|file| dir.join(file))
 }
 
 /// Exports a disk of a machine that is off as a raw image.

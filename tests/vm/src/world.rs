@@ -35,7 +35,7 @@ pub struct World {
     pub kernel_tests: Option<PathBuf>,
     /// Directories of scenarios.
     pub work: PathBuf,
-    /// Images by the hash of what they were made from.
+    /// Images of the programs under test, by the hash of what else they were made from.
     pub cache: Cache,
     /// Logs of consoles, one directory for each scenario; they stay.
     pub logs: PathBuf,
@@ -58,13 +58,16 @@ impl World {
         let work = root.join("scenarios");
         fs::create_dir_all(&work).map_err(Fault::io(format!("create {}", work.display())))?;
         let runner = Runner::default();
+        let (kairn, init) = (given("KAIRN_VM_KAIRN")?, given("KAIRN_VM_INIT")?);
+        // The programs are in all images. Those of the build before stay, for who goes back and forth between two.
+        let programs = Key::new("programs").file(&kairn)?.file(&init)?;
         Ok(Self {
-            kairn: given("KAIRN_VM_KAIRN")?,
-            init: given("KAIRN_VM_INIT")?,
+            kairn,
+            init,
             guest: path("KAIRN_VM_GUEST"),
             registry: path("KAIRN_VM_REGISTRY"),
             kernel_tests: path("KAIRN_VM_KERNEL_TESTS"),
-            cache: Cache::open(root.join("images"))?,
+            cache: Cache::open_generation(&root.join("images"), &programs, 1)?,
             logs: root.join("vm-logs"),
             key: KeyPair::in_dir(&work, &runner)?,
             tally: Tally::new(work.join("tally")),
@@ -73,10 +76,10 @@ impl World {
         })
     }
 
-    /// Runs `kairn build` into a cached directory: the same programs, source, options and files give the same directory.
-    /// Options must not name the output; `files` are those that the options name.
+    /// Runs `kairn build` into a cached directory: the same source, options and files give the same directory. Options must not
+    /// name the output; `files` are those that the options name.
     pub fn build(&self, name: &str, source: &str, options: &[&str], files: &[&Path]) -> Result<PathBuf, Fault> {
-        let mut key = self.key_of(name)?.text("source", source);
+        let mut key = Key::new(name).text("source", source);
         for option in options {
             key = key.text("option", option);
         }
@@ -85,11 +88,6 @@ impl World {
         }
         let entry = self.cache.get_or_build(&key, |dir| self.build_into(&dir.join("out"), source, options))?;
         Ok(entry.join("out"))
-    }
-
-    /// Begins a key of what depends on the programs under test.
-    pub fn key_of(&self, name: &str) -> Result<Key, Fault> {
-        Ok(Key::new(name).file(&self.kairn)?.file(&self.init)?)
     }
 
     /// Runs `kairn build` into a directory.

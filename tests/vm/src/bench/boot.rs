@@ -6,7 +6,7 @@ use super::table::{self, Facts};
 use crate::fault::{Fault, ensure};
 use crate::runner::say;
 use crate::world::{Stage, World};
-use kairn_lab::{Accel, Disk, Format, Mark, Model, Running};
+use kairn_lab::{Accel, Disk, Format, Key, Mark, Model, Running};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -66,7 +66,7 @@ fn prepared(stage: &Stage<'_>, system: System) -> Result<PathBuf, Fault> {
     let image = system.disk(world)?;
     let length = image.metadata().map_err(Fault::io("read a disk image"))?.len();
     ensure(length <= DISK, || format!("{} is larger than {DISK} bytes", image.display()))?;
-    let key = world.key_of("prepared")?.text("image", &image.to_string_lossy());
+    let key = Key::new("prepared").text("image", &image.to_string_lossy());
     let entry = world.cache.get_or_build(&key, |dir| {
         let disk = Disk::qcow2(dir.join("disk.qcow2"));
         disk.create_over(&world.runner, &image, Format::Raw, Some(DISK))?;

@@ -5,6 +5,7 @@ use crate::fault::Fault;
 use crate::images::Change;
 use crate::world::World;
 use kairn_host::Invocation;
+use kairn_lab::Key;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -65,7 +66,7 @@ impl System {
         if self == Self::Kairn {
             return world.disk_image_of("bench-kairn", &image);
         }
-        let key = world.key_of(self.name())?.text("image", &image.to_string_lossy()).text("script", SCRIPT);
+        let key = Key::new(self.name()).text("image", &image.to_string_lossy()).text("script", SCRIPT);
         let tree = world.tree(&image)?;
         let entry = world.cache.get_or_build(&key, |dir| {
             let copy = dir.join("tree");

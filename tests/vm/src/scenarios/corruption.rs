@@ -1,8 +1,8 @@
 //! Bits of a deployment on the disk that are not as they were built. Verity finds them; what follows depends on whether the deployment is
 //! on trial.
 
-use super::fallback::{fell_back, fell_back_from, upgraded};
-use super::upgrade::WITH_UNIT;
+use super::fallback::{fell_back, fell_back_from};
+use super::trial::{self, Spoil};
 use crate::fault::Fault;
 use crate::node::{Node, deployment, wrong};
 use crate::runner::Verdict;
@@ -22,33 +22,61 @@ const BLOCK: u64 = 4096;
 const DIGEST: u64 = 32;
 /// What the kernel says when verity finds it in a trial.
 const PANIC: &str = "dm-verity device corrupted";
-/// The program whose data is damaged.
-const SYSTEMD: &str = "/usr/lib/systemd/systemd";
+/// The program whose data is damaged: what runs the first program, which is a script.
+const SHELL: &str = "/usr/bin/bash";
 
-/// One bit of systemd's own program is not as it was built.
+/// Where a bit is not as it was built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The superblock of the root: nothing can be mounted.
+    Superblock,
+    /// The program that runs the first one.
+    Init,
+    /// What verity knows about that program.
+    Digest,
+}
+
+impl Place {
+    /// Finds it in a release that was built into a directory: in which file, and at which byte.
+    fn find(self, built: &Path) -> Result<(&'static str, u64), Fault> {
+        let length =
+            |name: &str| built.join(name).metadata().map(|file| file.len()).map_err(Fault::io("read the release"));
+        let root = built.join(release::ROOT);
+        Ok(match self {
+            Self::Superblock => (release::ROOT, SUPERBLOCK),
+            // Not its first byte: the middle of a block is as good and no header.
+            Self::Init => (release::ROOT, place_of(&root, SHELL)? + 1000),
+            Self::Digest => {
+                // The tree holds the top level first: the digests of the data blocks end it, padded to whole blocks.
+                let leaves = (length(release::ROOT)? / BLOCK * DIGEST).next_multiple_of(BLOCK);
+                let data = place_of(&root, SHELL)? / BLOCK;
+                (release::VERITY, length(release::VERITY)? - leaves + data * DIGEST)
+            }
+        })
+    }
+}
+
+/// One bit of the program that runs the first one is not as it was built.
 pub fn bit_flipped(stage: &Stage<'_>) -> Result<Verdict, Fault> {
-    let built = stage.world.variant("second", WITH_UNIT)?.join("release");
-    // Not its first byte: the middle of a block is as good and no header.
-    let at = place_of(&built.join(release::ROOT), SYSTEMD)? + 1000;
-    on_trial(stage, release::ROOT, at)
+    on_trial(stage, Place::Init, &[PANIC])
 }
 
-/// One bit of the trial's superblock is not as it was built: nothing can be mounted.
+/// One bit of the trial's superblock is not as it was built.
 pub fn superblock_flipped(stage: &Stage<'_>) -> Result<Verdict, Fault> {
-    on_trial(stage, release::ROOT, SUPERBLOCK)
+    on_trial(stage, Place::Superblock, &["root", PANIC])
 }
 
-/// One bit of what verity knows about systemd's program is not as it was built.
+/// One bit of what verity knows about the program that runs the first one is not as it was built.
 pub fn hash_block_flipped(stage: &Stage<'_>) -> Result<Verdict, Fault> {
-    let built = stage.world.variant("second", WITH_UNIT)?.join("release");
-    let length = |name: &str| built.join(name).metadata().map(|file| file.len()).map_err(Fault::io("read the release"));
-    let data = place_of(&built.join(release::ROOT), SYSTEMD)? / BLOCK;
-    // The tree holds the top level first: the digests of the data blocks end it, padded to whole blocks.
-    let leaves = (length(release::ROOT)? / BLOCK * DIGEST).next_multiple_of(BLOCK);
-    on_trial(stage, release::VERITY, length(release::VERITY)? - leaves + data * DIGEST)
+    on_trial(stage, Place::Digest, &[PANIC])
 }
 
-/// The same in a good deployment whose release was built into a directory: the second boot that fails in a row is its last, and the good one
+/// In which phase it ends depends on what is read together with the place, but where that is needed for all else.
+fn on_trial(stage: &Stage<'_>, place: Place, words: &[&str]) -> Result<Verdict, Fault> {
+    fell_back(stage, &mut trial::begin(stage, Spoil::Flip(place), None)?, 3, words)
+}
+
+/// A bit is flipped in a good deployment whose release was built into a directory: the second boot that fails in a row is its last, and the good one
 /// below it boots.
 pub fn good_superblock_flipped(
     stage: &Stage<'_>,
@@ -57,29 +85,33 @@ pub fn good_superblock_flipped(
     [from, to]: [u32; 2],
 ) -> Result<Verdict, Fault> {
     node.expect_good(from)?;
-    flip(node, &built.join("release"), from, release::ROOT, SUPERBLOCK)?;
+    flip(node, built, from, Place::Superblock)?;
     fell_back_from(stage, node, [from, to], 3, &["root", PANIC])
 }
 
-/// Flips a bit of a deployment on trial, which must be given up.
-fn on_trial(stage: &Stage<'_>, file: &str, at: u64) -> Result<Verdict, Fault> {
-    let built = stage.world.variant("second", WITH_UNIT)?;
-    let mut node = upgraded(stage, &built)?;
-    flip(&node, &built.join("release"), 2, file, at)?;
-    fell_back(stage, &mut node, 3, &[PANIC])
+/// Flips a bit of a deployment, whose release was built into a directory on this side.
+pub fn flip(node: &Node<'_>, built: &Path, sequence: u32, place: Place) -> Result<(), Fault> {
+    write_byte(node, built, sequence, place, 0x10)
 }
 
-/// Flips a bit of a file of a deployment, whose release was built into a directory on this side.
-fn flip(node: &Node<'_>, built: &Path, sequence: u32, file: &str, at: u64) -> Result<(), Fault> {
+/// Makes that byte as it was built.
+pub fn restore(node: &Node<'_>, built: &Path, sequence: u32, place: Place) -> Result<(), Fault> {
+    write_byte(node, built, sequence, place, 0)
+}
+
+/// Writes a byte with some of its bits flipped.
+fn write_byte(node: &Node<'_>, built: &Path, sequence: u32, place: Place, bits: u8) -> Result<(), Fault> {
+    let built = built.join("release");
+    let (file, at) = place.find(&built)?;
     let mut byte = [0];
     let read = File::open(built.join(file)).and_then(|file| file.read_exact_at(&mut byte, at));
     read.map_err(Fault::io(format!("read the built {file}")))?;
     let id = deployment(&node.status()?, Sequence(sequence)).and_then(|found| found.release);
     let id = id.ok_or_else(|| Fault::Failed(format!("there is no deployment {sequence}")))?;
-    let (state, flipped) = (run::STATE, byte.map(|byte| byte ^ 0x10).map(|byte| format!("\\{byte:03o}")).concat());
+    let (state, written) = (run::STATE, byte.map(|byte| byte ^ bits).map(|byte| format!("\\{byte:03o}")).concat());
     let path = format!("{state}/{}/{id}/{file}", paths::RELEASES);
     node.sh(&format!(
-        "sudo mount -o remount,rw {state} && printf '{flipped}' | sudo dd of={path} bs=1 seek={at} conv=notrunc && sync"
+        "sudo mount -o remount,rw {state} && printf '{written}' | sudo dd of={path} bs=1 seek={at} conv=notrunc && sync"
     ))?;
     Ok(())
 }
