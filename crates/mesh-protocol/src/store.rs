@@ -21,7 +21,8 @@ use thiserror::Error as ThisError;
 
 /// The most members that are kept.
 pub const MOST_MEMBERS: usize = 4_096;
-/// The most entries, and the most bytes of their keys and values, of one author.
+/// The most entries, and the most bytes of their keys and values, of one author, besides the one of each kind that says who and where it
+/// is: a program that fills its machine's share must not keep the node from that.
 const MOST: Use = Use { entries: 512, bytes: 512 * 1024 };
 /// The same of an administrator, who puts nodes out for ever and gives each member its share of a new secret.
 const MOST_ORDERED: Use = Use { entries: 8_192, bytes: 4 * 1024 * 1024 };
@@ -137,6 +138,25 @@ struct Use {
     bytes: usize,
 }
 
+/// What an author takes.
+#[derive(Clone, Copy, Default)]
+struct Used {
+    /// For who and where it is: at most one entry of each kind.
+    own: Use,
+    /// For all else.
+    shared: Use,
+}
+
+impl Used {
+    /// The part that entries of a bucket count in.
+    const fn part(&mut self, bucket: Bucket) -> &mut Use {
+        match bucket.ownership() {
+            Ownership::Self_ => &mut self.own,
+            Ownership::Each | Ownership::Administrator => &mut self.shared,
+        }
+    }
+}
+
 /// The state.
 pub struct Store {
     network: NetworkId,
@@ -149,7 +169,7 @@ pub struct Store {
     revoked: BTreeSet<NodeId>,
     held: BTreeMap<Slot, Held>,
     names: BTreeMap<EntryId, Slot>,
-    used: BTreeMap<NodeId, Use>,
+    used: BTreeMap<NodeId, Used>,
 }
 
 impl Store {
@@ -304,12 +324,14 @@ impl Store {
         let (slot, id, author) = (Slot::of(entry.content()), entry.id(&self.network)?, entry.content().author);
         let size = size(&entry);
         let replaced = self.held.get(&slot).map(|held| (held.id, self::size(&held.entry)));
-        let before = self.used.get(&author).copied().unwrap_or_default();
-        let freed = replaced.map_or((0, 0), |(_, size)| (1, size));
-        let after = Use { entries: before.entries + 1 - freed.0, bytes: before.bytes + size - freed.1 };
-        let most = if slot.bucket == Bucket::Administration { MOST_ORDERED } else { MOST };
-        if after.entries > most.entries || after.bytes > most.bytes {
-            return Err(Refused::Full(author));
+        if slot.bucket.ownership() != Ownership::Self_ {
+            let before = self.used.get(&author).copied().unwrap_or_default().shared;
+            let freed = replaced.map_or((0, 0), |(_, size)| (1, size));
+            let after = Use { entries: before.entries + 1 - freed.0, bytes: before.bytes + size - freed.1 };
+            let most = if slot.bucket == Bucket::Administration { MOST_ORDERED } else { MOST };
+            if after.entries > most.entries || after.bytes > most.bytes {
+                return Err(Refused::Full(author));
+            }
         }
         if let Some((old, _)) = replaced {
             self.forget(&old);
@@ -317,7 +339,9 @@ impl Store {
         if slot.bucket == Bucket::Members && entry.content().value.is_none() {
             self.drop_others(&author);
         }
-        self.count(author, 1, size);
+        let used = self.used.entry(author).or_default();
+        let part = used.part(slot.bucket);
+        *part = Use { entries: part.entries + 1, bytes: part.bytes + size };
         self.names.insert(id, slot.clone());
         let is_order = slot.bucket == Bucket::Administration;
         self.held.insert(slot, Held { id, entry, received: now, age });
@@ -329,13 +353,9 @@ impl Store {
 
     fn forget(&mut self, id: &EntryId) {
         let Some(held) = self.names.remove(id).and_then(|slot| self.held.remove(&slot)) else { return };
-        let used = self.used.entry(held.entry.content().author).or_default();
-        *used = Use { entries: used.entries.saturating_sub(1), bytes: used.bytes.saturating_sub(size(&held.entry)) };
-    }
-
-    fn count(&mut self, author: NodeId, entries: usize, bytes: usize) {
-        let used = self.used.entry(author).or_default();
-        *used = Use { entries: used.entries + entries, bytes: used.bytes + bytes };
+        let content = held.entry.content();
+        let part = self.used.entry(content.author).or_default().part(content.bucket);
+        *part = Use { entries: part.entries.saturating_sub(1), bytes: part.bytes.saturating_sub(size(&held.entry)) };
     }
 
     /// Forgets what expired long enough ago, and members whose records expired with all that they wrote; says who these were.
@@ -346,7 +366,7 @@ impl Store {
         let lapsed: Vec<NodeId> =
             records.filter(|(_, held)| held.is_expired(now)).map(|(slot, _)| slot.author).collect();
         lapsed.iter().for_each(|node| self.drop_all(node));
-        self.used.retain(|_, used| used.entries > 0);
+        self.used.retain(|_, used| used.own.entries + used.shared.entries > 0);
         lapsed
     }
 

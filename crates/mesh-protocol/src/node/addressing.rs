@@ -308,6 +308,8 @@ impl Node {
             }
             Advice::Settle { index, .. } => {
                 addressing.settled = range.address(index);
+                // What stood in its way is news when it comes again.
+                addressing.said = None;
                 self.events.push(Event::Address { address: self.address(), why: text });
             }
             Advice::Claim(proposal) => self.claim(now, range, &proposal),
@@ -318,15 +320,18 @@ impl Node {
                 self.publish(now, *claimed);
             }
             Advice::GiveWay { next, .. } => {
-                addressing.settled = None;
-                self.events.push(Event::Address { address: None, why: text });
+                let is_lost = addressing.settled.take().is_some();
+                // Where no other is free this comes up again and again.
+                if addressing.said.replace(text.clone()).as_ref() != Some(&text) || is_lost {
+                    self.events.push(Event::Address { address: None, why: text });
+                }
                 if let Some(proposal) = next {
                     self.claim(now, range, &proposal);
                 }
             }
             Advice::Full(_) | Advice::Collides { .. } => {
+                addressing.settled = None;
                 if addressing.said.replace(text.clone()).as_ref() != Some(&text) {
-                    addressing.settled = None;
                     self.events.push(Event::NoAddress { why: text });
                 }
             }

@@ -352,6 +352,23 @@ fn a_range_that_overlaps_a_network_of_the_machine_is_refused_and_said_once() {
     assert!(matches!(&said[0].1, Event::NoAddress { why } if why.contains("10.1.0.0/24") && why.contains("eth0")));
 }
 
+#[test]
+fn an_address_is_given_up_as_often_as_a_network_of_the_machine_overlaps_its_range() {
+    let mut network = Network::new();
+    let id = network.add(1, &token());
+    let eth0 = vec![("eth0".to_owned(), Prefix::new(Ipv4Addr::new(10, 1, 0, 0), 24).unwrap())];
+    for _ in 0..3 {
+        network.run(Duration::from_secs(40));
+        assert!(network.nodes[&id].address().is_some());
+        network.nodes.get_mut(&id).unwrap().set_local_networks(eth0.clone());
+        network.run(Duration::from_secs(40));
+        assert_eq!(network.nodes[&id].address(), None);
+        network.nodes.get_mut(&id).unwrap().set_local_networks(Vec::new());
+    }
+    let said = network.events.iter().filter(|(_, event)| matches!(event, Event::NoAddress { .. })).count();
+    assert_eq!(said, 3);
+}
+
 /// A node that starts again with nothing but its lease.
 fn again(network: &mut Network, seed: u8, lease: Option<Lease>) -> NodeId {
     let identity = Identity::from_seed(&[seed; 32]);

@@ -113,6 +113,9 @@ fn an_author_cannot_fill_the_memory_of_others() {
     }
     assert_eq!(store.len(), 1 + 600 - refused);
     assert!(store.len() < 270);
+    // Where it is, it can say all the same.
+    let place = entry(&a, Bucket::Candidates, &a.id().to_string(), 700, Some(&[0; 9_000]));
+    assert!(store.take(place, NEW, (NOW, WALL)).is_ok());
     // What replaces something of the same size still goes in.
     assert!(store.take(entry(&a, Bucket::Services, "0", 999, Some(&[1; 2_000])), NEW, (NOW, WALL)).is_ok());
     let huge =
