@@ -13,7 +13,7 @@ mod message;
 mod schedule;
 
 pub use board::{Board, Day, LARGEST_BOARD, MOST_ADDRESSES, MOST_NOTICES, Notice, Rendezvous};
-pub use fence::{Fence, Scope};
+pub use fence::{Fence, Scope, holds};
 pub use lookup::{Keeper, Lookup};
 pub use message::{Answer, Id, Item, Node, Query, Reply, Target};
 pub use schedule::{Schedule, Standing};

@@ -49,6 +49,12 @@ pub enum Error {
     /// An administrator put this node out.
     #[error("an administrator put this machine out of the network")]
     PutOut,
+    /// The interface of the private network is not there any more.
+    #[error("somebody removed `{interface}`, the interface of the private network")]
+    InterfaceGone {
+        /// Its name.
+        interface: String,
+    },
     /// Nobody has said where a member is.
     #[error("nobody has said where node {node} is", node = .0.short())]
     Unknown(kairn_mesh_protocol::NodeId),
@@ -187,6 +193,9 @@ impl Diagnostic for Error {
             }
             Self::Running(_) => {
                 vec!["a second node on this machine needs files of its own: --state-dir DIR".to_owned()]
+            }
+            Self::InterfaceGone { .. } => {
+                vec!["the node makes another when it starts again, which kairn-mesh.service sees to".to_owned()]
             }
             Self::PutOut => vec![
                 "to let it in again, remove the directory of the node, so that it draws a new identity, and give it the network's newest token".to_owned(),

@@ -16,6 +16,7 @@ mod routes;
 mod sealed;
 mod services;
 mod shell;
+mod told;
 mod values;
 mod view;
 
@@ -55,6 +56,7 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
+use told::Places;
 pub(crate) use values::Wanted;
 
 /// How often what must outlive the process is written down, and the machine's addresses are looked at.
@@ -164,7 +166,13 @@ pub async fn run_for(
                 runner.look_at_peers();
             }
             () = sleep_until(runner.plane_due.unwrap_or(runner.housekeeping).into()), if runner.plane_due.is_some() => runner.follow(),
-            () = sleep_until(runner.housekeeping.into()) => runner.keep_house_or_say(),
+            () = sleep_until(runner.housekeeping.into()) => {
+                runner.keep_house_or_say();
+                if let Some(interface) = runner.lost_interface() {
+                    runner.farewell().await?;
+                    return Err(Error::InterfaceGone { interface });
+                }
+            }
             Some(address) = seeds.recv() => runner.told_of(address),
             () = sleep_until(sign.unwrap_or(runner.housekeeping).into()), if sign.is_some() => {
                 herald.alive(&runner.pulse());
@@ -205,6 +213,7 @@ pub(crate) struct Runner {
     started: Option<Instant>,
     /// What this node says of where it is.
     candidates: Candidates,
+    places: Places,
     remembered: Vec<SocketAddr>,
     incarnation: swim::Incarnation,
     plane: Option<Plane>,
@@ -262,6 +271,7 @@ impl Runner {
         endpoint.set_default_client_config(configs.client);
         let mut choice = Choice::new(network.ula);
         choice.excluded.extend(settings.excluded.iter().cloned());
+        choice.tunnel = settings.vpn.as_ref().map(|vpn| vpn.interface.clone());
         let (lookout, found) = Lookout::start(&network.label, identity.id(), port, &choice)?;
         let (handle, jobs) = Handle::new();
         let api = Api::open(dir.path(), handle.clone())?;
@@ -347,6 +357,7 @@ impl Runner {
             housekeeping: start + HOUSEKEEPING,
             started: Some(start + STARTED),
             candidates: Candidates::default(),
+            places: Places::default(),
             remembered: Vec::new(),
             incarnation,
             plane,
@@ -370,19 +381,6 @@ impl Runner {
         runner.remembered = runner.dir.peers()?;
         runner.call_known();
         Ok(runner)
-    }
-
-    /// Calls the nodes that it was told of, and those that it knew when it last ran.
-    fn call_known(&self) {
-        let known = self.settings.peers.iter().chain(&self.remembered);
-        known.for_each(|address| self.calls.call(*address, self.told()));
-    }
-
-    /// Calls a node that may be there unless there are others to talk to.
-    fn told_of(&self, address: SocketAddr) {
-        if self.node.swim().live().is_empty() {
-            self.calls.call(address, self.told());
-        }
     }
 
     fn now(&self) -> Now {
@@ -412,6 +410,9 @@ impl Runner {
     }
 
     fn heard(&mut self, from: NodeId, address: SocketAddr) {
+        if !self.choice.may_try(&address) {
+            return tracing::debug!(peer = %from.short(), %address, "heard from within the mesh");
+        }
         if self.paths.heard(from, address, Instant::now()) {
             self.route_heard(&from);
             self.plane_changed();
@@ -423,6 +424,12 @@ impl Runner {
         if self.plane.is_some() && self.plane_due.is_none() {
             self.plane_due = Some(Instant::now() + GATHERING);
         }
+    }
+
+    /// The name of the mesh's interface where somebody removed it. A node that starts anew makes another.
+    fn lost_interface(&self) -> Option<String> {
+        let tunnel = self.plane.as_ref()?.tunnel();
+        (!tunnel.is_running()).then(|| tunnel.name().to_owned())
     }
 
     fn follow(&mut self) {
@@ -463,6 +470,7 @@ impl Runner {
 
     pub(crate) fn opened(&mut self, open: &Open) {
         tracing::info!(peer = %open.peer.short(), address = %open.address, "session");
+        self.places.met(&open.address, open.peer);
         self.heard(open.peer, open.address);
         let now = self.now();
         let apart = open.wall.map_or(Duration::ZERO, |wall| now.1.ahead_of(wall).max(wall.ahead_of(now.1)));
@@ -529,9 +537,7 @@ impl Runner {
         self.advertise();
         self.choose_relays();
         self.look_around();
-        if self.node.swim().live().is_empty() {
-            self.call_known();
-        }
+        self.call_told();
         let incarnation = self.node.swim().incarnation();
         if incarnation != self.incarnation {
             self.dir.keep_incarnation(incarnation)?;

@@ -183,6 +183,33 @@ fn where_two_cannot_speak_a_third_carries_until_they_can() {
 }
 
 #[test]
+fn a_site_that_starts_before_its_router_joins_the_others_once_that_is_there() {
+    let Some(world) = World::new() else { return };
+    let gate = world.start(&world.public("m", 1), &[]);
+    let router = world.router("ra", 11, Nat::Cone);
+    run(&format!("ip -n {router} link set wan down"));
+    let mut options = GATE.to_vec();
+    options.extend(["--interface", "site0"]);
+    let one = world.start(&world.behind("a", &router, 11, 2), &options);
+    let other = world.start(&world.behind("b", &router, 11, 3), &options);
+    one.goes(&other, "lan");
+    other.goes(&one, "lan");
+    one.until("it has called the gate again", |status| status["uptime"].as_u64().is_some_and(|uptime| uptime >= 12));
+    assert_eq!(one.status()["peers"].as_array().unwrap().len(), 1);
+    run(&format!("ip -n {router} link set wan up"));
+    let id = gate.id();
+    for node in [&one, &other] {
+        node.until("the gate lives", |status| peer(status, &id).is_some_and(|peer| peer["state"] == "alive"));
+    }
+    one.goes(&gate, "direct");
+    // What the interface is called is the user's, and its addresses are no way to the node all the same.
+    let status = one.until("its address in the mesh", |status| status["ipv4"].is_string());
+    let told: Vec<&str> = status["addresses"].as_array().unwrap().iter().map(text).collect();
+    assert!(told.contains(&"10.0.11.2:7946") && told.iter().all(|told| !told.starts_with("10.1.0.")), "{told:?}");
+    assert!(one.said(Instant::now() - Duration::from_secs(600), &["reachable", "10.1.0."]).is_none());
+}
+
+#[test]
 fn strangers_and_forged_probes_get_nothing_out_of_a_node() {
     let Some(world) = World::new() else { return };
     let public = world.public("m", 1);

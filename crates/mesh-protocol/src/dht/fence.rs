@@ -51,11 +51,12 @@ impl Fence {
         let ip = address.ip();
         address.port() != 0
             && Scope::of(&ip).is_some_and(|scope| scope >= by)
-            && !self.0.iter().any(|(network, length)| contains(network, *length, &ip))
+            && !self.0.iter().any(|(network, length)| holds(network, *length, &ip))
     }
 }
 
-fn contains(network: &IpAddr, length: u8, ip: &IpAddr) -> bool {
+/// Whether an address is in a network, given one of its addresses and the length of its prefix.
+pub fn holds(network: &IpAddr, length: u8, ip: &IpAddr) -> bool {
     match (network, ip) {
         (IpAddr::V4(network), IpAddr::V4(ip)) => {
             let mask = u32::MAX.checked_shl(32_u32.saturating_sub(length.into())).unwrap_or(0);

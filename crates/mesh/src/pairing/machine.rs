@@ -283,8 +283,9 @@ impl Post {
 
 /// The addresses that a code names, none that only this machine knows. More make the code larger than a console has lines.
 fn addresses(choice: &Choice, port: u16) -> Vec<IpAddr> {
-    match choice.own(port) {
-        Ok(own) => {
+    match if_addrs::get_if_addrs() {
+        Ok(networks) => {
+            let own = choice.own(&networks, port, usize::MAX);
             let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) =
                 own.iter().map(SocketAddr::ip).filter(|ip| !ip.is_loopback()).partition(IpAddr::is_ipv4);
             v4.into_iter().take(MOST_V4).chain(v6.into_iter().take(MOST_V6)).collect()

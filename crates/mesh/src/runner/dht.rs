@@ -3,6 +3,7 @@
 use super::Runner;
 use crate::dht::{self, DhtSettings, Visit, Visited};
 use crate::error::Error;
+use crate::interfaces::network;
 use crate::state::StateDir;
 use crate::status::DhtStatus;
 use kairn_mesh_protocol::dht::{Fence, MOST_ADDRESSES, Node, Schedule, Scope, Standing};
@@ -168,16 +169,10 @@ impl Runner {
         let mesh = [(IpAddr::V6(self.network.ula.network()), 48)];
         let range = self.settings.vpn.as_ref().map(|vpn| vpn.range.prefix());
         let range = range.map(|prefix| (IpAddr::V4(prefix.network()), prefix.length()));
-        let tunnel = self.plane.as_ref().map(|plane| plane.tunnel().name());
         let interfaces = self.networks.iter().filter_map(|interface| {
-            let length = match &interface.addr {
-                if_addrs::IfAddr::V4(v4) => v4.prefixlen,
-                if_addrs::IfAddr::V6(v6) => v6.prefixlen,
-            };
-            let is_passed_over = !self.choice.takes(&interface.name) || Some(interface.name.as_str()) == tunnel;
             let whole = if interface.ip().is_ipv4() { 32 } else { 128 };
-            match (is_passed_over, with_own) {
-                (true, _) => Some((interface.ip(), length)),
+            match (!self.choice.takes(&interface.name), with_own) {
+                (true, _) => Some(network(interface)),
                 (false, true) => Some((interface.ip(), whole)),
                 (false, false) => None,
             }

@@ -2,8 +2,10 @@
 
 use super::Runner;
 use crate::discovery::Found;
+use crate::interfaces::network;
 use crate::paths::Candidates;
 use kairn_mesh_protocol::address::Prefix;
+use kairn_mesh_protocol::dht::holds;
 use kairn_mesh_protocol::entry::{Bucket, EntryId};
 use kairn_mesh_protocol::path::Door;
 use kairn_mesh_protocol::swim;
@@ -16,11 +18,7 @@ impl Runner {
     /// Says where this node can be reached, where that changed.
     pub(super) fn advertise(&mut self) {
         self.look_at_networks();
-        let mut addresses = match self.choice.own(self.port) {
-            Ok(addresses) => addresses,
-            Err(error) => return tracing::warn!(%error, "cannot list the machine's addresses"),
-        };
-        addresses.truncate(MOST_OWN);
+        let mut addresses = self.choice.own(&self.networks, self.port, MOST_OWN);
         addresses.extend(self.routing.finder.mapped(Door::Control));
         let mapped = self.routing.finder.mapped(Door::Tunnel).to_vec();
         let tunnel = self.plane.as_ref().map_or(0, |plane| plane.tunnel().port());
@@ -45,15 +43,15 @@ impl Runner {
             Ok(interfaces) => self.networks = interfaces,
             Err(error) => return tracing::warn!(%error, "cannot list the machine's networks"),
         }
-        let own = self.plane.as_ref().map(|plane| plane.tunnel().name().to_owned());
-        let others = self.networks.iter().filter(|interface| Some(&interface.name) != own.as_ref());
+        let range = self.settings.vpn.as_ref().map(|vpn| vpn.range.prefix());
+        self.choice.look(&self.networks, range.map(|prefix| (IpAddr::V4(prefix.network()), prefix.length())));
+        // A second node of this machine has the same range on its own interface.
+        let others = self.networks.iter().filter(|interface| !self.choice.is_tunnel(&interface.name));
         let prefixes = others.filter_map(|interface| match &interface.addr {
             if_addrs::IfAddr::V4(v4) => Some((interface.name.clone(), Prefix::new(v4.ip, v4.prefixlen)?)),
             if_addrs::IfAddr::V6(_) => None,
         });
-        // A second node of this machine has the same range on its own interface.
-        let foreign = prefixes.filter(|(name, _)| !name.starts_with("edgevpn")).collect();
-        self.node.set_local_networks(foreign);
+        self.node.set_local_networks(prefixes.collect());
         self.route_own();
     }
 
@@ -106,15 +104,5 @@ impl Runner {
 
 /// Whether an address is of one of the networks that this machine is in itself.
 pub(super) fn is_near(networks: &[if_addrs::Interface], ip: &IpAddr) -> bool {
-    networks.iter().any(|interface| match (&interface.addr, ip) {
-        (if_addrs::IfAddr::V4(own), IpAddr::V4(other)) => {
-            let mask = u32::from(own.netmask);
-            u32::from(own.ip) & mask == u32::from(*other) & mask
-        }
-        (if_addrs::IfAddr::V6(own), IpAddr::V6(other)) => {
-            let mask = u128::from(own.netmask);
-            u128::from(own.ip) & mask == u128::from(*other) & mask
-        }
-        _ => false,
-    })
+    networks.iter().map(network).any(|(network, length)| holds(&network, length, ip))
 }
