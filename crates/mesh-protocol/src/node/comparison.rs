@@ -12,12 +12,19 @@ use std::time::Duration;
 /// A comparison that is not answered for this long is given up.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A comparison is given up after this long even if it is still answered: a member that names something new for ever must not keep a node
+/// from comparing with others.
+const LONGEST: Duration = Duration::from_secs(10 * 60);
+/// The most entries that one comparison finds to differ; those beyond are found by the next.
+const MOST_DIFFERENT: usize = 1 << 18;
+
 /// A comparison that this node began.
 pub(super) struct Comparison {
-    peer: NodeId,
+    pub(super) peer: NodeId,
     /// The question that is open.
     number: u64,
-    since: crate::time::Moment,
+    pub(super) since: crate::time::Moment,
+    began: crate::time::Moment,
     step: Step,
     have: Vec<EntryId>,
     need: Vec<EntryId>,
@@ -34,14 +41,18 @@ enum Step {
 impl Node {
     /// Begins to compare states with a member, unless one comparison is at work that is still answered.
     pub(super) fn compare(&mut self, now: Now, peer: NodeId) {
-        if self.comparison.as_ref().is_some_and(|comparison| now.0.since(comparison.since) < PATIENCE) {
+        let is_at_work = |comparison: &Comparison| {
+            now.0.since(comparison.since) < PATIENCE && now.0.since(comparison.began) < LONGEST
+        };
+        if self.comparison.as_ref().is_some_and(is_at_work) {
             return;
         }
         match Asking::begin(&self.store, now.0) {
             Ok((asking, first)) => {
                 let step = Step::Comparing(Box::new(asking));
                 let (have, need, pushes) = (Vec::new(), Vec::new(), Vec::new());
-                self.comparison = Some(Comparison { peer, number: 0, since: now.0, step, have, need, pushes });
+                let (since, began) = (now.0, now.0);
+                self.comparison = Some(Comparison { peer, number: 0, since, began, step, have, need, pushes });
                 self.ask(now, &Question::Compare(first));
             }
             Err(error) => self.refuse(self.id(), &error.to_string()),
@@ -86,7 +97,8 @@ impl Node {
                 let difference = asking.answered(&answer)?;
                 comparison.have.extend(difference.have);
                 comparison.need.extend(difference.need);
-                if let Some(next) = difference.next {
+                let is_enough = comparison.have.len() + comparison.need.len() >= MOST_DIFFERENT;
+                if let Some(next) = difference.next.filter(|_| !is_enough) {
                     self.comparison = Some(comparison);
                     self.ask(now, &Question::Compare(next));
                     return Ok(());

@@ -353,6 +353,24 @@ fn a_range_that_overlaps_a_network_of_the_machine_is_refused_and_said_once() {
 }
 
 #[test]
+fn a_comparison_that_is_answered_for_ever_makes_way_for_another() {
+    let mut network = Network::new();
+    let ids: Vec<NodeId> = (1..=3).map(|seed| network.add(seed, &token())).collect();
+    let mut peers = Vec::new();
+    for minute in 0..12 {
+        let (moment, wall) = network.clocks();
+        let now = (moment + Duration::from_secs(60 * minute), wall);
+        let node = network.nodes.get_mut(&ids[0]).unwrap();
+        node.compare(now, ids[if minute == 0 { 1 } else { 2 }]);
+        // Each answer makes it look alive.
+        let comparison = node.comparison.as_mut().unwrap();
+        comparison.since = now.0 + Duration::from_secs(59);
+        peers.push(comparison.peer);
+    }
+    assert_eq!(peers, [[ids[1]; 10].as_slice(), &[ids[2]; 2]].concat());
+}
+
+#[test]
 fn an_address_is_given_up_as_often_as_a_network_of_the_machine_overlaps_its_range() {
     let mut network = Network::new();
     let id = network.add(1, &token());
