@@ -8,7 +8,9 @@ mod zone;
 
 pub use resolver::Resolver;
 pub use server::{Server, View};
-pub use zone::{Custom, DOMAIN, Domain, DomainFault, Kind, Member, NameRecord, NameRow, Zone, addresses, check_label};
+pub use zone::{
+    Custom, DOMAIN, Domain, DomainFault, Kind, Member, NameRecord, NameRow, Offered, Zone, addresses, check_label,
+};
 
 /// How long an answer may be kept, in seconds: as long as a member may take to be found dead.
 const TTL: u32 = 10;

@@ -2,7 +2,8 @@
 //! hold a member's own name go on.
 //!
 //! `NODE.domain` is a member, by the name of its machine or by its own (52 letters and digits, or the first ten). `RECORD.domain` is
-//! a record that one member set, `RECORD.NODE.domain` the record of that member, whoever else set one.
+//! a record that one member set, `RECORD.NODE.domain` the record of that member, whoever else set one. `SERVICE.service.domain` is all who
+//! offer a service.
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use kairn_mesh_protocol::NodeId;
@@ -17,6 +18,8 @@ use thiserror::Error as ThisError;
 pub const DOMAIN: &str = "mesh.internal";
 /// The most addresses of a record.
 pub const MOST_ADDRESSES: usize = 8;
+/// The label that all services are below; no machine is called by it.
+const SERVICES: &str = "service";
 /// The longest label of a name (RFC 1035, 2.3.4).
 const LONGEST_LABEL: usize = 63;
 /// The longest domain: a name in it has two labels more.
@@ -103,6 +106,15 @@ pub struct Custom {
     pub addresses: Vec<IpAddr>,
 }
 
+/// A service that a member offers.
+#[derive(Clone, Debug)]
+pub struct Offered {
+    /// Its name.
+    pub service: String,
+    /// Who offers it.
+    pub node: NodeId,
+}
+
 /// What a name is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -111,6 +123,8 @@ pub enum Kind {
     Member,
     /// A record that a member set.
     Record,
+    /// A service that a member offers.
+    Service,
 }
 
 /// A name, as it is listed.
@@ -175,7 +189,8 @@ impl Zone {
         }
         for (label, candidates) in by_machine {
             // Nobody is called by what is another's own name.
-            let is_taken = members.iter().any(|member| member.id.to_string() == label || member.id.short() == label);
+            let is_taken = label == SERVICES
+                || members.iter().any(|member| member.id.to_string() == label || member.id.short() == label);
             let here: Vec<&Member> = candidates.iter().copied().filter(|member| member.is_here).collect();
             let chosen = if here.is_empty() { candidates } else { here };
             let is_single = chosen.len() == 1 && !is_taken;
@@ -223,6 +238,24 @@ impl Zone {
                 }
             }
         }
+    }
+
+    /// The zone with the services of members that are here, as far as their names can be labels; what many offer has the addresses of
+    /// some.
+    #[must_use]
+    pub fn with_services(mut self, offered: &[Offered]) -> Self {
+        for Offered { service, node } in offered {
+            let (Some(label), Some(addresses)) = (check_label(service), self.names.get(&node.to_string()).cloned())
+            else {
+                continue;
+            };
+            let name = format!("{label}.{SERVICES}");
+            self.row(&name, Kind::Service, *node, &addresses, None);
+            let all = self.names.entry(name).or_default();
+            all.extend(addresses);
+            all.truncate(MOST_ADDRESSES);
+        }
+        self
     }
 
     fn row(&mut self, label: &str, kind: Kind, node: NodeId, addresses: &[IpAddr], contested: Option<String>) {
@@ -365,6 +398,20 @@ mod tests {
         assert!(is(&zone, "one", 1) && is(&zone, "one.two", 13));
         assert_eq!(zone.rows().iter().filter(|row| row.contested.is_some()).count(), 3);
         assert!(zone.addresses("Bad_").is_none());
+    }
+
+    #[test]
+    fn a_service_stands_for_all_who_offer_it_and_nobody_is_called_as_services_are() {
+        let members = [member(1, "one", true), member(2, "service", true)];
+        let offered = [("web", 1), ("WEB", 2), ("no_label", 1), ("gone", 9)]
+            .map(|(service, seed)| Offered { service: service.to_owned(), node: NodeId::new([seed; 32]) });
+        let zone = zone(&members, &[record(2, "web", 13)]).with_services(&offered);
+        assert!(is(&zone, "web.service", 1) && is(&zone, "web.service", 2) && !is(&zone, "web.service", 13));
+        assert!(is(&zone, &members[1].id.short(), 2) && zone.addresses("service").is_none());
+        assert!(zone.addresses("no_label.service").is_none() && zone.addresses("gone.service").is_none());
+        assert_eq!(zone.rows().iter().filter(|row| row.kind == Kind::Service).count(), 2);
+        let many: Vec<Offered> = (0..9).flat_map(|_| offered[..2].to_vec()).collect();
+        assert_eq!(zone.with_services(&many).addresses("web.service").unwrap().len(), MOST_ADDRESSES);
     }
 
     #[test]

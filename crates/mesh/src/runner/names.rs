@@ -2,10 +2,10 @@
 
 use super::Runner;
 use crate::fault::Fault;
-use crate::names::{Custom, Member, NameRecord, View, Zone, addresses, check_label};
+use crate::names::{Custom, Member, NameRecord, Offered, View, Zone, addresses, check_label};
 use ipnet::{Ipv4Net, Ipv6Net};
 use kairn_mesh_protocol::entry::Bucket;
-use kairn_mesh_protocol::swim;
+use kairn_mesh_protocol::{NodeId, swim};
 use std::net::IpAddr;
 
 impl Runner {
@@ -31,7 +31,12 @@ impl Runner {
         let interface = self.plane.as_ref().map(|plane| plane.tunnel().name().to_owned());
         let own =
             interface.iter().flat_map(|_| addresses(self.node.address(), self.network.ula.address(&own))).collect();
+        let is_here = |id: &NodeId| *id == self.node.id() || swim.state(id).is_some_and(swim::State::is_live);
+        let offers = store.bucket(Bucket::Services, self.now().0).filter(|content| is_here(&content.author));
+        let offers = offers.map(|content| Offered { service: content.key.clone(), node: content.author });
+        let offered: Vec<Offered> = offers.collect();
         let zone = Zone::new(self.settings.names.domain.clone(), (ula, range), &members, &records);
+        let zone = zone.with_services(&offered);
         View { zone, own, interface }
     }
 

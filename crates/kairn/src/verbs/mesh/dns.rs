@@ -40,6 +40,7 @@ impl fmt::Display for Table<'_> {
             let kind = match row.kind {
                 NameKind::Member => "member",
                 NameKind::Record => "record",
+                NameKind::Service => "service",
             };
             let node: String = row.node.chars().take(10).collect();
             let addresses: Vec<String> = row.addresses.iter().map(ToString::to_string).collect();

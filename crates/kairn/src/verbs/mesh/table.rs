@@ -1,6 +1,8 @@
 //! The mesh for people: tables and QR codes.
 
-use kairn_mesh::{DhtStatus, Finding, IdentityStatus, PeerStatus, PeerWay, Status};
+use kairn_mesh::{
+    BallotNode, BallotStatus, DhtStatus, Finding, IdentityStatus, LeaseHold, LeaseStatus, PeerStatus, PeerWay, Status,
+};
 use kairn_mesh_protocol::{ClusterName, Role};
 use kairn_report::{Kind, Report};
 use qrcode::render::unicode;
@@ -56,6 +58,15 @@ impl fmt::Display for Node<'_> {
             let mates = peers.iter().filter(|peer| !is_elsewhere(self.0, peer)).count();
             writeln!(f, "cluster   {}, {mates} of {} peers are in it", self.0.cluster, peers.len())?;
         }
+        for ballot in &self.0.ballots {
+            writeln!(f, "ballot    {}", outcome(ballot))?;
+            for why in &ballot.why {
+                writeln!(f, "          {why}")?;
+            }
+        }
+        for lease in &self.0.leases {
+            writeln!(f, "lease     {}", held(lease))?;
+        }
         writeln!(f, "nat       {}", self.0.nat)?;
         if let Some(dht) = &self.0.dht {
             writeln!(f, "dht       {}", standing(dht))?;
@@ -85,6 +96,36 @@ fn kept(identity: &IdentityStatus) -> String {
             format!("in a file, NOT sealed by the TPM: {}", why.as_deref().unwrap_or("nothing says why"))
         }
     }
+}
+
+/// What a ballot has come to and what it guarantees, on one line. See docs/mesh-ballot.md.
+fn outcome(ballot: &BallotStatus) -> String {
+    let BallotStatus { name, state, winner, quorum, .. } = ballot;
+    let winner = winner.as_ref().map(|winner| format!(" for {}", called(winner))).unwrap_or_default();
+    let most = (2 * u32::from(*quorum)).saturating_sub(1);
+    format!(
+        "{name}: {}{winner}; {quorum} votes decide, so there are never two winners while at most {most} nodes can vote",
+        state.word()
+    )
+}
+
+/// How a lease is held, on one line.
+fn held(lease: &LeaseStatus) -> String {
+    let LeaseStatus { name, hold, holder, term, voters, quorum, .. } = lease;
+    match holder.as_ref().filter(|_| *hold != LeaseHold::None) {
+        Some(holder) => {
+            format!(
+                "{name}: {} by {}, term {term}; {quorum} of {voters} voters make it exclusive",
+                hold.word(),
+                called(holder)
+            )
+        }
+        None => format!("{name}: nobody holds it; {quorum} of {voters} voters make it exclusive"),
+    }
+}
+
+fn called(node: &BallotNode) -> &str {
+    if node.name.is_empty() { &node.id } else { &node.name }
 }
 
 /// How it stands with the distributed hash table, on one line.
@@ -194,6 +235,7 @@ pub fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kairn_mesh::BallotState;
 
     fn peer() -> PeerStatus {
         PeerStatus {
@@ -247,6 +289,43 @@ aaaaaaaaaa  edge-7  kairos   worker  alive    1 h 2 min  lan      1.2 ms  10.1.0
 aaaaaaaaaa  edge-7  edge     worker  alive    1 h 2 min  lan      1.2 ms  10.1.0.7 fd00::7 from 192.0.2.7:7946
 ";
         assert_eq!(text, wanted);
+    }
+
+    #[test]
+    fn ballots_and_leases_stand_on_one_line_with_what_they_guarantee() {
+        let edge = BallotNode { id: "a".repeat(52), name: "edge-7".to_owned() };
+        let ballot = BallotStatus {
+            name: "first".to_owned(),
+            state: BallotState::Decided,
+            winner: Some(edge.clone()),
+            is_own: false,
+            stands: false,
+            quorum: 3,
+            expected: 5,
+            answers: 0,
+            voters: 5,
+            missing: Vec::new(),
+            why: Vec::new(),
+        };
+        assert_eq!(
+            outcome(&ballot),
+            "first: decided for edge-7; 3 votes decide, so there are never two winners while at most 5 nodes can vote"
+        );
+        let lease = LeaseStatus {
+            name: "first".to_owned(),
+            hold: LeaseHold::Exclusive,
+            holder: Some(BallotNode { name: String::new(), ..edge }),
+            is_own: false,
+            term: 4,
+            left: None,
+            is_wanted: false,
+            voters: 5,
+            quorum: 3,
+        };
+        let id = "a".repeat(52);
+        assert_eq!(held(&lease), format!("first: exclusive by {id}, term 4; 3 of 5 voters make it exclusive"));
+        let free = LeaseStatus { hold: LeaseHold::None, ..lease };
+        assert_eq!(held(&free), "first: nobody holds it; 3 of 5 voters make it exclusive");
     }
 
     #[test]
