@@ -5,6 +5,7 @@ use super::answer::{self, Query, Reply, answer};
 use super::forward::Forwarder;
 use super::resolver::{Resolver, Told};
 use super::zone::Zone;
+use crate::accept::accept;
 use crate::error::Error;
 use crate::handle::Handle;
 use hickory_resolver::proto::op::Message;
@@ -298,21 +299,14 @@ async fn streams(shared: Arc<Shared>, listener: TcpListener) {
     let limit = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(permit) = Arc::clone(&limit).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, from)) => {
-                let shared = Arc::clone(&shared);
-                tokio::spawn(async move {
-                    if let Err(error) = stream_of(&shared, stream, from).await {
-                        tracing::debug!(%from, %error, "a connection that asks for names");
-                    }
-                    drop(permit);
-                });
+        let (stream, from) = accept("names", || listener.accept()).await;
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            if let Err(error) = stream_of(&shared, stream, from).await {
+                tracing::debug!(%from, %error, "a connection that asks for names");
             }
-            Err(error) => {
-                tracing::debug!(%error, "a connection that asks for names was not taken");
-                sleep(GATHERING).await;
-            }
-        }
+            drop(permit);
+        });
     }
 }
 
