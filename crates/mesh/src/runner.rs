@@ -41,6 +41,7 @@ use crate::state::{self, StateDir};
 use crate::status::Status;
 use crate::tls;
 pub use barriers::BarrierEvent;
+pub(crate) use barriers::Place;
 use calls::{Calls, Done};
 use dht::Dht;
 use kairn_mesh_protocol::ballot::Rules;
@@ -199,6 +200,7 @@ pub(crate) struct Runner {
     datagrams: mpsc::Receiver<Datagram>,
     found: mpsc::Receiver<Found>,
     jobs: Jobs,
+    places: barriers::Places,
     archive: Archive,
     housekeeping: Instant,
     /// When what only the start used is given back; nothing once that was done.
@@ -343,6 +345,7 @@ impl Runner {
             datagrams,
             found,
             jobs,
+            places: barriers::Places::default(),
             archive,
             housekeeping: start + HOUSEKEEPING,
             started: Some(start + STARTED),
