@@ -29,7 +29,7 @@ pub use probe::{LARGEST_TEXT, PROBE};
 pub use relay::{PAIR_RATE, TOTAL_RATE};
 
 /// Beyond that many members only the ways in use are kept.
-pub const MANY: usize = 200;
+const MANY: usize = 200;
 /// The most addresses of a member that are tried.
 const MOST_NAMED: usize = 16;
 /// Asks of one member that are answered in a second; four times as many at once.
@@ -345,7 +345,8 @@ impl Finder {
         std::mem::take(&mut self.events)
     }
 
-    fn is_lazy(&self) -> bool {
+    /// Whether there are so many members that ways are looked for, and kept, only where there is traffic.
+    pub fn is_lazy(&self) -> bool {
         self.members.len() > MANY
     }
 

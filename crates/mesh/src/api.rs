@@ -14,6 +14,7 @@ pub mod shell;
 mod stream;
 mod values;
 
+use crate::accept::accept;
 use crate::error::Error;
 use crate::fault::Fault;
 use crate::handle::Handle;
@@ -84,13 +85,7 @@ impl Drop for Api {
 
 async fn serve(listener: UnixListener, handle: Handle) {
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "the local socket takes nobody in");
-                return;
-            }
-        };
+        let (stream, _) = accept("the local socket", || listener.accept()).await;
         let handle = handle.clone();
         tokio::spawn(async move {
             let answering = service_fn(|request| answer(request, handle.clone()));

@@ -9,8 +9,6 @@ use std::fmt;
 
 /// A node that has run for so many seconds should have found whoever is in its local network.
 const FINDING: u64 = 15;
-/// After so many seconds without an answer a peer's tunnel is out of reach, whatever its control port says.
-const SILENCE: u64 = 200;
 /// What WireGuard puts around a packet over IPv6, in bytes: 40 of IPv6, 8 of UDP, 32 of its own.
 const AROUND: u16 = 80;
 /// The smallest packet that IPv6 permits a link to carry (RFC 8200, section 5).
@@ -295,7 +293,8 @@ fn of_peer(status: &Status, peer: &PeerStatus) -> Vec<Finding> {
             Finding::new(Problem, "firewall", "is known from others, and nothing comes from it itself")
                 .hint(format!("{} must get through between the two, or a third that both reach", ports(status))),
         ),
-        _ if has_tunnel && peer.sent > 0 && peer.handshake.is_none_or(|age| age > SILENCE) => {
+        // An old handshake is no fault: the next packet makes a new one.
+        _ if has_tunnel && peer.sent > 0 && peer.handshake.is_none() => {
             found.push(Finding::new(Problem, "firewall", "answers, but its WireGuard port does not").hint(format!(
                 "a firewall lets {}/udp through and not WireGuard's, the port after it, here or there",
                 status.port
@@ -486,6 +485,8 @@ mod tests {
         }
         let symmetric = Status { nat: "symmetric".to_owned(), ..status(vec![relayed]) };
         assert!(diagnose(&symmetric).iter().any(|finding| finding.text.contains("this machine's router")));
+        // Two that had nothing to say to each other for long are well.
+        assert_eq!(diagnose(&status(vec![PeerStatus { handshake: Some(9_000), ..peer() }])), []);
         // A node without a private network has no tunnel to be blocked.
         let bare = Status { interface: None, ipv4: None, ..status(vec![PeerStatus { handshake: None, ..peer() }]) };
         assert_eq!(diagnose(&bare), []);

@@ -143,6 +143,14 @@ pub enum Error {
     /// The server of names, or the way to others.
     #[error("names: {0}")]
     Names(String),
+    /// The machine finds names by a file of another program, which no node writes.
+    #[error("names of the mesh are not set up on this machine: {path} leads to {to}, which is another program's", path = .path.display(), to = .to.display())]
+    ForeignNames {
+        /// What programs read.
+        path: PathBuf,
+        /// Where it leads to.
+        to: PathBuf,
+    },
     /// The local multicast discovery could not be started.
     #[error("discovery in the local network: {0}")]
     Discovery(String),
@@ -187,6 +195,10 @@ impl Diagnostic for Error {
                 ));
                 hints
             }
+            Self::ForeignNames { path, .. } => vec![format!(
+                "where systemd-resolved runs it is told of the mesh on its interface (p2p.vpn.create); else make {} a file, or turn p2p.dns off",
+                path.display()
+            )],
             Self::Answer { .. } => vec!["restart the node: it may be of another version than this program".to_owned()],
             Self::NotRunning { .. } => {
                 vec!["start it with `kairn mesh up`, or name its files with --state-dir".to_owned()]

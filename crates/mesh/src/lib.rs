@@ -1,6 +1,7 @@
 //! The engine of the mesh: sockets, sessions, discovery, and the loop that runs a node of `mesh-protocol` on them; and the pairing of
 //! a machine with a workstation, which uses the same.
 
+mod accept;
 mod api;
 mod archive;
 mod ballots;

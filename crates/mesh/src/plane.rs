@@ -7,16 +7,13 @@ use crate::error::Error;
 use crate::paths::Paths;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kairn_mesh_protocol::node::Node;
-use kairn_mesh_protocol::path::{self, Finder, Route};
+use kairn_mesh_protocol::path::{Finder, Route};
 use kairn_mesh_protocol::{NodeId, UlaPrefix, swim};
 use kairn_report::Secret;
-use kairn_tunnel::{Endpoint, Outlet, Peer, PeerState, Probe, PublicKey, Relayed, Settings, Tunnel, Wanted};
+use kairn_tunnel::{Endpoint, Outlet, Peer, PeerState, Probe, PublicKey, Relayed, SecretKey, Settings, Tunnel, Wanted};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
-
-/// How often something is sent to a peer that is not in the same network, so that a NAT between remembers (RFC 4787, 4.3).
-const KEEPALIVE: Duration = Duration::from_secs(25);
+use std::time::Instant;
 
 /// What the interface is to be.
 #[derive(Clone, Debug)]
@@ -37,8 +34,15 @@ struct Wish {
     node: NodeId,
     endpoint: Endpoint,
     allowed: Vec<IpNet>,
-    keepalive: Option<Duration>,
     epoch: u32,
+}
+
+impl Wish {
+    /// The peer to tell the interface of. It never has a keepalive of WireGuard's: the finder's probes keep the ways in use open through
+    /// NATs, and no others are to cost anything, least of all those to members that are gone.
+    fn peer(&self, public_key: PublicKey, preshared_key: Option<SecretKey>, endpoint: Endpoint) -> Peer {
+        Peer { public_key, preshared_key, endpoint, allowed: self.allowed.clone(), keepalive: None }
+    }
 }
 
 /// The interface with what it was told.
@@ -104,14 +108,7 @@ impl Plane {
             let moved = self.told.get(&key).is_none_or(|told| told.endpoint != wish.endpoint);
             let endpoint = if moved { wish.endpoint } else { Endpoint::Unknown };
             let preshared = node.pair_keys(&wish.node).map(|keys| keys.pair(&node.id(), &wish.node));
-            let peer = Peer {
-                public_key: key,
-                preshared_key: preshared,
-                endpoint,
-                allowed: wish.allowed.clone(),
-                keepalive: wish.keepalive,
-            };
-            match self.tunnel.set_peer(&peer) {
+            match self.tunnel.set_peer(&wish.peer(key, preshared, endpoint)) {
                 Ok(()) => {
                     self.told.insert(key, wish);
                 }
@@ -187,25 +184,27 @@ fn wishes(
     present
         .map(|(id, record)| {
             let epoch = node.pair_keys(&id).map_or(0, |keys| keys.epoch);
-            let (endpoint, keepalive) = match finder.route(&id) {
-                // Its probes keep the way open.
-                Some(Route::Direct(address)) => (Endpoint::At(address), None),
-                Some(Route::Relay(_)) => (Endpoint::Relayed, None),
-                None => guess(paths.tunnel(&id, now), node.swim().live().len() > path::MANY, &is_near),
+            let endpoint = match finder.route(&id) {
+                Some(Route::Direct(address)) => Endpoint::At(address),
+                Some(Route::Relay(_)) => Endpoint::Relayed,
+                None => guess(paths.tunnel(&id, now), finder.is_lazy(), &is_near),
             };
             let mut allowed = vec![IpNet::from(IpAddr::V6(ula.address(&id)))];
             allowed.extend(node.address_of(&id).map(|address| IpNet::from(IpAddr::V4(address))));
-            (PublicKey(record.wireguard), Wish { node: id, endpoint, allowed, keepalive, epoch })
+            (PublicKey(record.wireguard), Wish { node: id, endpoint, allowed, epoch })
         })
         .collect()
 }
 
 /// Where a member is while no way to it was found. One that is elsewhere is waited for: a handshake that is lost is repeated after
-/// 5 s only. In a large network ways are looked for when there is traffic, so there has to be a first place for it.
-fn guess(place: Option<SocketAddr>, is_large: bool, is_near: impl Fn(&IpAddr) -> bool) -> (Endpoint, Option<Duration>) {
+/// 5 s only. Where ways are looked for when there is traffic, there has to be a first place for it: the handshake that WireGuard sends
+/// there for a packet is the traffic that is seen.
+fn guess(place: Option<SocketAddr>, is_lazy: bool, is_near: impl Fn(&IpAddr) -> bool) -> Endpoint {
     match place {
-        Some(place) if is_near(&place.ip()) => (Endpoint::At(place), None),
-        Some(place) if is_large => (Endpoint::At(place), Some(KEEPALIVE)),
-        _ => (Endpoint::Unknown, None),
+        Some(place) if is_lazy || is_near(&place.ip()) => Endpoint::At(place),
+        _ => Endpoint::Unknown,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,11 @@ const AT_ONCE: usize = 64;
 /// it has about every second, and at the latest so much later.
 const LOOK: Duration = Duration::from_millis(900);
 const LATER: Duration = Duration::from_millis(400);
+/// The messages that WireGuard sends without a packet, in bytes (its whitepaper, 5.4): the beginning of a handshake, its answer, and an
+/// empty datagram.
+const INITIATION: u64 = 148;
+const RESPONSE: u64 = 92;
+const EMPTY: u64 = 32;
 
 /// What came.
 #[derive(Debug)]
@@ -103,9 +108,10 @@ impl Routing {
     /// Learns from what went to and fro since the last look.
     pub fn look(&mut self, now: Moment, states: &BTreeMap<NodeId, PeerState>) {
         for (id, state) in states {
-            let (tx, rx) = self.traffic.insert(*id, (state.tx, state.rx)).unwrap_or_default();
-            if state.tx > tx || state.rx > rx {
-                self.finder.traffic(now, id, state.tx > tx && state.rx == rx);
+            let before = self.traffic.insert(*id, (state.tx, state.rx)).unwrap_or_default();
+            let (tx, rx) = (state.tx.saturating_sub(before.0), state.rx.saturating_sub(before.1));
+            if !is_idle(tx, rx) {
+                self.finder.traffic(now, id, tx > 0 && rx == 0);
             }
         }
         self.traffic.retain(|id, _| states.contains_key(id));
@@ -142,5 +148,50 @@ impl Routing {
             ("relay_unheard", self.unheard),
             ("relay_unsent", self.unsent),
         ]
+    }
+}
+
+/// Whether so many bytes out and in were nothing, or only the other end's keepalive with the handshake for it: members of other releases
+/// send those to everybody, and each pair would look for ways for good. A handshake that begins here is traffic: a packet waits for it.
+fn is_idle(tx: u64, rx: u64) -> bool {
+    [0, RESPONSE].contains(&tx) && [0, EMPTY, INITIATION, INITIATION + EMPTY].contains(&rx)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kairn_mesh_protocol::Identity;
+    use kairn_tunnel::Endpoint;
+
+    #[test]
+    fn in_a_large_network_packets_start_a_search_and_keepalives_of_others_do_not() {
+        let identity = |seed: u16| {
+            let mut bytes = [7; 32];
+            bytes[..2].copy_from_slice(&seed.to_be_bytes());
+            Identity::from_seed(&bytes)
+        };
+        let (now, other) = (Moment::default(), identity(1).id());
+        for (steps, is_searched) in [
+            // The other end keeps its way open: a handshake, then an empty datagram now and then.
+            (&[(RESPONSE, INITIATION + EMPTY), (0, EMPTY), (0, EMPTY)][..], false),
+            (&[(0, INITIATION), (RESPONSE, 0), (0, EMPTY)], false),
+            // A packet waits here, and then there.
+            (&[(INITIATION, 0)], true),
+            (&[(RESPONSE, INITIATION), (0, 96)], true),
+            (&[(RESPONSE, INITIATION + 96)], true),
+        ] {
+            let mut finder = Finder::new(identity(0), 1, 1, Some(1_500), now);
+            finder.set_members(now, &[], (1..=300).map(|seed| (identity(seed).id(), 0)));
+            finder.place(now, &other, vec!["192.0.2.1:7947".parse().unwrap()]);
+            let (_, inlets) = connection();
+            let mut routing = Routing::new(finder, mpsc::channel(1).1, inlets);
+            let mut state =
+                PeerState { key: PublicKey([1; 32]), endpoint: Endpoint::Unknown, last_handshake: None, rx: 0, tx: 0 };
+            for (tx, rx) in steps {
+                (state.tx, state.rx) = (state.tx + tx, state.rx + rx);
+                routing.look(now, &BTreeMap::from([(other, state.clone())]));
+            }
+            assert_eq!(routing.finder.next_deadline(now).is_some(), is_searched, "{steps:?}");
+        }
     }
 }

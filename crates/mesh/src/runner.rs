@@ -42,6 +42,7 @@ use crate::state::{self, StateDir};
 use crate::status::Status;
 use crate::tls;
 pub use barriers::BarrierEvent;
+pub(crate) use barriers::Place;
 use calls::{Calls, Done};
 use dht::Dht;
 use kairn_mesh_protocol::ballot::Rules;
@@ -56,7 +57,7 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
-use told::Places;
+use told::ToldPlaces;
 pub(crate) use values::Wanted;
 
 /// How often what must outlive the process is written down, and the machine's addresses are looked at.
@@ -207,13 +208,14 @@ pub(crate) struct Runner {
     datagrams: mpsc::Receiver<Datagram>,
     found: mpsc::Receiver<Found>,
     jobs: Jobs,
+    places: barriers::Places,
     archive: Archive,
     housekeeping: Instant,
     /// When what only the start used is given back; nothing once that was done.
     started: Option<Instant>,
     /// What this node says of where it is.
     candidates: Candidates,
-    places: Places,
+    told_places: ToldPlaces,
     remembered: Vec<SocketAddr>,
     incarnation: swim::Incarnation,
     plane: Option<Plane>,
@@ -353,11 +355,12 @@ impl Runner {
             datagrams,
             found,
             jobs,
+            places: barriers::Places::default(),
             archive,
             housekeeping: start + HOUSEKEEPING,
             started: Some(start + STARTED),
             candidates: Candidates::default(),
-            places: Places::default(),
+            told_places: ToldPlaces::default(),
             remembered: Vec::new(),
             incarnation,
             plane,
@@ -470,7 +473,7 @@ impl Runner {
 
     pub(crate) fn opened(&mut self, open: &Open) {
         tracing::info!(peer = %open.peer.short(), address = %open.address, "session");
-        self.places.met(&open.address, open.peer);
+        self.told_places.met(&open.address, open.peer);
         self.heard(open.peer, open.address);
         let now = self.now();
         let apart = open.wall.map_or(Duration::ZERO, |wall| now.1.ahead_of(wall).max(wall.ahead_of(now.1)));

@@ -17,7 +17,7 @@ mod table;
 use crate::cli::{Mesh, MeshReading, MeshUp};
 use crate::output::{self, Format};
 use herald::Herald;
-use kairn_host::files;
+use kairn_host::{files, raise_open_files};
 use kairn_mesh::{Client, Gravity, StateDir, diagnose, random, run_for};
 use kairn_mesh_protocol::Token;
 use kairn_report::{Kind, Report};
@@ -69,6 +69,10 @@ fn up(verb: &MeshUp) -> Result<ExitCode, Report> {
     let herald = Herald::new()?;
     let (settings, names) = settings::of(verb, machine_name()?)?;
     let state = StateDir::open(&verb.state_dir)?;
+    // What it carries for others takes more than the 1,024 that a process begins with.
+    if let Err(error) = raise_open_files() {
+        tracing::warn!(%error, "the node goes on with the open files that it has");
+    }
     let failed = |error: std::io::Error| Report::new(Kind::Environment, format!("cannot start the node: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {

@@ -4,9 +4,10 @@ use super::stream::{Gone, Lines};
 use super::{Answer, Asked};
 use crate::fault::Fault;
 use crate::handle::Handle;
-use crate::runner::BarrierEvent;
+use crate::runner::{BarrierEvent, Place};
 use hyper::Method;
 use kairn_mesh_protocol::ballot::{BallotName, Barrier};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -25,19 +26,18 @@ pub async fn wait(asked: &Asked, name: String, handle: &Handle) -> Result<Answer
     };
     let at_least = asked.query("at_least").map(number).transpose()?;
     let own = name.clone();
-    let barrier = handle
+    let (barrier, place) = handle
         .run(move |runner| {
             let barrier = runner.barrier(at_least, ballot.as_ref())?;
-            runner.come(&own)?;
-            Ok::<Barrier, Fault>(barrier)
+            Ok::<(Barrier, Arc<Place>), Fault>((barrier, runner.come(&own)?))
         })
         .await??;
     let (lines, answer) = Lines::answer();
     let handle = handle.clone();
     tokio::spawn(async move {
-        if follow(&handle, &lines, &name, &barrier).await.is_err() {
+        if follow(&handle, &lines, &name, &barrier, &place).await.is_err() {
             tracing::debug!("a program waits at a barrier no more");
-            if handle.run(move |runner| runner.go(&name)).await.is_err() {
+            if handle.run(move |runner| runner.go(&name, place)).await.is_err() {
                 tracing::debug!("the node ends, and others forget it");
             }
         }
@@ -47,13 +47,22 @@ pub async fn wait(asked: &Asked, name: String, handle: &Handle) -> Result<Answer
 
 /// Says how the barrier stands whenever that is another than before, until it is open or the node ends. Once it is open this node is
 /// known to have been there for a while, so that it opens for those too that see it later.
-async fn follow(handle: &Handle, lines: &Lines, name: &BallotName, barrier: &Barrier) -> Result<(), Gone> {
+async fn follow(
+    handle: &Handle,
+    lines: &Lines,
+    name: &BallotName,
+    barrier: &Barrier,
+    place: &Place,
+) -> Result<(), Gone> {
     let (mut revisions, mut said) = (handle.revisions(), None);
     let (mut renewal, mut is_due) = (Box::pin(sleep(RENEWAL)), false);
     loop {
         let seen = *revisions.borrow_and_update();
         let (own, waiting) = (name.clone(), barrier.clone());
         let Ok(event) = handle.run(move |runner| runner.gathering(&own, &waiting)).await else { return Ok(()) };
+        if event == BarrierEvent::Open {
+            place.open();
+        }
         if said.as_ref() != Some(&event) {
             lines.say(&event).await?;
         }
@@ -71,7 +80,7 @@ async fn follow(handle: &Handle, lines: &Lines, name: &BallotName, barrier: &Bar
         }
         renewal = Box::pin(sleep(RENEWAL));
         let own = name.clone();
-        match handle.run(move |runner| runner.come(&own)).await {
+        match handle.run(move |runner| runner.stay(&own)).await {
             Ok(Ok(())) => {}
             Ok(Err(fault)) => {
                 tracing::warn!(barrier = %name, why = fault.said.error, "others forget that this node is there");

@@ -2,6 +2,7 @@
 
 use super::stream::{Gone, Lines};
 use super::{Answer, Asked, json};
+use crate::accept::accept;
 use crate::fault::Fault;
 use crate::handle::Handle;
 use crate::runner::Runner;
@@ -233,14 +234,7 @@ async fn take(
     let limit = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let Ok(permit) = Arc::clone(&limit).acquire_owned().await else { return };
-        let tcp = match listener.accept().await {
-            Ok((tcp, _)) => tcp,
-            Err(error) => {
-                tracing::warn!(%error, "a connection was not taken");
-                sleep(PAUSE).await;
-                continue;
-            }
-        };
+        let (tcp, _) = accept("a service of another node", || listener.accept()).await;
         let (carrier, lines, service, node) =
             (Arc::clone(carrier), Arc::downgrade(lines), service.to_owned(), node.clone());
         // A connection outlives the listener.

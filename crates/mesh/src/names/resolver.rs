@@ -1,20 +1,23 @@
 //! The machine's own resolver, told to ask the mesh for the mesh's names, and made as it was at the end.
 //!
 //! Where systemd-resolved runs it is told for the mesh's interface only (split DNS), and forgets it with the interface. Elsewhere the
-//! node goes first in resolv.conf: what stood there stays below it, so that a node that was killed leaves the machine its names.
+//! node goes first in resolv.conf: what stood there stays below it, so that a node that was killed leaves the machine its names. A
+//! resolv.conf that leads into /run is another program's, which has its own ways to be told, and is never written.
 
 use super::forward::servers;
 use crate::error::Error;
 use kairn_host::{Invocation, Runner as ProgramRunner};
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 /// The line above ours.
 const MARK: &str = "# kairn mesh: the next line leads to the names of the mesh, and goes when the node ends";
 /// How long `resolvectl` may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// So many links are followed (path_resolution(7)).
+const MOST_LINKS: usize = 40;
 
 /// How the machine finds names.
 #[derive(Clone, Debug)]
@@ -23,6 +26,8 @@ pub struct Resolver {
     pub conf: PathBuf,
     /// What is there where systemd-resolved runs.
     pub resolved: PathBuf,
+    /// What programs keep of this run of the machine, by its names.
+    pub run: Vec<PathBuf>,
     /// Runs `resolvectl`.
     pub programs: ProgramRunner,
 }
@@ -33,6 +38,7 @@ impl Default for Resolver {
             conf: "/etc/resolv.conf".into(),
             // Made by the service in each run (systemd-resolved.service(8)).
             resolved: "/run/systemd/resolve/stub-resolv.conf".into(),
+            run: vec!["/run".into(), "/var/run".into()],
             programs: ProgramRunner::default(),
         }
     }
@@ -57,7 +63,7 @@ impl Resolver {
     /// Has the machine ask `server` for these domains; the interface is the mesh's.
     ///
     /// # Errors
-    /// `resolvectl` or the file.
+    /// `resolvectl` or the file, or the file is another program's.
     pub fn tell(&self, server: IpAddr, interface: Option<&str>, domains: &[String]) -> Result<Told, Error> {
         if let (Some(interface), true) = (interface, self.resolved.exists()) {
             let routed: Vec<String> = domains.iter().map(|domain| format!("~{domain}")).collect();
@@ -66,6 +72,9 @@ impl Resolver {
             self.resolvectl(&words.collect::<Vec<_>>())?;
             self.resolvectl(&["default-route", interface, "no"])?;
             return Ok(Told::Resolved { interface: interface.to_owned() });
+        }
+        if let Some(to) = self.leads_to() {
+            return Err(Error::ForeignNames { path: self.conf.clone(), to });
         }
         let before = without_ours(&self.read()?);
         self.write(&format!("{MARK}\nnameserver {server}\n{before}"))?;
@@ -82,8 +91,8 @@ impl Resolver {
             Told::Conf { .. } => {
                 let text = self.read()?;
                 let before = without_ours(&text);
-                // What another program wrote since is that program's.
-                if before == text { Ok(()) } else { self.write(&before) }
+                // What another program wrote since, or put in its place, is that program's.
+                if before == text || self.leads_to().is_some() { Ok(()) } else { self.write(&before) }
             }
         }
     }
@@ -91,6 +100,19 @@ impl Resolver {
     /// Whether another program wrote the file since.
     pub fn is_lost(&self, told: &Told) -> bool {
         matches!(told, Told::Conf { .. }) && self.read().is_ok_and(|text| !text.starts_with(MARK))
+    }
+
+    /// Where a file is that another program keeps in /run, and that resolv.conf leads to; it need not be there yet.
+    fn leads_to(&self) -> Option<PathBuf> {
+        let mut path = self.conf.clone();
+        for _ in 0..MOST_LINKS {
+            let to = std::fs::read_link(&path).ok()?;
+            path = path.parent().map_or_else(|| to.clone(), |directory| without_dots(&directory.join(&to)));
+            if self.run.iter().any(|run| path.starts_with(run)) {
+                return Some(path);
+            }
+        }
+        None
     }
 
     fn resolvectl(&self, words: &[&str]) -> Result<(), Error> {
@@ -120,6 +142,21 @@ impl Resolver {
     }
 }
 
+/// A path with `..` taken up by what stands before it.
+fn without_dots(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::CurDir => {}
+            part => plain.push(part),
+        }
+    }
+    plain
+}
+
 /// The text without the two lines that are ours.
 fn without_ours(text: &str) -> String {
     let mut lines = text.split_inclusive('\n');
@@ -140,7 +177,12 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     fn resolver(dir: &Path) -> Resolver {
-        Resolver { conf: dir.join("resolv.conf"), resolved: dir.join("stub"), programs: ProgramRunner::default() }
+        Resolver {
+            conf: dir.join("resolv.conf"),
+            resolved: dir.join("stub"),
+            run: vec![dir.join("run")],
+            programs: ProgramRunner::default(),
+        }
     }
 
     #[test]
@@ -162,6 +204,33 @@ mod tests {
         resolver.restore(&told).unwrap();
         assert_eq!(std::fs::read_to_string(&resolver.conf).unwrap(), before);
         assert!(resolver.is_lost(&told));
+    }
+
+    #[test]
+    fn a_file_of_another_program_in_run_is_never_written_whichever_links_lead_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let resolver = Resolver { conf: dir.path().join("etc/resolv.conf"), ..resolver(dir.path()) };
+        let stub = dir.path().join("run/systemd/resolve/stub-resolv.conf");
+        std::fs::create_dir(dir.path().join("etc")).unwrap();
+        std::fs::create_dir_all(stub.parent().unwrap()).unwrap();
+        let own = "127.0.0.153".parse().unwrap();
+        std::os::unix::fs::symlink("../run/systemd/resolve/stub-resolv.conf", dir.path().join("etc/second")).unwrap();
+        for link in ["../run/systemd/resolve/stub-resolv.conf", "second"] {
+            std::os::unix::fs::symlink(link, &resolver.conf).unwrap();
+            // Also before that program has made it.
+            for text in [None, Some("nameserver 127.0.0.53\n")] {
+                text.into_iter().for_each(|text| std::fs::write(&stub, text).unwrap());
+                let error = resolver.tell(own, None, &[]).unwrap_err();
+                assert!(matches!(&error, Error::ForeignNames { to, .. } if *to == stub), "{error:?}");
+                assert_eq!(std::fs::read_to_string(&stub).ok().as_deref(), text);
+            }
+            std::fs::remove_file(&stub).unwrap();
+            std::fs::remove_file(&resolver.conf).unwrap();
+        }
+        // A link to elsewhere is followed, as before.
+        std::os::unix::fs::symlink("plain", &resolver.conf).unwrap();
+        assert!(resolver.tell(own, None, &[]).is_ok());
+        assert!(std::fs::read_to_string(dir.path().join("etc/plain")).unwrap().contains("127.0.0.153"));
     }
 
     #[test]

@@ -5,9 +5,11 @@ use super::answer::{self, Query, Reply, answer};
 use super::forward::Forwarder;
 use super::resolver::{Resolver, Told};
 use super::zone::Zone;
+use crate::accept::accept;
 use crate::error::Error;
 use crate::handle::Handle;
 use hickory_resolver::proto::op::Message;
+use kairn_report::Diagnostic as _;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -84,6 +86,7 @@ impl Server {
             shared: Arc::clone(&shared),
             resolver,
             told: None,
+            failed: None,
             sockets: BTreeMap::new(),
             running: JoinSet::new(),
         };
@@ -112,6 +115,8 @@ struct Task {
     shared: Arc<Shared>,
     resolver: Resolver,
     told: Option<(Told, Vec<String>)>,
+    /// Why the machine's resolver does not ask here, as it was said last.
+    failed: Option<String>,
     /// The addresses that are answered at.
     sockets: BTreeMap<IpAddr, tokio::task::AbortHandle>,
     running: JoinSet<()>,
@@ -203,9 +208,16 @@ impl Task {
                 }
                 tracing::info!(?told, ?domains, "this machine asks here");
                 self.told = Some((told, domains));
+                self.failed = None;
             }
+            // Tried again whenever it is looked, since what stands in the way may go, and said when it is another reason.
             Err(error) => {
-                tracing::warn!(error = kairn_report::in_one_line(&error), "this machine's resolver does not ask here");
+                let why = kairn_report::in_one_line(&error);
+                if self.failed.as_ref() != Some(&why) {
+                    let hint = error.hints().join("; ");
+                    tracing::warn!(error = why, hint, "this machine's resolver does not ask here");
+                    self.failed = Some(why);
+                }
             }
         }
     }
@@ -298,21 +310,14 @@ async fn streams(shared: Arc<Shared>, listener: TcpListener) {
     let limit = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(permit) = Arc::clone(&limit).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, from)) => {
-                let shared = Arc::clone(&shared);
-                tokio::spawn(async move {
-                    if let Err(error) = stream_of(&shared, stream, from).await {
-                        tracing::debug!(%from, %error, "a connection that asks for names");
-                    }
-                    drop(permit);
-                });
+        let (stream, from) = accept("names", || listener.accept()).await;
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            if let Err(error) = stream_of(&shared, stream, from).await {
+                tracing::debug!(%from, %error, "a connection that asks for names");
             }
-            Err(error) => {
-                tracing::debug!(%error, "a connection that asks for names was not taken");
-                sleep(GATHERING).await;
-            }
-        }
+            drop(permit);
+        });
     }
 }
 

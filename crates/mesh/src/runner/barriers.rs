@@ -8,7 +8,9 @@ use kairn_mesh_protocol::NodeId;
 use kairn_mesh_protocol::ballot::{BallotName, Barrier, Gathering};
 use kairn_mesh_protocol::entry::Bucket;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 /// For how many seconds others know that a node is at a barrier whose program is gone.
 const LIFETIME: u32 = 600;
@@ -28,6 +30,45 @@ pub enum BarrierEvent {
     },
     /// Enough are there.
     Open,
+}
+
+/// What the programs of this machine that wait at one barrier share; each holds it for as long as it waits.
+#[derive(Debug, Default)]
+pub(crate) struct Place {
+    /// One of them saw the barrier open: that this node was there is not taken back.
+    is_open: AtomicBool,
+}
+
+impl Place {
+    /// The barrier is open.
+    pub(crate) fn open(&self) {
+        self.is_open.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Where programs of this machine wait. A program whose request is dropped at any time counts no more, since its place is dropped too.
+#[derive(Debug, Default)]
+pub(super) struct Places(BTreeMap<BallotName, Weak<Place>>);
+
+impl Places {
+    /// A program begins to wait.
+    fn take(&mut self, name: &BallotName) -> Arc<Place> {
+        self.0.retain(|_, place| place.strong_count() > 0);
+        let place = self.0.get(name).and_then(Weak::upgrade).unwrap_or_default();
+        self.0.insert(name.clone(), Arc::downgrade(&place));
+        place
+    }
+
+    /// A program waits no more; says whether this node is not there any more either.
+    fn leave(&mut self, name: &BallotName, place: Arc<Place>) -> bool {
+        let is_open = place.is_open.load(Ordering::Relaxed);
+        drop(place);
+        let is_empty = self.0.get(name).is_none_or(|place| place.strong_count() == 0);
+        if is_empty {
+            self.0.remove(name);
+        }
+        is_empty && !is_open
+    }
 }
 
 impl Runner {
@@ -54,18 +95,30 @@ impl Runner {
             .ok_or_else(|| Fault::wrong(format!("{wanted} nodes cannot come where {count} vote in `{name}`")))
     }
 
-    /// Says that this node is at a barrier.
+    /// Says that this node is at a barrier, since a program of its machine is.
     ///
     /// # Errors
     /// There is no room.
-    pub(crate) fn come(&mut self, name: &BallotName) -> Result<(), Fault> {
+    pub(crate) fn come(&mut self, name: &BallotName) -> Result<Arc<Place>, Fault> {
+        self.stay(name)?;
+        Ok(self.places.take(name))
+    }
+
+    /// Says anew that this node is at a barrier.
+    ///
+    /// # Errors
+    /// There is no room.
+    pub(crate) fn stay(&mut self, name: &BallotName) -> Result<(), Fault> {
         let now = self.now();
         self.node.write(now, (Bucket::Barriers, self.at(name)), Some(Vec::new()), LIFETIME)?;
         Ok(())
     }
 
-    /// This node is at a barrier no more: its program went before it was open.
-    pub(crate) fn go(&mut self, name: &BallotName) {
+    /// A program went from a barrier before it was open; with the last one this node is there no more.
+    pub(crate) fn go(&mut self, name: &BallotName, place: Arc<Place>) {
+        if !self.places.leave(name, place) {
+            return;
+        }
         if let Err(fault) = self.delete(Bucket::Barriers, &self.at(name)) {
             tracing::debug!(barrier = %name, why = fault.said.error, "the barrier was not known any more");
         }
@@ -89,5 +142,29 @@ impl Runner {
                 BarrierEvent::Waiting { here, wanted, missing: missing.collect() }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_at_a_barrier_until_the_last_of_its_programs_went() {
+        let [one, other] = ["ready", "done"].map(|name| BallotName::try_from(name.to_owned()).unwrap());
+        let mut places = Places::default();
+        let [first, second, third] = [&one, &one, &other].map(|name| places.take(name));
+        assert!(!places.leave(&one, first));
+        assert!(places.leave(&other, third));
+        // A program whose request was dropped before it was followed.
+        drop(places.take(&one));
+        assert!(places.leave(&one, second));
+        // One that saw it open vouches for those that wait for more.
+        let [first, second] = [&one, &one].map(|name| places.take(name));
+        first.open();
+        drop(first);
+        assert!(!places.leave(&one, second));
+        let last = places.take(&one);
+        assert!(places.leave(&one, last));
     }
 }

@@ -17,7 +17,7 @@ const MOST: usize = 64;
 
 /// The places.
 #[derive(Debug, Default)]
-pub(super) struct Places(BTreeMap<SocketAddr, Place>);
+pub(super) struct ToldPlaces(BTreeMap<SocketAddr, Place>);
 
 #[derive(Debug)]
 struct Place {
@@ -27,7 +27,7 @@ struct Place {
     met: Option<NodeId>,
 }
 
-impl Places {
+impl ToldPlaces {
     /// Takes note of a place; says whether it is new.
     fn add(&mut self, address: SocketAddr, now: Instant) -> bool {
         let is_new = !self.0.contains_key(&address) && self.0.len() < MOST;
@@ -63,7 +63,7 @@ impl Runner {
     pub(super) fn call_known(&mut self) {
         let now = Instant::now();
         for address in &self.settings.peers {
-            self.places.add(*address, now);
+            self.told_places.add(*address, now);
         }
         let known = self.settings.peers.iter().chain(&self.remembered);
         known.for_each(|address| self.calls.call(*address, self.told()));
@@ -75,13 +75,13 @@ impl Runner {
             return self.call_known();
         }
         let swim = self.node.swim();
-        let due = self.places.due(Instant::now(), |id| swim.state(id).is_some_and(swim::State::is_live));
+        let due = self.told_places.due(Instant::now(), |id| swim.state(id).is_some_and(swim::State::is_live));
         due.into_iter().for_each(|address| self.calls.call(address, self.told()));
     }
 
     /// Calls a node that may be there. It is named again and again.
     pub(super) fn told_of(&mut self, address: SocketAddr) {
-        let is_new = self.places.add(address, Instant::now());
+        let is_new = self.told_places.add(address, Instant::now());
         if is_new || self.node.swim().live().is_empty() {
             self.calls.call(address, self.told());
         }
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_place_is_called_ever_less_often_until_somebody_is_met_there_and_again_once_they_are_gone() {
-        let (mut places, start) = (Places::default(), Instant::now());
+        let (mut places, start) = (ToldPlaces::default(), Instant::now());
         let [gate, name] = ["192.0.2.1:7", "192.0.2.2:7"].map(|text| text.parse::<SocketAddr>().unwrap());
         assert!(places.add(gate, start) && places.add(name, start) && !places.add(gate, start));
         let met = NodeId::new([1; 32]);
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn places_are_bounded() {
-        let (mut places, now) = (Places::default(), Instant::now());
+        let (mut places, now) = (ToldPlaces::default(), Instant::now());
         let added = (1..=100).filter(|port| places.add(SocketAddr::from(([192, 0, 2, 1], *port)), now)).count();
         assert_eq!(added, MOST);
     }
