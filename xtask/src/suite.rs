@@ -34,7 +34,11 @@ pub fn test(yes: bool, part: Part, filter: &[&str]) -> Result<(), Failure> {
     let tools = setup::set_up(yes)?;
     let mut counts = Counts::default();
     if part != Part::OnlyMachines {
-        counts.step("format", || Run::cargo().args(["fmt", "--all", "--check"]).check());
+        counts.step("format", || {
+            Run::cargo().args(["fmt", "--all", "--check"]).check()?;
+            // A workspace of its own.
+            Run::cargo().args(["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]).check()
+        });
         counts.step("lints", || {
             let lint = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
             Run::cargo().args(lint).check()

@@ -139,7 +139,7 @@ impl Drop for Discovery {
     }
 }
 
-fn read(service: &ResolvedService) -> Option<Found> {
+pub(crate) fn read(service: &ResolvedService) -> Option<Found> {
     let id = service.txt_properties.get_property_val_str(ID)?.parse().ok()?;
     let addresses: BTreeSet<SocketAddr> = service.addresses.iter().filter_map(|ip| address(ip, service.port)).collect();
     Some(Found { id, addresses: addresses.into_iter().collect() })

@@ -12,6 +12,8 @@ mod discovery;
 mod doctor;
 mod error;
 mod fault;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod handle;
 mod herald;
 mod identity;

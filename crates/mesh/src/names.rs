@@ -1,6 +1,6 @@
 //! Names of the mesh: DNS (RFC 1035) for members and for records that they set, on this machine and on its addresses in the mesh.
 
-mod answer;
+pub(crate) mod answer;
 mod forward;
 mod resolver;
 mod server;

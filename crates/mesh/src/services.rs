@@ -7,7 +7,7 @@
 //! bytes, and the end of either direction is the end of that direction. Of a UDP service each flow is a stream: see `datagrams`.
 
 mod call;
-mod datagrams;
+pub(crate) mod datagrams;
 mod serve;
 
 use crate::error::Error;
@@ -68,7 +68,7 @@ impl Transport {
     }
 
     /// The service that stands in a stream.
-    fn read(wanted: &str) -> (Self, &str) {
+    pub(crate) fn read(wanted: &str) -> (Self, &str) {
         wanted.strip_suffix(datagrams::SUFFIX).map_or((Self::Tcp, wanted), |name| (Self::Udp, name))
     }
 }
@@ -204,7 +204,7 @@ async fn write_name(send: &mut quinn::SendStream, name: &str) -> io::Result<()> 
 }
 
 /// Reads the name of a service.
-async fn read_name(receive: &mut (impl AsyncRead + Unpin)) -> io::Result<String> {
+pub(crate) async fn read_name(receive: &mut (impl AsyncRead + Unpin)) -> io::Result<String> {
     let length = receive.read_u8().await?;
     read_text(receive, length.into()).await
 }

@@ -184,3 +184,6 @@ pub async fn ask(connection: &Connection, question: &[u8]) -> Result<Vec<u8>, Er
     };
     timeout(ANSWER, asking).await.map_err(|_| Error::call(address, &"no answer within 15 s"))?
 }
+
+#[cfg(test)]
+mod tests;

@@ -120,6 +120,7 @@ async fn a_node_with_another_token_reaches_nobody() {
     let stranger = start(&dir.path().join("stranger"), 2, &[one.port]).await;
     let friend = start(&dir.path().join("friend"), 1, &[one.port]).await;
     one.until("the friend", |status| alive(status) == 1).await;
+    one.until("the stranger is counted", |status| status.counters.get("sessions_unproven") > Some(&0)).await;
     for node in [&one, &stranger, &friend] {
         let status = node.status().await;
         assert!(status.peers.iter().all(|peer| peer.name != "stranger"), "{status:#?}");

@@ -8,6 +8,8 @@
 mod counters;
 mod demux;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod interface;
 mod kernel;
 mod netlink;

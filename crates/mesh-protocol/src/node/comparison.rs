@@ -1,6 +1,6 @@
 //! Comparing the whole state with one member's: what gossip missed is found and handed over here.
 
-use super::{Event, Node, Outgoing};
+use super::{Node, Outgoing};
 use crate::entry::{Bucket, Entry, EntryId};
 use crate::error::Error;
 use crate::identity::NodeId;
@@ -170,7 +170,7 @@ impl Node {
     pub fn question(&mut self, now: Now, from: NodeId, question: &[u8]) -> Vec<u8> {
         let answer = message::decode("question", question).and_then(|question| self.answer(now, from, question));
         let answer = answer.unwrap_or_else(|error| {
-            self.events.push(Event::Refused { from, why: error.to_string() });
+            self.refuse(from, &error.to_string());
             Answer::Refused(error.to_string())
         });
         message::encode("answer", &answer).unwrap_or_default()

@@ -1,52 +1,78 @@
-//! The state in the text format of Prometheus.
+//! The state in the text format of Prometheus (exposition format, version 0.0.4).
 
 use crate::ballots::BallotState;
 use crate::leases::LeaseHold;
 use crate::status::{PeerWay, Status};
-use std::fmt::Write as _;
 
 /// The metrics of a node.
 pub fn text(status: &Status) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: u64| {
-        // Writing to a string cannot fail.
-        if writeln!(text, "kairn_mesh_{name} {value}").is_err() {
-            tracing::debug!(name, "a metric was not written");
-        }
-    };
-    for state in ["alive", "suspect", "dead", "left", "unseen"] {
-        let count = status.peers.iter().filter(|peer| peer.state == state).count();
-        line(&format!("peers{{state=\"{state}\"}}"), count as u64);
-    }
-    for (way, name) in
-        [(PeerWay::Lan, "lan"), (PeerWay::Direct, "direct"), (PeerWay::Relayed, "relayed"), (PeerWay::None, "none")]
-    {
-        let count = status.peers.iter().filter(|peer| peer.way == way).count();
-        line(&format!("paths{{path=\"{name}\"}}"), count as u64);
-    }
-    for state in [BallotState::Open, BallotState::Refused, BallotState::Decided, BallotState::Frozen] {
-        let count = status.ballots.iter().filter(|ballot| ballot.state == state).count();
-        line(&format!("ballots{{state=\"{}\"}}", state.word()), count as u64);
-    }
-    for hold in LeaseHold::ALL {
-        let count = status.leases.iter().filter(|lease| lease.hold == hold).count();
-        line(&format!("leases{{hold=\"{}\"}}", hold.word()), count as u64);
-    }
+    let mut text = Text::default();
+    let peers = ["alive", "suspect", "dead", "left", "unseen"]
+        .map(|state| (state, status.peers.iter().filter(|peer| peer.state == state).count()));
+    text.labelled("peers", "state", peers);
+    let ways =
+        [(PeerWay::Lan, "lan"), (PeerWay::Direct, "direct"), (PeerWay::Relayed, "relayed"), (PeerWay::None, "none")];
+    let paths = ways.map(|(way, name)| (name, status.peers.iter().filter(|peer| peer.way == way).count()));
+    text.labelled("paths", "path", paths);
+    let states = [BallotState::Open, BallotState::Refused, BallotState::Decided, BallotState::Frozen];
+    let ballots =
+        states.map(|state| (state.word(), status.ballots.iter().filter(|ballot| ballot.state == state).count()));
+    text.labelled("ballots", "state", ballots);
+    let leases =
+        LeaseHold::ALL.map(|hold| (hold.word(), status.leases.iter().filter(|lease| lease.hold == hold).count()));
+    text.labelled("leases", "hold", leases);
     let own = status.leases.iter().filter(|lease| lease.is_own && lease.hold == LeaseHold::Exclusive).count();
-    line("leases_own", own as u64);
-    line("identity_sealed", status.identity.sealed.into());
-    line("identity_exposed", (status.identity.wanted && !status.identity.sealed).into());
-    line("identity_lost", status.identity.lost.is_some().into());
-    line("secrets", status.secrets as u64);
-    line("kept", u64::from(status.kept.why.is_none()));
-    line("kept_bytes", status.kept.bytes.unwrap_or_default() as u64);
-    line("kept_failures_total", status.kept.failures);
-    line("kept_damaged", status.kept.damaged as u64);
-    line("entries", status.entries as u64);
-    line("uptime_seconds", status.uptime);
-    line("health", status.health.into());
-    for (name, value) in &status.counters {
-        line(&format!("{name}_total"), *value);
+    for (name, value) in [
+        ("leases_own", own as u64),
+        ("identity_sealed", status.identity.sealed.into()),
+        ("identity_exposed", (status.identity.wanted && !status.identity.sealed).into()),
+        ("identity_lost", status.identity.lost.is_some().into()),
+        ("secrets", status.secrets as u64),
+        ("kept", u64::from(status.kept.why.is_none())),
+        ("kept_bytes", status.kept.bytes.unwrap_or_default() as u64),
+        ("kept_damaged", status.kept.damaged as u64),
+        ("entries", status.entries as u64),
+        ("uptime_seconds", status.uptime),
+        ("health", status.health.into()),
+    ] {
+        text.gauge(name, value);
     }
-    text
+    text.counter("kept_failures", status.kept.failures);
+    for (name, value) in &status.counters {
+        text.counter(name, *value);
+    }
+    text.0
+}
+
+/// Families of samples, each behind its type.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str) {
+        self.0 += &format!("# TYPE kairn_mesh_{name} {kind}\n");
+    }
+
+    fn sample(&mut self, name: &str, value: u64) {
+        self.0 += &format!("kairn_mesh_{name} {value}\n");
+    }
+
+    fn gauge(&mut self, name: &str, value: u64) {
+        self.family(name, "gauge");
+        self.sample(name, value);
+    }
+
+    fn counter(&mut self, name: &str, value: u64) {
+        let name = format!("{name}_total");
+        self.family(&name, "counter");
+        self.sample(&name, value);
+    }
+
+    /// A gauge for each value of a label.
+    fn labelled(&mut self, name: &str, label: &str, values: impl IntoIterator<Item = (&'static str, usize)>) {
+        self.family(name, "gauge");
+        for (of, value) in values {
+            self.sample(&format!("{name}{{{label}=\"{of}\"}}"), value as u64);
+        }
+    }
 }

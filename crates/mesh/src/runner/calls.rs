@@ -8,6 +8,7 @@ use crate::tls;
 use kairn_mesh_protocol::{NodeId, Wall, message};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, oneshot};
 
@@ -40,6 +41,15 @@ pub enum Done {
     },
 }
 
+/// What was counted since the start.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Sessions, called or answered, that ended because the other side did not prove that it belongs here.
+    pub unproven: AtomicU64,
+    /// Questions of members that were longer than any may be.
+    pub overlong: AtomicU64,
+}
+
 /// The sessions.
 pub struct Calls {
     endpoint: quinn::Endpoint,
@@ -51,6 +61,7 @@ pub struct Calls {
     /// Addresses that are being called.
     calling: Arc<Mutex<BTreeSet<SocketAddr>>>,
     limit: Arc<tokio::sync::Semaphore>,
+    counters: Arc<Counters>,
     sender: mpsc::Sender<Done>,
     receiver: mpsc::Receiver<Done>,
 }
@@ -66,8 +77,13 @@ impl Calls {
     ) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING);
         let limit = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
-        let (open, calling) = (Arc::default(), Arc::default());
-        Self { endpoint, own, papers, services, shells, open, calling, limit, sender, receiver }
+        let (open, calling, counters) = (Arc::default(), Arc::default(), Arc::default());
+        Self { endpoint, own, papers, services, shells, open, calling, limit, counters, sender, receiver }
+    }
+
+    /// What was counted.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// The next report.
@@ -122,7 +138,7 @@ impl Calls {
                     task.keep(&open);
                     Done::Opened(open)
                 }
-                Err(error) => Done::Failed(error),
+                Err(error) => Done::Failed(task.counted(error)),
             };
             task.report(done).await;
         });
@@ -155,6 +171,7 @@ impl Calls {
             open: Arc::clone(&self.open),
             calling: Arc::clone(&self.calling),
             limit: Arc::clone(&self.limit),
+            counters: Arc::clone(&self.counters),
             sender: self.sender.clone(),
         }
     }
@@ -171,12 +188,14 @@ struct Task {
     open: Arc<Mutex<BTreeMap<NodeId, Open>>>,
     calling: Arc<Mutex<BTreeSet<SocketAddr>>>,
     limit: Arc<tokio::sync::Semaphore>,
+    counters: Arc<Counters>,
     sender: mpsc::Sender<Done>,
 }
 
 impl Task {
     async fn call(&self, address: SocketAddr, wall: Option<Wall>) -> Result<Open, Error> {
-        let open = session::call(&self.endpoint, self.own, &self.papers, address, wall).await?;
+        let open = session::call(&self.endpoint, self.own, &self.papers, address, wall).await;
+        let open = open.map_err(|error| self.counted(error))?;
         self.keep(&open);
         Ok(open)
     }
@@ -226,7 +245,11 @@ impl Task {
     async fn serve(&self, from: NodeId, mut send: quinn::SendStream, mut receive: quinn::RecvStream) {
         let bytes = match receive.read_to_end(message::LARGEST).await {
             Ok(bytes) => bytes,
-            Err(error) => return tracing::debug!(from = %from.short(), %error, "a question that did not come whole"),
+            Err(error) => {
+                let is_overlong = matches!(error, quinn::ReadToEndError::TooLong);
+                self.counters.overlong.fetch_add(is_overlong.into(), Ordering::Relaxed);
+                return tracing::debug!(from = %from.short(), %error, "a question that did not come whole");
+            }
         };
         let (answer, text) = oneshot::channel();
         self.report(Done::Question { from, bytes, answer }).await;
@@ -238,6 +261,12 @@ impl Task {
         if let Err(error) = sent {
             tracing::debug!(from = %from.short(), error, "who asked went away");
         }
+    }
+
+    fn counted(&self, error: Error) -> Error {
+        let is_unproven = matches!(error, Error::Unproven { .. });
+        self.counters.unproven.fetch_add(is_unproven.into(), Ordering::Relaxed);
+        error
     }
 
     async fn report(&self, done: Done) {

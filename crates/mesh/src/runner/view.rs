@@ -122,10 +122,14 @@ impl Runner {
             ("accusations", swim.accusations),
             ("refutations", swim.refutations),
             ("statements_forged", swim.forged),
+            ("membership_malformed", swim.malformed),
         ];
+        let sessions = self.calls.counters();
         let shells = self.shells.counters();
         let services = self.services.counters();
         let carried = [
+            ("sessions_unproven", sessions.unproven.load(Ordering::Relaxed)),
+            ("questions_overlong", sessions.overlong.load(Ordering::Relaxed)),
             ("connections_served", services.served.load(Ordering::Relaxed)),
             ("connections_called", services.called.load(Ordering::Relaxed)),
             ("connections_refused", services.refused.load(Ordering::Relaxed)),

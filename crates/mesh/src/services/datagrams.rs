@@ -119,7 +119,7 @@ async fn write(stream: &mut (impl AsyncWrite + Unpin), datagram: &[u8]) -> io::R
 }
 
 /// The next datagram; nothing at the end.
-async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
+pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
     let mut length = [0; 2];
     let (first, second) = length.split_at_mut(1);
     if stream.read(first).await? == 0 {

@@ -2,7 +2,7 @@
 //! UDP socket on the loopback device, to which the kernel sends in the peer's stead.
 
 mod device;
-mod raw;
+pub(crate) mod raw;
 
 use crate::counters::{Counters, Dropped};
 use crate::error::Error;

@@ -176,12 +176,12 @@ fn source(route: &Mutex<UdpSocket>, to: SocketAddrV6) -> io::Result<Ipv6Addr> {
 }
 
 /// What is behind an IPv4 header.
-fn behind_header(packet: &[u8]) -> Option<&[u8]> {
+pub(crate) fn behind_header(packet: &[u8]) -> Option<&[u8]> {
     packet.get(usize::from(packet.first()? & 0xf) * 4..)
 }
 
 /// A probe to our port out of a UDP datagram.
-fn read(from: SocketAddr, port: u16, datagram: &[u8]) -> Option<Probe> {
+pub(crate) fn read(from: SocketAddr, port: u16, datagram: &[u8]) -> Option<Probe> {
     let (header, _) = datagram.split_first_chunk::<UDP_HEADER>()?;
     let [s0, s1, d0, d1, l0, l1, _, _] = *header;
     // Ethernet pads short frames; the header says how long the datagram is.

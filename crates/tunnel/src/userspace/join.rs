@@ -33,7 +33,7 @@ struct Open {
 }
 
 /// A packet in the making.
-pub(super) struct Joiner {
+pub(crate) struct Joiner {
     /// With the header for the device in front.
     bytes: Vec<u8>,
     open: Option<Open>,

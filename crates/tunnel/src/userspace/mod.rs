@@ -5,7 +5,7 @@
 //! also lets time pass for the peers. Neither waits for anything but its descriptor. A peer has one lock, held for one packet.
 
 mod inbound;
-mod join;
+pub(crate) mod join;
 mod outbound;
 mod peer;
 
