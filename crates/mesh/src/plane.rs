@@ -3,8 +3,11 @@
 //! What it should be is computed anew from what is known of the members, and only what differs from what was last told to the
 //! interface is told. WireGuard itself follows a peer that moves, so an endpoint is told only where it is news.
 
+mod fit;
+
 use crate::error::Error;
 use crate::paths::Paths;
+use fit::Fit;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kairn_mesh_protocol::node::Node;
 use kairn_mesh_protocol::path::{Finder, Route};
@@ -51,6 +54,9 @@ pub struct Plane {
     ula: UlaPrefix,
     addresses: Vec<IpNet>,
     told: BTreeMap<PublicKey, Wish>,
+    fit: Fit,
+    /// The most that a packet is to have, and the most that one has.
+    mtu: (u16, u16),
 }
 
 impl Plane {
@@ -78,7 +84,7 @@ impl Plane {
             ..Settings::new(Secret::new(private))
         })?;
         tracing::info!(interface = tunnel.name(), tier = %tunnel.tier(), reasons = ?tunnel.reasons(), "data plane");
-        Ok(Self { tunnel, ula, addresses, told: BTreeMap::new() })
+        Ok(Self { tunnel, ula, addresses, told: BTreeMap::new(), fit: Fit::default(), mtu: (vpn.mtu, vpn.mtu) })
     }
 
     /// The tunnel.
@@ -116,6 +122,25 @@ impl Plane {
                     tracing::warn!(node = %wish.node.short(), error = kairn_report::in_one_line(&error), "a peer is not on the interface");
                 }
             }
+        }
+    }
+
+    /// Makes the interface's packets as large as all ways carry.
+    pub fn fit(&mut self, finder: &Finder) {
+        let members = self.told.values().map(|wish| (&wish.node, finder.view(&wish.node)));
+        let mtu = self.fit.follow(self.mtu.0, members);
+        if mtu == self.mtu.1 {
+            return;
+        }
+        // Said once, done or not: the next look would find the same.
+        self.mtu.1 = mtu;
+        match self.tunnel.set_mtu(mtu) {
+            Ok(()) => tracing::info!(mtu, "the largest packet of the interface"),
+            Err(error) => tracing::warn!(
+                mtu,
+                error = kairn_report::in_one_line(&error),
+                "packets of the interface are larger than a way carries"
+            ),
         }
     }
 

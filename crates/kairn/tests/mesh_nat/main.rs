@@ -183,6 +183,27 @@ fn where_two_cannot_speak_a_third_carries_until_they_can() {
 }
 
 #[test]
+fn a_way_that_carries_less_makes_the_packets_of_the_interface_smaller() {
+    let Some(world) = World::new() else { return };
+    let gate = world.start(&world.public("m", 1), &[]);
+    let narrow = world.public("a", 2);
+    run(&format!("ip -n {narrow} link set wan mtu 1400"));
+    run(&format!("ip -n {} link set p2 mtu 1400", world.full("net")));
+    let wide = world.start(&world.public("b", 3), &GATE);
+    gate.id();
+    wide.goes(&gate, "lan");
+    let one = world.start(&narrow, &GATE);
+    for node in [&gate, &one, &wide] {
+        node.until("the narrow way is found", |_| {
+            run(&format!("ip -n {} link show edgevpn0", node.namespace)).contains(" mtu 1340 ")
+        });
+    }
+    // As long as it takes now, and not in pieces.
+    gate.reaches(&one, &["-s", "1292", "-M", "do"]);
+    one.reaches(&gate, &["-s", "1292", "-M", "do"]);
+}
+
+#[test]
 fn a_site_that_starts_before_its_router_joins_the_others_once_that_is_there() {
     let Some(world) = World::new() else { return };
     let gate = world.start(&world.public("m", 1), &[]);

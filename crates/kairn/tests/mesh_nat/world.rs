@@ -83,7 +83,8 @@ impl World {
         Some(world)
     }
 
-    fn full(&self, name: &str) -> String {
+    /// The namespace of a name.
+    pub fn full(&self, name: &str) -> String {
         format!("{}{name}", self.name)
     }
 

@@ -1,6 +1,7 @@
 //! Routing at work: what the finder of ways is told of the node, and what it wants done.
 
 use super::Runner;
+use crate::plane::Plane;
 use crate::routing::Came;
 use kairn_mesh_protocol::NodeId;
 use kairn_mesh_protocol::path::{Door, Event, Outgoing, Route};
@@ -41,10 +42,13 @@ impl Runner {
     /// Looks at the peers of the interface where it is time to.
     pub(super) fn look_at_peers(&mut self) {
         if self.routing.is_look_due()
-            && let Some(plane) = &self.plane
+            && let Some(states) = self.plane.as_ref().map(Plane::states)
         {
             let now = self.now().0;
-            self.routing.look(now, &plane.states());
+            self.routing.look(now, &states);
+            if let Some(plane) = &mut self.plane {
+                plane.fit(&self.routing.finder);
+            }
         }
     }
 

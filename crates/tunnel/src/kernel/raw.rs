@@ -7,6 +7,7 @@
 use crate::demux::{MAX_PROBE, PROBE};
 use crate::error::Error;
 use crate::settings::Probe;
+use rustix::net::sockopt::{self, Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery};
 use rustix::net::{self, RecvFlags, SendFlags};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use std::io;
@@ -97,6 +98,12 @@ fn open(domain: Domain, filter: &[SockFilter]) -> Result<Socket, Error> {
         other => other.map_err(Error::system("open", "a raw socket"))?,
     };
     socket.attach_filter(filter).map_err(Error::system("filter", "a raw socket"))?;
+    // A probe that is too long for a link is lost, there and here: in pieces it would say that the path carries what it does not.
+    let whole = match domain {
+        Domain::IPV4 => sockopt::set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::PROBE),
+        _ => sockopt::set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::PROBE),
+    };
+    whole.map_err(Error::system("keep probes whole on", "a raw socket"))?;
     Ok(socket)
 }
 
@@ -257,6 +264,19 @@ mod tests {
                 let (length, from) = peer.recv_from(&mut room).unwrap();
                 assert_eq!((&room[..length], from), (probe, here));
             }
+        }
+    }
+
+    #[test]
+    fn probes_are_never_sent_in_pieces() {
+        let raw = match Raw::open(51_999) {
+            Ok(raw) => raw,
+            Err(Error::NoRawSocket) => return println!("skipped: raw sockets need root"),
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(sockopt::ip_mtu_discover(&raw.v4), Ok(Ipv4PathMtuDiscovery::PROBE));
+        if let Some(v6) = &raw.v6 {
+            assert_eq!(sockopt::ipv6_mtu_discover(v6), Ok(Ipv6PathMtuDiscovery::PROBE));
         }
     }
 }
