@@ -3,16 +3,13 @@
 use crate::archive::KeptStatus;
 use crate::ballots::{BallotState, BallotStatus};
 use crate::identity::IdentityStatus;
+use crate::plane::{LEAST, around};
 use crate::status::{PeerStatus, PeerWay, Status};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A node that has run for so many seconds should have found whoever is in its local network.
 const FINDING: u64 = 15;
-/// What WireGuard puts around a packet over IPv6, in bytes: 40 of IPv6, 8 of UDP, 32 of its own.
-const AROUND: u16 = 80;
-/// The smallest packet that IPv6 permits a link to carry (RFC 8200, section 5).
-const LEAST: u16 = 1_280;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -302,10 +299,11 @@ fn of_peer(status: &Status, peer: &PeerStatus) -> Vec<Finding> {
         }
         _ => {}
     }
-    if let Some(mtu) = peer.mtu.filter(|mtu| *mtu < LEAST + AROUND) {
+    let least = LEAST + peer.address.as_ref().map_or(0, around);
+    if let Some(mtu) = peer.mtu.filter(|mtu| *mtu < least) {
         found.push(
             Finding::new(Problem, "mtu", format!("the way carries packets of {mtu} bytes only"))
-                .hint(format!("set p2p.vpn.mtu to {} on all nodes, or mend the link", mtu.saturating_sub(AROUND))),
+                .hint("mend the link: packets of the interface cannot be made so small, since IPv6 needs 1,280 bytes"),
         );
     }
     found.into_iter().map(|finding| finding.of(peer)).collect()
@@ -485,6 +483,8 @@ mod tests {
         }
         let symmetric = Status { nat: "symmetric".to_owned(), ..status(vec![relayed]) };
         assert!(diagnose(&symmetric).iter().any(|finding| finding.text.contains("this machine's router")));
+        // The packets of the interface are made that small, over IPv4.
+        assert_eq!(diagnose(&status(vec![PeerStatus { mtu: Some(1_340), ..peer() }])), []);
         // Two that had nothing to say to each other for long are well.
         assert_eq!(diagnose(&status(vec![PeerStatus { handshake: Some(9_000), ..peer() }])), []);
         // A node without a private network has no tunnel to be blocked.

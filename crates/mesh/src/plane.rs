@@ -8,6 +8,7 @@ mod fit;
 use crate::error::Error;
 use crate::paths::Paths;
 use fit::Fit;
+pub(crate) use fit::{LEAST, around};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kairn_mesh_protocol::node::Node;
 use kairn_mesh_protocol::path::{Finder, Route};

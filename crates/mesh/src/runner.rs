@@ -15,6 +15,7 @@ mod roles;
 mod routes;
 mod sealed;
 mod services;
+mod settings;
 mod shell;
 mod told;
 mod values;
@@ -23,20 +24,19 @@ mod view;
 use crate::api::Api;
 use crate::archive::Archive;
 use crate::clock;
-use crate::dht::DhtSettings;
 use crate::discovery::{Found, Lookout};
 use crate::error::Error;
 use crate::handle::{Handle, Jobs};
 use crate::herald::{Herald, Once};
-use crate::identity::{IdentityStatus, Keys, Sealing};
+use crate::identity::{IdentityStatus, Keys};
 use crate::interfaces::Choice;
-use crate::names::{Domain, Resolver, Server};
+use crate::names::{Resolver, Server};
 use crate::paths::{Candidates, Paths};
-use crate::plane::{Plane, Vpn};
+use crate::plane::Plane;
 use crate::routing::{self, Routing};
 use crate::services::{Services, Transport};
 use crate::session::{Open, Papers, Shared};
-use crate::shell::{ShellSettings, Shells};
+use crate::shell::Shells;
 use crate::socket::{Datagram, Socket};
 use crate::state::{self, StateDir};
 use crate::status::Status;
@@ -45,12 +45,12 @@ pub use barriers::BarrierEvent;
 pub(crate) use barriers::Place;
 use calls::{Calls, Done};
 use dht::Dht;
-use kairn_mesh_protocol::ballot::Rules;
 use kairn_mesh_protocol::node::{Node, Outgoing, Start};
 use kairn_mesh_protocol::path::Finder;
 use kairn_mesh_protocol::timekeeper::Clock;
-use kairn_mesh_protocol::{AdminKey, ClusterName, Moment, NetworkKeys, NodeId, Now, Role, Token, Wall, swim};
-use std::collections::{BTreeMap, BTreeSet};
+use kairn_mesh_protocol::{Moment, NetworkKeys, NodeId, Now, Wall, swim};
+pub use settings::{NameSettings, Settings};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
@@ -70,51 +70,6 @@ const GATHERING: Duration = Duration::from_millis(20);
 const APART: Duration = Duration::from_secs(20 * 60);
 /// How long what a node says at its end has to go out.
 const FAREWELL: Duration = Duration::from_millis(500);
-
-/// What a run is made of.
-pub struct Settings {
-    /// The network's token.
-    pub token: Token,
-    /// How this node's identity is to be kept.
-    pub sealing: Sealing,
-    /// The name of the machine.
-    pub name: String,
-    /// The version of the program.
-    pub version: String,
-    /// The UDP port to listen on; 0 is any. A taken one picks the next.
-    pub port: u16,
-    /// Nodes that are known to be there, such as `192.0.2.1:7946`.
-    pub peers: Vec<SocketAddr>,
-    /// The distributed hash table, where nodes are looked for there too.
-    pub dht: Option<DhtSettings>,
-    /// Keys of administrators beside the token's.
-    pub administrators: Vec<AdminKey>,
-    /// Who may be a member; everybody with the token where nothing is said.
-    pub allowed: Option<BTreeSet<NodeId>>,
-    /// Interfaces that are passed over, by the beginnings of their names, beside those that always are.
-    pub excluded: Vec<String>,
-    /// The names of the members.
-    pub names: NameSettings,
-    /// The role that the configuration fixes.
-    pub role: Option<Role>,
-    /// The cluster of the mesh that the machine is in.
-    pub cluster: ClusterName,
-    /// How many nodes decide in a ballot.
-    pub rules: Rules,
-    /// When and how the shell of this machine is lent.
-    pub shell: ShellSettings,
-    /// The private network; without one the nodes only agree with each other.
-    pub vpn: Option<Vpn>,
-}
-
-/// How the members are named.
-#[derive(Clone, Debug, Default)]
-pub struct NameSettings {
-    /// The domain that they are in.
-    pub domain: Domain,
-    /// Whether this node answers for them, and has its machine ask it.
-    pub is_server: bool,
-}
 
 /// Runs a node until `end` is done, then says farewell. `ready` is called once the node listens.
 ///
@@ -170,7 +125,9 @@ pub async fn run_for(
             () = sleep_until(runner.housekeeping.into()) => {
                 runner.keep_house_or_say();
                 if let Some(interface) = runner.lost_interface() {
-                    runner.farewell().await?;
+                    if let Err(error) = runner.farewell().await {
+                        tracing::error!(error = kairn_report::in_one_line(&error), "the node does not end whole");
+                    }
                     return Err(Error::InterfaceGone { interface });
                 }
             }

@@ -1,10 +1,7 @@
 //! What programs need to make a cluster of nodes: who leads, who is what, secrets for them, and waiting for each other.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test ends at the first surprise")]
 
-use kairn_mesh::{
-    Attendance, BarrierEvent, Client, LeaseHold, LeaseStatus, NameSettings, Rules, Sealing, Settings, ShellPolicy,
-    ShellSettings, StateDir, Status, run,
-};
+use kairn_mesh::{BarrierEvent, Client, LeaseHold, LeaseStatus, Rules, Settings, StateDir, Status, run};
 use kairn_mesh_protocol::{AdminKey, ClusterName, Identity, Role, Token};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
@@ -44,27 +41,11 @@ async fn start(dir: &Path, role: Option<Role>, peers: &[u16]) -> Running {
 async fn start_in(cluster: ClusterName, dir: &Path, role: Option<Role>, peers: &[u16]) -> Running {
     let admin = AdminKey::new(*administrator().id().as_bytes()).unwrap();
     let settings = Settings {
-        token: Token::new(secret_of(dir), Some(admin)),
-        name: dir.file_name().unwrap().to_str().unwrap().to_owned(),
-        version: "0.1.0".to_owned(),
-        port: 0,
-        administrators: Vec::new(),
-        allowed: None,
-        dht: None,
         peers: peers.iter().map(|port| SocketAddr::from(([127, 0, 0, 1], *port))).collect(),
-        excluded: Vec::new(),
-        names: NameSettings::default(),
-        sealing: Sealing::default(),
         role,
         cluster,
         rules: Rules::new(2, Some(3)).unwrap(),
-        shell: ShellSettings {
-            policy: ShellPolicy::Never,
-            is_recovery: false,
-            consoles: Vec::new(),
-            attendance: Attendance { socket: "/nowhere".into(), arguments: Vec::new() },
-        },
-        vpn: None,
+        ..Settings::new(Token::new(secret_of(dir), Some(admin)), dir.file_name().unwrap().to_str().unwrap())
     };
     let (end, ended) = oneshot::channel::<()>();
     let (ready, is_ready) = oneshot::channel();

@@ -1,10 +1,8 @@
 //! What a monitoring program reads of a node at its local socket.
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-use kairn_mesh::{
-    Attendance, Client, NameSettings, Rules, Sealing, Settings, ShellPolicy, ShellSettings, StateDir, Status, run,
-};
-use kairn_mesh_protocol::{ClusterName, Token};
+use kairn_mesh::{Client, Settings, StateDir, Status, run};
+use kairn_mesh_protocol::Token;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -15,32 +13,6 @@ use tokio::sync::oneshot;
 
 /// How long a machine with other work may take for what takes a moment.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-fn settings() -> Settings {
-    Settings {
-        token: Token::new([17; 32], None),
-        name: "watched".to_owned(),
-        version: "0.1.0".to_owned(),
-        port: 0,
-        administrators: Vec::new(),
-        allowed: None,
-        dht: None,
-        peers: Vec::new(),
-        excluded: Vec::new(),
-        names: NameSettings::default(),
-        sealing: Sealing::default(),
-        role: None,
-        cluster: ClusterName::default(),
-        rules: Rules::default(),
-        shell: ShellSettings {
-            policy: ShellPolicy::Never,
-            is_recovery: false,
-            consoles: Vec::new(),
-            attendance: Attendance { socket: "/nowhere".into(), arguments: Vec::new() },
-        },
-        vpn: None,
-    }
-}
 
 /// The head of the answer that a program without a library of ours gets, and its body.
 async fn get(socket: &Path, path: &str) -> (String, String) {
@@ -90,9 +62,14 @@ async fn metrics_are_in_the_format_of_prometheus_with_all_counters_at_a_socket_o
     let (end, ended) = oneshot::channel::<()>();
     let (ready, is_ready) = oneshot::channel();
     let state = StateDir::open(dir.path()).unwrap();
-    let task = tokio::spawn(run(state, settings(), async { ended.await.unwrap_or_default() }, |_: &Status| {
-        ready.send(()).unwrap();
-    }));
+    let task = tokio::spawn(run(
+        state,
+        Settings::new(Token::new([17; 32], None), "watched"),
+        async { ended.await.unwrap_or_default() },
+        |_: &Status| {
+            ready.send(()).unwrap();
+        },
+    ));
     is_ready.await.unwrap();
     let socket = dir.path().join("api.sock");
     assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o7777, 0o600);

@@ -1,11 +1,8 @@
 //! Whole nodes in one process, each with files, sockets and discovery of its own, talking over the loopback interface.
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-use kairn_mesh::{
-    Attendance, BallotState, Change, Client, NameSettings, Rules, Sealing, ServiceEvent, Settings, ShellPolicy,
-    ShellSettings, StateDir, Status, Transport, run,
-};
-use kairn_mesh_protocol::{ClusterName, Token};
+use kairn_mesh::{BallotState, Change, Client, Rules, ServiceEvent, Settings, StateDir, Status, Transport, run};
+use kairn_mesh_protocol::Token;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -27,27 +24,9 @@ struct Running {
 
 async fn start(dir: &Path, token: u8, peers: &[u16]) -> Running {
     let settings = Settings {
-        token: Token::new([token; 32], None),
-        name: dir.file_name().unwrap().to_str().unwrap().to_owned(),
-        version: "0.1.0".to_owned(),
-        port: 0,
-        administrators: Vec::new(),
-        allowed: None,
-        dht: None,
         peers: peers.iter().map(|port| SocketAddr::from(([127, 0, 0, 1], *port))).collect(),
-        excluded: Vec::new(),
-        names: NameSettings::default(),
-        sealing: Sealing::default(),
-        role: None,
-        cluster: ClusterName::default(),
         rules: Rules::new(2, Some(3)).unwrap(),
-        shell: ShellSettings {
-            policy: ShellPolicy::Never,
-            is_recovery: false,
-            consoles: Vec::new(),
-            attendance: Attendance { socket: "/nowhere".into(), arguments: Vec::new() },
-        },
-        vpn: None,
+        ..Settings::new(Token::new([token; 32], None), dir.file_name().unwrap().to_str().unwrap())
     };
     let (end, ended) = oneshot::channel::<()>();
     let (ready, is_ready) = oneshot::channel();

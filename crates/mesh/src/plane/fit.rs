@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 /// The smallest packet that IPv6 permits a link to carry (RFC 8200, section 5).
-const LEAST: u16 = 1_280;
+pub const LEAST: u16 = 1_280;
 /// What WireGuard puts around a packet, in bytes: 20 of IPv4 or 40 of IPv6, 8 of UDP, 32 of its own.
 const AROUND_V4: u16 = 60;
 const AROUND_V6: u16 = 80;
@@ -29,14 +29,18 @@ impl Fit {
     }
 }
 
+/// What WireGuard puts around a packet that goes to an address.
+pub const fn around(address: &SocketAddr) -> u16 {
+    match address {
+        SocketAddr::V4(_) => AROUND_V4,
+        SocketAddr::V6(_) => AROUND_V6,
+    }
+}
+
 /// The largest packet that a way carries through the tunnel, where that is known; a relay carries it in pieces.
 fn inside(view: &View) -> Option<u16> {
     let Route::Direct(address) = &view.route else { return None };
-    let around = match address {
-        SocketAddr::V4(_) => AROUND_V4,
-        SocketAddr::V6(_) => AROUND_V6,
-    };
-    view.mtu.map(|mtu| mtu.saturating_sub(around))
+    view.mtu.map(|mtu| mtu.saturating_sub(around(address)))
 }
 
 #[cfg(test)]

@@ -1,11 +1,9 @@
 //! A whole node, and callers that have nothing but a session with it.
 
 use super::*;
-use crate::{
-    Attendance, Client, NameSettings, Rules, Sealing, Settings, ShellPolicy, ShellSettings, StateDir, Status, run, tls,
-};
+use crate::{Client, Settings, StateDir, Status, run, tls};
 use kairn_mesh_protocol::message::{Answer, Question, decode, encode};
-use kairn_mesh_protocol::{ClusterName, Identity, Token};
+use kairn_mesh_protocol::{Identity, Token};
 use std::time::Instant;
 use tokio::sync::oneshot;
 
@@ -14,32 +12,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn token(secret: u8) -> Token {
     Token::new([secret; 32], None)
-}
-
-fn settings() -> Settings {
-    Settings {
-        token: token(91),
-        name: "asked".to_owned(),
-        version: "0.1.0".to_owned(),
-        port: 0,
-        administrators: Vec::new(),
-        allowed: None,
-        dht: None,
-        peers: Vec::new(),
-        excluded: Vec::new(),
-        names: NameSettings::default(),
-        sealing: Sealing::default(),
-        role: None,
-        cluster: ClusterName::default(),
-        rules: Rules::default(),
-        shell: ShellSettings {
-            policy: ShellPolicy::Never,
-            is_recovery: false,
-            consoles: Vec::new(),
-            attendance: Attendance { socket: "/nowhere".into(), arguments: Vec::new() },
-        },
-        vpn: None,
-    }
 }
 
 /// A caller with a token, and what it shows of itself.
@@ -70,9 +42,14 @@ async fn a_question_that_is_too_long_and_a_caller_with_another_token_are_counted
     let (end, ended) = oneshot::channel::<()>();
     let (ready, is_ready) = oneshot::channel();
     let state = StateDir::open(dir.path()).unwrap();
-    let task = tokio::spawn(run(state, settings(), async { ended.await.unwrap_or_default() }, |status: &Status| {
-        ready.send(status.port).unwrap();
-    }));
+    let task = tokio::spawn(run(
+        state,
+        Settings::new(token(91), "asked"),
+        async { ended.await.unwrap_or_default() },
+        |status: &Status| {
+            ready.send(status.port).unwrap();
+        },
+    ));
     let address = SocketAddr::from(([127, 0, 0, 1], is_ready.await.unwrap()));
 
     let (endpoint, own, papers) = caller(91);

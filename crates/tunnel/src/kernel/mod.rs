@@ -206,8 +206,18 @@ impl Worker for Kernel {
     }
 
     fn is_running(&self) -> bool {
-        matches!(self.links.find(&self.link.name), Ok(Some(index)) if index == self.link.index)
-            && !self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+        let is_there = match self.links.find(&self.link.name) {
+            Ok(found) => found == Some(self.link.index),
+            // That it cannot be asked now does not say that it is gone: the caller would end for it.
+            Err(error) => {
+                tracing::warn!(
+                    error = kairn_report::in_one_line(&error),
+                    "the kernel does not say whether the interface is there"
+                );
+                true
+            }
+        };
+        is_there && !self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     fn set_mtu(&self, mtu: u16) -> Result<(), Error> {
