@@ -204,6 +204,25 @@ fn a_way_that_carries_less_makes_the_packets_of_the_interface_smaller() {
 }
 
 #[test]
+fn a_node_whose_interface_was_removed_ends_and_has_another_when_it_starts_again() {
+    let Some(world) = World::new() else { return };
+    let gate = world.start(&world.public("m", 1), &[]);
+    gate.id();
+    let here = world.public("a", 2);
+    let mut node = world.start(&here, &GATE);
+    node.goes(&gate, "lan");
+    let since = Instant::now();
+    run(&format!("ip -n {here} link del edgevpn0"));
+    // As what a service manager starts again: see RestartPreventExitStatus= of the unit.
+    assert_eq!(node.ended(), Some(4));
+    assert!(node.said(since, &["somebody removed `edgevpn0`"]).is_some());
+    drop(node);
+    let again = world.start(&here, &GATE);
+    again.goes(&gate, "lan");
+    again.reaches(&gate, &[]);
+}
+
+#[test]
 fn a_site_that_starts_before_its_router_joins_the_others_once_that_is_there() {
     let Some(world) = World::new() else { return };
     let gate = world.start(&world.public("m", 1), &[]);

@@ -274,6 +274,18 @@ impl Node<'_> {
         }
     }
 
+    /// Waits until it has ended by itself; its exit code.
+    pub fn ended(&mut self) -> Option<i32> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(start.elapsed() < DEADLINE, "{} goes on", self.namespace);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     pub fn counter(&self, name: &str) -> u64 {
         self.status()["counters"][name].as_u64().unwrap()
     }
