@@ -35,6 +35,8 @@ struct Ways {
     said: Vec<SocketAddr>,
     /// Where discovery says that it is, which anybody in the local network can make it say.
     found: Vec<SocketAddr>,
+    /// Its own control port.
+    control: Option<NonZeroU16>,
     /// The port of its WireGuard interface.
     tunnel: Option<NonZeroU16>,
     /// Where it says that others see that port.
@@ -71,6 +73,17 @@ impl Paths {
     pub fn tunnel_port(&mut self, id: NodeId, port: u16, mapped: impl IntoIterator<Item = SocketAddr>) {
         let ways = self.0.entry(id).or_default();
         (ways.tunnel, ways.mapped) = (NonZeroU16::new(port), mapped.into_iter().take(MOST_MAPPED).collect());
+    }
+
+    /// A member has its control port there; 0 is unknown.
+    pub fn control_port(&mut self, id: NodeId, port: u16) {
+        self.0.entry(id).or_default().control = NonZeroU16::new(port);
+    }
+
+    /// The control port of a member at its address in the mesh; nothing where it has none.
+    pub fn port_inside(&self, id: &NodeId) -> Option<u16> {
+        let ways = self.0.get(id)?;
+        ways.tunnel.and(ways.control).map(NonZeroU16::get)
     }
 
     /// All places where the WireGuard interface of a member may be; nothing where it has none.
@@ -172,7 +185,10 @@ mod tests {
         assert!(paths.heard(id, link, start));
         assert!(!paths.heard(id, link, start));
         assert_eq!(paths.tunnel(&id, start), None);
+        paths.control_port(id, 7_946);
+        assert_eq!(paths.port_inside(&id), None);
         paths.tunnel_port(id, 7_947, []);
+        assert_eq!(paths.port_inside(&id), Some(7_946));
         assert_eq!(paths.tunnel(&id, start).map(|address| address.to_string()), Some("[fe80::1%3]:7947".to_owned()));
     }
 }

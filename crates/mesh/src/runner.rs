@@ -35,7 +35,7 @@ use crate::paths::{Candidates, Paths};
 use crate::plane::Plane;
 use crate::routing::{self, Routing};
 use crate::services::{Services, Transport};
-use crate::session::{Open, Papers, Shared};
+use crate::session::{Caller, Open, Papers, Shared};
 use crate::shell::Shells;
 use crate::socket::{Datagram, Socket};
 use crate::state::{self, StateDir};
@@ -286,14 +286,12 @@ impl Runner {
         let (mut archive, contents) = Archive::open(&dir, &network.id);
         archive.recalled(&node.recall((Moment::default(), clock::machine()), contents.records));
         let papers: Shared = Arc::new(RwLock::new(Papers::default()));
-        let mut caller = endpoint.clone();
-        caller.set_default_client_config(configs.service);
-        let services = Services::new(handle.clone(), node.id(), caller.clone(), Arc::clone(&papers));
-        caller.set_default_client_config(configs.shell);
-        let ids = (node.id(), network.id);
-        let shells = Shells::new(handle.clone(), ids, caller, Arc::clone(&papers), settings.shell.clone());
+        let caller = Caller { endpoint: endpoint.clone(), own: node.id(), papers: Arc::clone(&papers) };
+        let services = Services::new(handle.clone(), caller.calling_by(configs.service));
+        let by_shell = caller.calling_by(configs.shell);
+        let shells = Shells::new(handle.clone(), network.id, by_shell, settings.shell.clone());
         let mut runner = Self {
-            calls: Calls::new(endpoint.clone(), ids.0, papers.clone(), services.clone(), shells.clone()),
+            calls: Calls::new(caller, services.clone(), shells.clone()),
             services,
             shells,
             exposed: BTreeMap::new(),

@@ -12,7 +12,7 @@ mod serve;
 
 use crate::error::Error;
 use crate::handle::Handle;
-use crate::session::Shared as Papers;
+use crate::session::Caller;
 use call::Links;
 pub use call::Place;
 pub use datagrams::{Inlet, LARGEST as LARGEST_DATAGRAM, Queue, queue};
@@ -123,9 +123,7 @@ pub struct Counters {
 /// The services of a node.
 pub struct Services {
     handle: Handle,
-    own: NodeId,
-    endpoint: quinn::Endpoint,
-    papers: Papers,
+    caller: Caller,
     /// Sessions with those that this node calls.
     links: Mutex<BTreeMap<NodeId, Links>>,
     /// Sessions with those that call this node.
@@ -135,10 +133,10 @@ pub struct Services {
 }
 
 impl Services {
-    /// Nothing is carried yet. The endpoint calls as one does for services.
-    pub fn new(handle: Handle, own: NodeId, endpoint: quinn::Endpoint, papers: Papers) -> Arc<Self> {
+    /// Nothing is carried yet. The caller calls as one does for services.
+    pub fn new(handle: Handle, caller: Caller) -> Arc<Self> {
         let (links, served, limit) = (Mutex::default(), Mutex::default(), Semaphore::new(CONNECTIONS));
-        Arc::new(Self { handle, own, endpoint, papers, links, served, limit, counters: Counters::default() })
+        Arc::new(Self { handle, caller, links, served, limit, counters: Counters::default() })
     }
 
     /// What was counted.

@@ -9,12 +9,15 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 /// How long a handshake with both proofs may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(15);
+/// How long after one address of a member was called the next is called beside it (RFC 8305, 5).
+const STAGGER: Duration = Duration::from_millis(250);
 /// The code that a connection is closed with whose other side is of another network.
 pub const UNPROVEN: VarInt = VarInt::from_u32(1);
 
@@ -53,11 +56,65 @@ pub struct Open {
     pub connection: Connection,
 }
 
-/// Calls a node.
-///
-/// # Errors
-/// It does not answer, is not the expected one, or does not prove that it holds the secret.
-pub async fn call(
+/// What a node calls others with.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Calls as one does for what the sessions are for.
+    pub endpoint: quinn::Endpoint,
+    /// Who calls.
+    pub own: NodeId,
+    /// What it shows.
+    pub papers: Shared,
+}
+
+impl Caller {
+    /// The same, calling for sessions of another kind.
+    pub fn calling_by(&self, config: quinn::ClientConfig) -> Self {
+        let mut other = self.clone();
+        other.endpoint.set_default_client_config(config);
+        other
+    }
+
+    /// Calls a node.
+    ///
+    /// # Errors
+    /// It does not answer, or does not prove that it holds the secret.
+    pub async fn call(&self, address: SocketAddr, wall: Option<Wall>) -> Result<Open, Error> {
+        call(&self.endpoint, self.own, &self.papers, address, wall).await
+    }
+
+    /// Calls a member at all of its addresses, each a moment after the one before it or as soon as those have failed; the session that is
+    /// open first is the one.
+    ///
+    /// # Errors
+    /// It is at none of them: what the last that failed says.
+    pub async fn meet(&self, to: NodeId, addresses: Vec<SocketAddr>) -> Result<Open, Error> {
+        let (mut addresses, mut calls) = (addresses.into_iter().peekable(), JoinSet::new());
+        let mut failed = Error::Unknown(to);
+        loop {
+            match addresses.next() {
+                Some(address) => {
+                    let caller = self.clone();
+                    // Clocks are told in the sessions of the control plane.
+                    calls.spawn(async move { caller.call(address, None).await });
+                }
+                None if calls.is_empty() => return Err(failed),
+                None => {}
+            }
+            tokio::select! {
+                Some(ended) = calls.join_next() => match ended {
+                    Ok(Ok(open)) if open.peer == to => return Ok(open),
+                    Ok(Ok(open)) => open.connection.close(VarInt::from_u32(0), b"another was meant"),
+                    Ok(Err(error)) => failed = error,
+                    Err(error) => tracing::error!(%error, "a call broke off"),
+                },
+                () = sleep(STAGGER), if addresses.peek().is_some() => {}
+            }
+        }
+    }
+}
+
+async fn call(
     endpoint: &quinn::Endpoint,
     own: NodeId,
     papers: &Shared,

@@ -11,7 +11,7 @@ mod program;
 mod serve;
 
 use crate::handle::Handle;
-use crate::session::Shared as Papers;
+use crate::session::Caller;
 pub use attendant::{Attendance, Order, SOCKET, attend};
 pub use caller::{Asked, ShellEnd};
 use kairn_mesh_protocol::shell::{Code, Gate, Policy};
@@ -52,10 +52,8 @@ pub struct Counters {
 /// The shells of a node.
 pub struct Shells {
     handle: Handle,
-    own: NodeId,
     network: NetworkId,
-    endpoint: quinn::Endpoint,
-    papers: Papers,
+    caller: Caller,
     settings: ShellSettings,
     /// What a code opens; nothing where none does.
     gate: Mutex<Option<Gate>>,
@@ -69,31 +67,12 @@ pub struct Shells {
 }
 
 impl Shells {
-    /// No shell is lent yet. The endpoint calls as one does for shells.
-    pub fn new(
-        handle: Handle,
-        (own, network): (NodeId, NetworkId),
-        endpoint: quinn::Endpoint,
-        papers: Papers,
-        settings: ShellSettings,
-    ) -> Arc<Self> {
+    /// No shell is lent yet. The caller calls as one does for shells.
+    pub fn new(handle: Handle, network: NetworkId, caller: Caller, settings: ShellSettings) -> Arc<Self> {
         let (shells, callers) = (Semaphore::new(SHELLS), Semaphore::new(CALLERS));
         let (gate, open, waiting) = (Mutex::default(), Mutex::default(), Mutex::default());
         let counters = Counters::default();
-        Arc::new(Self {
-            handle,
-            own,
-            network,
-            endpoint,
-            papers,
-            settings,
-            gate,
-            open,
-            waiting,
-            shells,
-            callers,
-            counters,
-        })
+        Arc::new(Self { handle, network, caller, settings, gate, open, waiting, shells, callers, counters })
     }
 
     /// What was counted.
@@ -124,7 +103,7 @@ impl Shells {
 
     /// Shows a code on the consoles. It is in no log.
     fn show(self: &Arc<Self>, code: &Code, machine: &str, what: &str) {
-        let (node, code) = (self.own.short(), code.reveal());
+        let (node, code) = (self.caller.own.short(), code.reveal());
         let machine: String = machine.chars().filter(|c| c.is_ascii_graphic() && *c != '\\').collect();
         let standing = format!(
             "The recovery shell of this machine opens once, from another member of the mesh:\n\n    kairn mesh shell {node}\n    code {code}\n\n"

@@ -7,6 +7,7 @@
 )]
 
 mod capture;
+mod relayed;
 mod world;
 
 use capture::{Capture, count, payloads, within};
@@ -154,32 +155,6 @@ fn behind_two_routers_a_node_goes_direct_and_beside_another_of_the_same_provider
     // The provider's router does not turn round what is meant for itself.
     one.goes(&neighbour, "relayed");
     one.reaches(&neighbour, &[]);
-}
-
-#[test]
-fn where_two_cannot_speak_a_third_carries_until_they_can() {
-    let Some(world) = World::new() else { return };
-    let gate = world.start(&world.public("m", 1), &[]);
-    let [here, there] = [("a", 2), ("b", 3)].map(|(name, number)| world.public(name, number));
-    world.nft(
-        &here,
-        "table ip block {
-           chain output { type filter hook output priority 0; ip daddr 198.51.100.3 udp dport 1-65535 drop; };
-           chain input { type filter hook input priority 0; ip saddr 198.51.100.3 udp dport 1-65535 drop; };
-         }",
-    );
-    gate.id();
-    let (one, other) = (world.start(&here, &GATE), world.start(&there, &GATE));
-    one.goes(&other, "relayed");
-    one.reaches(&other, &[]);
-    let id = other.id();
-    one.until("it lives by the word of others", |status| {
-        peer(status, &id).is_some_and(|peer| peer["state"] == "alive")
-    });
-    run(&format!("ip netns exec {here} nft delete table ip block"));
-    one.goes(&other, "lan");
-    other.goes(&one, "lan");
-    one.reaches(&other, &[]);
 }
 
 #[test]

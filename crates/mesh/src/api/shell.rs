@@ -29,7 +29,7 @@ pub(super) async fn open(asked: Asked, handle: &Handle) -> Result<Answer, Fault>
     })?;
     let (place, shells) = handle.run(move |runner| (runner.place_of_shell(&node), runner.shells().0)).await?;
     let (to, addresses) = place?;
-    let line = shells.call(to, &addresses).await.map_err(|error| {
+    let line = shells.call(to, addresses).await.map_err(|error| {
         Fault::new(StatusCode::BAD_GATEWAY, format!("node {}: {}", to.short(), kairn_report::in_one_line(&error)))
     })?;
     let mut answer = respond(StatusCode::SWITCHING_PROTOCOLS, "application/octet-stream", String::new());

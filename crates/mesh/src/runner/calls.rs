@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::services::Services;
-use crate::session::{self, Open, Shared};
+use crate::session::{self, Caller, Open};
 use crate::shell::Shells;
 use crate::tls;
 use kairn_mesh_protocol::{NodeId, Wall, message};
@@ -52,9 +52,7 @@ pub struct Counters {
 
 /// The sessions.
 pub struct Calls {
-    endpoint: quinn::Endpoint,
-    own: NodeId,
-    papers: Shared,
+    caller: Caller,
     services: Arc<Services>,
     shells: Arc<Shells>,
     open: Arc<Mutex<BTreeMap<NodeId, Open>>>,
@@ -68,17 +66,11 @@ pub struct Calls {
 
 impl Calls {
     /// No sessions yet.
-    pub fn new(
-        endpoint: quinn::Endpoint,
-        own: NodeId,
-        papers: Shared,
-        services: Arc<Services>,
-        shells: Arc<Shells>,
-    ) -> Self {
+    pub fn new(caller: Caller, services: Arc<Services>, shells: Arc<Shells>) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING);
         let limit = Arc::new(tokio::sync::Semaphore::new(AT_ONCE));
         let (open, calling, counters) = (Arc::default(), Arc::default(), Arc::default());
-        Self { endpoint, own, papers, services, shells, open, calling, limit, counters, sender, receiver }
+        Self { caller, services, shells, open, calling, limit, counters, sender, receiver }
     }
 
     /// What was counted.
@@ -124,7 +116,7 @@ impl Calls {
         tokio::spawn(async move {
             // Whoever only calls and does not prove anything must not keep others out for long, nor cost much.
             let Ok(_permit) = task.limit.clone().try_acquire_owned() else { return incoming.ignore() };
-            let done = match session::answer(incoming, task.own, &task.papers, wall).await {
+            let done = match session::answer(incoming, task.caller.own, &task.caller.papers, wall).await {
                 // The permit is for those that prove themselves yet.
                 Ok(open) if tls::is_for_services(&open.connection) => {
                     tokio::spawn(task.services.serve(open));
@@ -163,9 +155,7 @@ impl Calls {
 
     fn task(&self) -> Task {
         Task {
-            endpoint: self.endpoint.clone(),
-            own: self.own,
-            papers: Arc::clone(&self.papers),
+            caller: self.caller.clone(),
             services: Arc::clone(&self.services),
             shells: Arc::clone(&self.shells),
             open: Arc::clone(&self.open),
@@ -180,9 +170,7 @@ impl Calls {
 /// What one task needs.
 #[derive(Clone)]
 struct Task {
-    endpoint: quinn::Endpoint,
-    own: NodeId,
-    papers: Shared,
+    caller: Caller,
     services: Arc<Services>,
     shells: Arc<Shells>,
     open: Arc<Mutex<BTreeMap<NodeId, Open>>>,
@@ -194,8 +182,7 @@ struct Task {
 
 impl Task {
     async fn call(&self, address: SocketAddr, wall: Option<Wall>) -> Result<Open, Error> {
-        let open = session::call(&self.endpoint, self.own, &self.papers, address, wall).await;
-        let open = open.map_err(|error| self.counted(error))?;
+        let open = self.caller.call(address, wall).await.map_err(|error| self.counted(error))?;
         self.keep(&open);
         Ok(open)
     }

@@ -8,8 +8,9 @@ use kairn_mesh_protocol::address::Prefix;
 use kairn_mesh_protocol::dht::holds;
 use kairn_mesh_protocol::entry::{Bucket, EntryId};
 use kairn_mesh_protocol::path::Door;
-use kairn_mesh_protocol::swim;
+use kairn_mesh_protocol::{NodeId, swim};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 /// The most of its own addresses that a node names; two more are where others see it.
 const MOST_OWN: usize = 6;
@@ -77,6 +78,17 @@ impl Runner {
         }
     }
 
+    /// Where a member is called for a service or a shell. Its address in the mesh is among the places: where a relay carries, no other
+    /// leads there. What the mesh itself needs never goes that way.
+    pub(super) fn ways_to(&self, id: &NodeId) -> Vec<SocketAddr> {
+        let mut ways = self.paths.to(id, Instant::now());
+        let inside = self.plane.as_ref().and_then(|_| self.paths.port_inside(id));
+        if let Some(port) = inside {
+            ways.insert(ways.len().min(1), (self.network.ula.address(id), port).into());
+        }
+        ways
+    }
+
     /// A member says where it is.
     pub(super) fn moved(&mut self, id: &EntryId) {
         let now = self.now().0;
@@ -88,6 +100,8 @@ impl Runner {
             Some(Ok(candidates)) => {
                 let addresses = candidates.addresses.len() + candidates.mapped.len();
                 tracing::info!(peer = %content.author.short(), addresses, "whereabouts");
+                let port = candidates.addresses.first().map_or(0, SocketAddr::port);
+                self.paths.control_port(content.author, port);
                 let mapped = candidates.mapped.into_iter().filter(|address| self.choice.may_try(address));
                 self.paths.tunnel_port(content.author, candidates.tunnel, mapped);
                 let named = candidates.addresses.into_iter().filter(|address| self.choice.may_try(address));

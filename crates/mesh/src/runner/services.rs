@@ -9,7 +9,6 @@ use kairn_mesh_protocol::entry::{Bucket, Content};
 use kairn_mesh_protocol::{NodeId, swim};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 impl Runner {
     /// The services that members expose, by name.
@@ -127,7 +126,7 @@ impl Runner {
                 let missing = || Fault::missing("this node does not expose the service any more");
                 self.exposed.get(name).map(|(_, to)| Place::Here(*to)).ok_or_else(missing)
             }
-            [id] => Ok(Place::There(*id, self.paths.to(id, Instant::now()))),
+            [id] => Ok(Place::There(*id, self.ways_to(id))),
             [] if all.is_empty() && !others.is_empty() => {
                 let other = if kind == Transport::Tcp { Transport::Udp } else { Transport::Tcp };
                 Err(Fault::missing(format!("`{}` is exposed by {other}, not by {kind}", name.escape_debug())))

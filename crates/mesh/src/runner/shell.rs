@@ -7,7 +7,6 @@ use kairn_mesh_protocol::{Moment, NodeId};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 impl Runner {
     /// The shells, and the time for their codes.
@@ -34,7 +33,7 @@ impl Runner {
         if id == self.node.id() {
             return Err(Fault::wrong(format!("{} is this node itself", id.short())));
         }
-        let addresses = self.paths.to(&id, Instant::now());
+        let addresses = self.ways_to(&id);
         if addresses.is_empty() {
             return Err(Fault::missing(format!("nobody has said where node {} is", id.short())));
         }

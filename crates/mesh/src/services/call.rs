@@ -76,7 +76,7 @@ impl Services {
         match self.place(service, node, Transport::Tcp).await? {
             Place::Here(target) => dial(target).await.map(Way::Here),
             Place::There(to, addresses) => {
-                let (send, receive, link) = self.stream(to, &addresses, service).await?;
+                let (send, receive, link) = self.stream(to, addresses, service).await?;
                 Ok(Way::There(send, receive, link, to))
             }
         }
@@ -118,8 +118,7 @@ impl Services {
                 }
             }
             Place::There(to, addresses) => {
-                let (mut send, mut receive, link) =
-                    self.stream(to, &addresses, &Transport::Udp.wanted(service)).await?;
+                let (mut send, mut receive, link) = self.stream(to, addresses, &Transport::Udp.wanted(service)).await?;
                 self.counters.called.fetch_add(1, Ordering::Relaxed);
                 let carried = datagrams::carry(&mut flow, &mut send, &mut receive, deliver, datagrams::IDLE).await;
                 let ended = send.finish().is_ok();
@@ -137,7 +136,7 @@ impl Services {
     async fn stream(
         &self,
         to: NodeId,
-        addresses: &[SocketAddr],
+        addresses: Vec<SocketAddr>,
         wanted: &str,
     ) -> Result<(quinn::SendStream, quinn::RecvStream, Link), String> {
         let link = self.link(to, addresses).await.map_err(|error| said(&error))?;
@@ -157,7 +156,7 @@ impl Services {
     }
 
     /// The session with a member, opened at one of its addresses where there is none.
-    async fn link(&self, to: NodeId, addresses: &[SocketAddr]) -> Result<Link, Error> {
+    async fn link(&self, to: NodeId, addresses: Vec<SocketAddr>) -> Result<Link, Error> {
         let place = match self.links.lock() {
             Ok(mut links) => Arc::clone(links.entry(to).or_default()),
             Err(_) => return Err(Error::Unknown(to)),
@@ -166,21 +165,11 @@ impl Services {
         if let Some(link) = known.as_ref().filter(|link| link.connection.close_reason().is_none()) {
             return Ok(link.clone());
         }
-        let mut failed = Error::Unknown(to);
-        for address in addresses {
-            // Clocks are told in the sessions of the control plane.
-            match session::call(&self.endpoint, self.own, &self.papers, *address, None).await {
-                Ok(open) if open.peer == to => {
-                    open.connection.set_receive_window(WINDOW.into());
-                    let link = Link { connection: open.connection, users: Arc::default() };
-                    *known = Some(link.clone());
-                    return Ok(link);
-                }
-                Ok(open) => open.connection.close(0_u8.into(), b"another was meant"),
-                Err(error) => failed = error,
-            }
-        }
-        Err(failed)
+        let connection = self.caller.meet(to, addresses).await?.connection;
+        connection.set_receive_window(WINDOW.into());
+        let link = Link { connection, users: Arc::default() };
+        *known = Some(link.clone());
+        Ok(link)
     }
 
     /// Ends the sessions with a node that is no member any more.

@@ -14,13 +14,12 @@ fn token(secret: u8) -> Token {
     Token::new([secret; 32], None)
 }
 
-/// A caller with a token, and what it shows of itself.
-fn caller(secret: u8) -> (quinn::Endpoint, NodeId, Shared) {
+fn caller(secret: u8) -> Caller {
     let identity = Identity::from_seed(&[secret; 32]);
     let mut endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     endpoint.set_default_client_config(tls::configs(&identity).unwrap().client);
     let papers = Papers { epochs: vec![token(secret).epoch()], ..Papers::default() };
-    (endpoint, identity.id(), Arc::new(RwLock::new(papers)))
+    Caller { endpoint, own: identity.id(), papers: Arc::new(RwLock::new(papers)) }
 }
 
 async fn until_counted(dir: &std::path::Path, counter: &str) {
@@ -52,8 +51,7 @@ async fn a_question_that_is_too_long_and_a_caller_with_another_token_are_counted
     ));
     let address = SocketAddr::from(([127, 0, 0, 1], is_ready.await.unwrap()));
 
-    let (endpoint, own, papers) = caller(91);
-    let open = call(&endpoint, own, &papers, address, None).await.unwrap();
+    let open = caller(91).call(address, None).await.unwrap();
     // A stream that was let go ends without a byte.
     let answer = ask(&open.connection, &vec![0; message::LARGEST + 1]).await;
     assert!(answer.as_ref().is_ok_and(Vec::is_empty), "{answer:?}");
@@ -66,8 +64,7 @@ async fn a_question_that_is_too_long_and_a_caller_with_another_token_are_counted
     assert!(matches!(decode("answer", &answer), Ok(Answer::Refused(_))));
     until_counted(dir.path(), "refused").await;
 
-    let (stranger, own, papers) = caller(92);
-    let refused = call(&stranger, own, &papers, address, None).await;
+    let refused = caller(92).call(address, None).await;
     assert!(matches!(refused, Err(Error::Unwelcome { .. })), "{refused:?}");
     until_counted(dir.path(), "sessions_unproven").await;
 

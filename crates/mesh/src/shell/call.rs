@@ -2,7 +2,6 @@
 
 use super::Shells;
 use crate::error::Error;
-use crate::session;
 use kairn_mesh_protocol::NodeId;
 use kairn_mesh_protocol::shell::{EXPORTER, Shell};
 use std::io;
@@ -20,28 +19,18 @@ pub struct Line {
 }
 
 impl Shells {
-    /// Calls a member at one of its addresses.
+    /// Calls a member at its addresses.
     ///
     /// # Errors
     /// It is at none of them.
-    pub async fn call(&self, to: NodeId, addresses: &[SocketAddr]) -> Result<Line, Error> {
-        let mut failed = Error::Unknown(to);
-        for address in addresses {
-            // Clocks are told in the sessions of the control plane.
-            match session::call(&self.endpoint, self.own, &self.papers, *address, None).await {
-                Ok(open) if open.peer == to => {
-                    let mut exporter = [0; 32];
-                    let exported = open.connection.export_keying_material(&mut exporter, EXPORTER, b"");
-                    exported.map_err(|_| Error::call(*address, &"no exporter"))?;
-                    self.keep(to, &open.connection);
-                    let shell = Shell { network: self.network, exporter, client: self.own, server: to };
-                    return Ok(Line { connection: open.connection, shell });
-                }
-                Ok(open) => open.connection.close(0_u8.into(), b"another was meant"),
-                Err(error) => failed = error,
-            }
-        }
-        Err(failed)
+    pub async fn call(&self, to: NodeId, addresses: Vec<SocketAddr>) -> Result<Line, Error> {
+        let open = self.caller.meet(to, addresses).await?;
+        let mut exporter = [0; 32];
+        let exported = open.connection.export_keying_material(&mut exporter, EXPORTER, b"");
+        exported.map_err(|_| Error::call(open.address, &"no exporter"))?;
+        self.keep(to, &open.connection);
+        let shell = Shell { network: self.network, exporter, client: self.caller.own, server: to };
+        Ok(Line { connection: open.connection, shell })
     }
 }
 

@@ -42,7 +42,7 @@ impl Shells {
         if connection.export_keying_material(&mut exporter, EXPORTER, b"").is_err() {
             return connection.close(0_u8.into(), b"no exporter");
         }
-        let shell = Shell { network: self.network, exporter, client: peer, server: self.own };
+        let shell = Shell { network: self.network, exporter, client: peer, server: self.caller.own };
         let name = format!("{} ({})", peer.short(), machine.escape_debug());
         self.keep(peer, &connection);
         let caller = Caller { shell, name, address };
