@@ -11,7 +11,7 @@ use crate::identity::NodeId;
 use crate::keys::{EpochKeys, hmac};
 use crate::member::MemberRecord;
 use crate::role::Role;
-use crate::time::Wall;
+use crate::time::Told;
 use hmac::Mac as _;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -48,8 +48,8 @@ pub struct Proof {
     pub macs: Vec<(u32, [u8; 32])>,
     /// The role that the sender's configuration fixes, if it does. The proofs cover it, and the record has to say the same.
     pub role: Option<Role>,
-    /// The sender's wall clock, in milliseconds since the Unix epoch; nothing where it was never set.
-    pub wall: Option<Wall>,
+    /// The sender's time; nothing in sessions that are not of the control plane.
+    pub time: Option<Told>,
     /// The sender's own entry in the members' bucket, encoded: the other side may not know it yet. Nothing while the sender does
     /// not know the time, and so signs nothing.
     pub record: Option<Vec<u8>>,
@@ -62,11 +62,11 @@ impl Proof {
         session: &Session,
         side: Side,
         role: Option<Role>,
-        wall: Option<Wall>,
+        time: Option<Told>,
         record: Option<Vec<u8>>,
     ) -> Self {
         let mac = |keys: &EpochKeys| session.mac(keys, side, role).finalize().into_bytes().into();
-        Self { macs: epochs.iter().map(|keys| (keys.epoch, mac(keys))).collect(), role, wall, record }
+        Self { macs: epochs.iter().map(|keys| (keys.epoch, mac(keys))).collect(), role, time, record }
     }
 
     /// Reads what the other side sent.
@@ -154,7 +154,14 @@ mod tests {
         let keys = Token::new([1; 32], None).epoch();
         let session = Session { exporter: [7; 32], client: NodeId::new([1; 32]), server: NodeId::new([2; 32]) };
         let epochs = [keys.clone()];
-        let proof = Proof::new(&epochs, &session, Side::Client, None, Some(Wall(1)), Some(b"record".to_vec()));
+        let proof = Proof::new(
+            &epochs,
+            &session,
+            Side::Client,
+            None,
+            Some(Told::Unkept(crate::Wall(1))),
+            Some(b"record".to_vec()),
+        );
         assert_eq!(Proof::decode(&proof.encode().unwrap()), Ok(proof.clone()));
         assert_eq!(proof.check(&epochs, &session, Side::Client, false), Ok(()));
         let turned = Session { client: session.server, server: session.client, ..session };
@@ -181,7 +188,7 @@ mod tests {
         );
         let mut store = crate::store::Store::new(network, vec![keys.clone()], []);
         let (place, value) = ((Bucket::Members, id.to_string()), Some(record.encode().unwrap()));
-        let now = (crate::Moment::default(), Wall(1_800_000_000_000));
+        let now = (crate::Moment::default(), crate::Wall(1_800_000_000_000));
         let record = store.write(&identity, place, value, 0, now).unwrap().encode().unwrap();
         let epochs = [keys];
         let proof = |role| Proof::new(&epochs, &session, Side::Client, role, None, Some(record.clone()));

@@ -41,6 +41,6 @@ pub use error::{Error, TokenFault};
 pub use identity::{Identity, NodeId, ParseNodeIdError, Purpose, Signature};
 pub use keys::{EpochKeys, NetworkId, NetworkKeys, UlaPrefix};
 pub use role::{ParseRoleError, Role};
-pub use time::{Moment, Now, Wall};
+pub use time::{Moment, Now, Told, Wall};
 pub use token::{AdminKey, Token};
 pub use tunnel_key::TunnelKey;

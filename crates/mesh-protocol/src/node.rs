@@ -29,7 +29,7 @@ use crate::role::Role;
 use crate::spread::{Sending, Spreading};
 use crate::store::{Refused, Store, Taken};
 use crate::swim::{self, Incarnation, Swim};
-use crate::time::{Moment, Now, Wall};
+use crate::time::{Moment, Now, Told};
 use crate::timekeeper::{Change, Clock, Timekeeper};
 use crate::tunnel_key::TunnelKey;
 pub use archive::{Recalled, Whose};
@@ -297,6 +297,9 @@ impl Node {
         value: Option<Vec<u8>>,
         lifetime: u32,
     ) -> Result<EntryId, Refused> {
+        if !self.may_sign() {
+            return Err(Refused::Timeless);
+        }
         let entry = self.store.write(&self.identity, place, value, lifetime, now)?;
         let id = entry.id(self.store.network())?;
         self.is_new(now, id, &entry, None);
@@ -352,10 +355,10 @@ impl Node {
         self.store.member_record(&self.id()).filter(|_| self.may_sign())
     }
 
-    /// A session with a node is open that has proven itself, and has a certain time, if any: takes its record in, and compares
+    /// A session with a node is open that has proven itself, and tells its time, if any: takes its record in, and compares
     /// states with it at once.
-    pub fn joined(&mut self, now: Now, peer: NodeId, record: Option<&[u8]>, wall: Option<Wall>) {
-        let now = wall.map_or(now, |wall| self.heard_time(now, peer, wall));
+    pub fn joined(&mut self, now: Now, peer: NodeId, record: Option<&[u8]>, time: Option<Told>) {
+        let now = time.map_or(now, |time| self.heard_time(now, peer, time));
         if let Some(record) = record {
             self.take(now, peer, Entry::decode(record).map(|entry| (entry, Duration::ZERO)));
         }

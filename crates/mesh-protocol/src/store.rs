@@ -39,6 +39,9 @@ pub enum Refused {
     /// Its stamp is too far ahead of this node's clock.
     #[error("written {minutes} minutes ahead of this node's clock", minutes = .0.as_secs() / 60)]
     Ahead(Duration),
+    /// This node is to write it and does not know the time yet.
+    #[error("this node signs nothing before it knows the time")]
+    Timeless,
     /// Its author is no member.
     #[error("written by {author}, who is no member", author = .0.short())]
     Stranger(NodeId),

@@ -35,6 +35,24 @@ pub type Now = (Moment, Wall);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Wall(pub u64);
 
+/// A time that a node tells another in a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Told {
+    /// Of a clock that a battery or NTP keeps.
+    Kept(Wall),
+    /// Of one that nothing keeps, or borrowed.
+    Unkept(Wall),
+}
+
+impl Told {
+    /// What the clock shows.
+    pub const fn wall(self) -> Wall {
+        match self {
+            Self::Kept(wall) | Self::Unkept(wall) => wall,
+        }
+    }
+}
+
 impl Wall {
     /// The reading for a time since the Unix epoch; the sub-millisecond part is dropped.
     pub fn since_epoch(time: Duration) -> Self {

@@ -34,6 +34,7 @@ use std::convert::Infallible;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::net::UnixListener;
 
 pub use names::Names;
@@ -41,6 +42,9 @@ pub use services::ServiceEvent;
 
 /// Says in an answer why what was written is not on this machine's disk.
 pub const UNKEPT: HeaderName = HeaderName::from_static("kairn-unkept");
+
+/// How often it is looked whether the node knows the time.
+const TIME_LOOK: Duration = Duration::from_millis(50);
 
 /// An answer of any kind.
 type Answer = Response<BoxBody<Bytes, Infallible>>;
@@ -105,6 +109,9 @@ async fn answer(mut request: Request<Incoming>, handle: Handle) -> Result<Answer
         Err(fault) => return Ok(refused(&fault)),
     };
     let method = asked.method.clone();
+    if method != Method::GET {
+        know_the_time(&handle).await;
+    }
     Ok(match route(asked, &handle).await {
         Ok(answer) if [Method::PUT, Method::DELETE].contains(&method) => with_doubt(answer, &handle).await,
         Ok(answer) => answer,
@@ -113,6 +120,13 @@ async fn answer(mut request: Request<Incoming>, handle: Handle) -> Result<Answer
             refused(&fault)
         }
     })
+}
+
+/// Waits until the node can sign what a program wants written: its own waiting for the time ends within seconds, with a time or without.
+async fn know_the_time(handle: &Handle) {
+    while matches!(handle.run(|runner| runner.waits_for_time()).await, Ok(true)) {
+        tokio::time::sleep(TIME_LOOK).await;
+    }
 }
 
 /// Says along with what was done that the disk did not take it.

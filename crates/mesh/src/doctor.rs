@@ -118,11 +118,24 @@ fn node(status: &Status) -> Vec<Finding> {
             )
             .hint("have NTP set the machine's clock: whatever else runs here has the wrong time"),
         ),
-        "waiting" => found.push(
-            Finding::new(Problem, "clock", "the machine's clock is not set, and nobody has said yet what time it is")
-                .hint(
-                    "the node signs nothing meanwhile; bring one peer with the right time into reach, or set the clock",
+        "latest" => found.push(
+            Finding::new(
+                Note,
+                "clock",
+                format!(
+                    "nobody says what time it is: goes by the latest clock of its peers, {} ahead of the machine's",
+                    ahead(status.clock_ahead)
                 ),
+            )
+            .hint("have NTP set the clock of one machine of the mesh: the others go by it"),
+        ),
+        "waiting" => found.push(
+            Finding::new(
+                Problem,
+                "clock",
+                "nothing keeps the machine's clock, and nobody has said yet what time it is",
+            )
+            .hint("the node signs nothing meanwhile; bring one peer with the right time into reach, or set the clock"),
         ),
         "alone" => found.push(
             Finding::new(Problem, "clock", "the machine's clock is not set, and nobody says what time it is")
@@ -425,6 +438,7 @@ mod tests {
         let lost = IdentityStatus { lost: Some("abc".to_owned()), ..IdentityStatus::default() };
         for (changed, gravity, about) in [
             (Status { clock: "borrowed".to_owned(), clock_ahead: 650_000_000_000, ..well() }, Note, "clock"),
+            (Status { clock: "latest".to_owned(), clock_ahead: 7_000, ..well() }, Note, "clock"),
             (Status { clock: "waiting".to_owned(), ..well() }, Problem, "clock"),
             (Status { clock: "alone".to_owned(), ..well() }, Problem, "clock"),
             (Status { addresses: Vec::new(), ..well() }, Problem, "node"),

@@ -58,6 +58,8 @@ impl From<Refused> for Fault {
         let text = why.to_string();
         match why {
             Refused::Wrong(ProtocolError::TooLarge { .. }) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, text),
+            Refused::Timeless => Self::new(StatusCode::SERVICE_UNAVAILABLE, text)
+                .hint("it takes a peer's time within seconds, or goes by its own clock; try again"),
             Refused::Full(_) => Self::new(StatusCode::INSUFFICIENT_STORAGE, text)
                 .hint("delete values of this node; what was deleted is remembered for up to a week and counts too"),
             _ => Self::new(StatusCode::CONFLICT, text),

@@ -48,7 +48,7 @@ use dht::Dht;
 use kairn_mesh_protocol::node::{Node, Outgoing, Start};
 use kairn_mesh_protocol::path::Finder;
 use kairn_mesh_protocol::timekeeper::Clock;
-use kairn_mesh_protocol::{Moment, NetworkKeys, NodeId, Now, Wall, swim};
+use kairn_mesh_protocol::{Moment, NetworkKeys, NodeId, Now, Told, swim};
 pub use settings::{NameSettings, Settings};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -202,7 +202,9 @@ impl Runner {
         let clock = clock::look(past);
         match clock {
             Clock::Sure => {}
-            Clock::Doubtful => tracing::info!("nothing keeps this machine's clock: the node goes by that of its peers"),
+            Clock::Doubtful => tracing::info!(
+                "nothing keeps this machine's clock: the node signs nothing before a peer says what time it is, for 3 s at most"
+            ),
             Clock::Unset => tracing::warn!(
                 "this machine's clock is not set: the node signs nothing before a peer says what time it is"
             ),
@@ -346,7 +348,7 @@ impl Runner {
     }
 
     /// The time that is told to others.
-    fn told(&self) -> Option<Wall> {
+    fn told(&self) -> Told {
         self.node.told(self.now())
     }
 
@@ -431,12 +433,16 @@ impl Runner {
         self.told_places.met(&open.address, open.peer);
         self.heard(open.peer, open.address);
         let now = self.now();
-        let apart = open.wall.map_or(Duration::ZERO, |wall| now.1.ahead_of(wall).max(wall.ahead_of(now.1)));
+        // One that nothing keeps follows the other.
+        let apart = match (self.node.told(now), open.time) {
+            (Told::Kept(ours), Some(Told::Kept(theirs))) => ours.ahead_of(theirs).max(theirs.ahead_of(ours)),
+            _ => Duration::ZERO,
+        };
         if apart > APART {
             let minutes = apart.as_secs() / 60;
             tracing::warn!(peer = %open.peer.short(), minutes, "its clock and ours are far apart; what the later one writes is refused");
         }
-        self.node.joined(now, open.peer, open.record.as_deref(), open.wall);
+        self.node.joined(now, open.peer, open.record.as_deref(), open.time);
     }
 
     /// Carries out what the node wants done.

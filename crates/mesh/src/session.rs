@@ -3,7 +3,7 @@
 use crate::error::Error;
 use crate::tls;
 use kairn_mesh_protocol::admission::{EXPORTER, LARGEST, Proof, Session, Side};
-use kairn_mesh_protocol::{EpochKeys, NodeId, Role, Wall, message};
+use kairn_mesh_protocol::{EpochKeys, NodeId, Role, Told, message};
 use quinn::{Connection, VarInt};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -50,8 +50,8 @@ pub struct Open {
     pub address: SocketAddr,
     /// Its record, encoded.
     pub record: Option<Vec<u8>>,
-    /// Its wall clock.
-    pub wall: Option<Wall>,
+    /// Its time.
+    pub time: Option<Told>,
     /// The connection.
     pub connection: Connection,
 }
@@ -79,8 +79,8 @@ impl Caller {
     ///
     /// # Errors
     /// It does not answer, or does not prove that it holds the secret.
-    pub async fn call(&self, address: SocketAddr, wall: Option<Wall>) -> Result<Open, Error> {
-        call(&self.endpoint, self.own, &self.papers, address, wall).await
+    pub async fn call(&self, address: SocketAddr, time: Option<Told>) -> Result<Open, Error> {
+        call(&self.endpoint, self.own, &self.papers, address, time).await
     }
 
     /// Calls a member at all of its addresses, each a moment after the one before it or as soon as those have failed; the session that is
@@ -119,7 +119,7 @@ async fn call(
     own: NodeId,
     papers: &Shared,
     address: SocketAddr,
-    wall: Option<Wall>,
+    time: Option<Told>,
 ) -> Result<Open, Error> {
     let connecting = async {
         // The name is not looked at: the key is the name.
@@ -132,7 +132,7 @@ async fn call(
         }
         let session = Session { exporter: exporter(&connection, address)?, client: own, server: peer };
         let (mut send, mut receive) = connection.open_bi().await.map_err(|error| Error::call(address, &error))?;
-        let proof = proof(papers, &session, Side::Client, wall, address)?;
+        let proof = proof(papers, &session, Side::Client, time, address)?;
         send.write_all(&proof).await.map_err(|error| Error::call(address, &error))?;
         send.finish().map_err(|error| Error::call(address, &error))?;
         let answer = receive.read_to_end(LARGEST).await;
@@ -146,12 +146,7 @@ async fn call(
 ///
 /// # Errors
 /// The caller goes away or does not prove that it holds the secret.
-pub async fn answer(
-    incoming: quinn::Incoming,
-    own: NodeId,
-    papers: &Shared,
-    wall: Option<Wall>,
-) -> Result<Open, Error> {
+pub async fn answer(incoming: quinn::Incoming, own: NodeId, papers: &Shared, time: Told) -> Result<Open, Error> {
     let address = incoming.remote_address();
     let connecting = async {
         let connection = incoming.await.map_err(|error| Error::call(address, &error))?;
@@ -160,7 +155,7 @@ pub async fn answer(
         let (mut send, mut receive) = connection.accept_bi().await.map_err(|error| Error::call(address, &error))?;
         let theirs = receive.read_to_end(LARGEST).await.map_err(|error| Error::call(address, &error))?;
         let open = finish(&connection, address, papers, &session, Side::Client, &theirs)?;
-        let ours = proof(papers, &session, Side::Server, wall, address)?;
+        let ours = proof(papers, &session, Side::Server, Some(time), address)?;
         send.write_all(&ours).await.map_err(|error| Error::call(address, &error))?;
         send.finish().map_err(|error| Error::call(address, &error))?;
         Ok(open)
@@ -192,11 +187,11 @@ fn proof(
     papers: &Shared,
     session: &Session,
     side: Side,
-    wall: Option<Wall>,
+    time: Option<Told>,
     address: SocketAddr,
 ) -> Result<Vec<u8>, Error> {
     let papers = papers.read().map_err(|_| Error::call(address, &"the node stopped"))?;
-    Ok(Proof::new(&papers.epochs, session, side, papers.role, wall, papers.record.clone()).encode()?)
+    Ok(Proof::new(&papers.epochs, session, side, papers.role, time, papers.record.clone()).encode()?)
 }
 
 /// Checks the other side's proof.
@@ -223,8 +218,8 @@ fn finish(
     }
     let is_known = papers.members.contains(&peer);
     proof.check(&papers.epochs, session, side, is_known).map_err(|why| refuse(&why.to_string()))?;
-    let (record, wall) = (proof.record, proof.wall);
-    Ok(Open { peer, address: crate::socket::unmapped(address), record, wall, connection: connection.clone() })
+    let (record, time) = (proof.record, proof.time);
+    Ok(Open { peer, address: crate::socket::unmapped(address), record, time, connection: connection.clone() })
 }
 
 /// Asks in a session.

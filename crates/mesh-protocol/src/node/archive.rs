@@ -101,7 +101,7 @@ impl Node {
         if whose == Whose::All {
             ids.append(&mut self.unkept.others);
         }
-        let saved = self.time.told(now);
+        let saved = self.time.kept(now);
         let mut bytes = Vec::new();
         for (entry, age) in ids.iter().filter_map(|id| self.store.aged(id, now.0)) {
             bytes.extend(archive::encode(entry, age, saved)?);
@@ -115,7 +115,7 @@ impl Node {
 
     /// All that is kept, as a new file.
     fn whole(&self, now: Now) -> Result<Write, Error> {
-        let (own, saved) = (self.id(), self.time.told(now));
+        let (own, saved) = (self.id(), self.time.kept(now));
         let ids = self.store.names(now.0).map(|(_, id)| id);
         let held = ids.filter_map(|id| self.store.aged(&id, now.0));
         let mut held: Vec<(&Entry, Duration)> = held.filter(|(entry, _)| is_kept(entry.content().bucket)).collect();
@@ -170,7 +170,7 @@ impl Node {
 
     /// How old an entry is now. What passed while the node was off is known where the clock was sure at both ends.
     fn age(&self, now: Now, record: &Record) -> Duration {
-        let off = record.saved.zip(self.time.told(now)).map_or(Duration::ZERO, |(saved, wall)| wall.ahead_of(saved));
+        let off = record.saved.zip(self.time.kept(now)).map_or(Duration::ZERO, |(saved, wall)| wall.ahead_of(saved));
         record.age.saturating_add(off)
     }
 
@@ -186,7 +186,7 @@ impl Node {
     /// Has this node's own stamps go before one that was kept, unless its clock says that nobody would take them then.
     fn see(&mut self, now: Now, content: &Content) {
         let stamp = content.stamp;
-        if self.time.told(now).is_none_or(|wall| stamp.wall().ahead_of(wall) <= FARTHEST) {
+        if self.time.kept(now).is_none_or(|wall| stamp.wall().ahead_of(wall) <= FARTHEST) {
             self.store.remember(stamp);
         }
     }

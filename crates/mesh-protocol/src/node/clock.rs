@@ -2,7 +2,7 @@
 
 use super::{Event, Node};
 use crate::identity::NodeId;
-use crate::time::{Moment, Now, Wall};
+use crate::time::{Moment, Now, Told, Wall};
 use crate::timekeeper::{Change, Clock};
 
 impl Node {
@@ -11,12 +11,17 @@ impl Node {
         self.time.now(moment, machine)
     }
 
-    /// The time that is told to others in a session: nothing where it is not the machine's own.
-    pub fn told(&self, now: Now) -> Option<Wall> {
+    /// The time that is told to others in a session.
+    pub fn told(&self, now: Now) -> Told {
         self.time.told(now)
     }
 
-    /// What this node goes by: `own`, `borrowed`, `waiting` or `alone`.
+    /// The time where something keeps the machine's own clock.
+    pub fn kept_time(&self, now: Now) -> Option<Wall> {
+        self.time.kept(now)
+    }
+
+    /// What this node goes by: `own`, `borrowed`, `latest`, `waiting` or `alone`.
     pub const fn time_standing(&self) -> &'static str {
         self.time.standing()
     }
@@ -39,9 +44,9 @@ impl Node {
         }
     }
 
-    pub(super) fn heard_time(&mut self, now: Now, peer: NodeId, wall: Wall) -> Now {
+    pub(super) fn heard_time(&mut self, now: Now, peer: NodeId, theirs: Told) -> Now {
         let before = self.time.ahead();
-        match self.time.heard(now, peer, wall) {
+        match self.time.heard(now, peer, theirs) {
             Some(change) => self.keep_time(now, before, change),
             None => now,
         }

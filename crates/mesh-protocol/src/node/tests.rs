@@ -116,9 +116,9 @@ impl Network {
         }
         for (to, from) in [(one, other), (other, one)] {
             let record = self.nodes[&from].record().map(|record| record.encode().unwrap());
-            let wall = self.nodes[&from].told(self.clocks_of(&from));
+            let time = self.nodes[&from].told(self.clocks_of(&from));
             let now = self.clocks_of(&to);
-            self.nodes.get_mut(&to).unwrap().joined(now, from, record.as_deref(), wall);
+            self.nodes.get_mut(&to).unwrap().joined(now, from, record.as_deref(), Some(time));
         }
         true
     }

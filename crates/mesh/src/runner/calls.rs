@@ -5,7 +5,7 @@ use crate::services::Services;
 use crate::session::{self, Caller, Open};
 use crate::shell::Shells;
 use crate::tls;
-use kairn_mesh_protocol::{NodeId, Wall, message};
+use kairn_mesh_protocol::{NodeId, Told, message};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -84,7 +84,7 @@ impl Calls {
     }
 
     /// Opens a session with whoever is at an address, unless that is being done.
-    pub fn call(&self, address: SocketAddr, wall: Option<Wall>) {
+    pub fn call(&self, address: SocketAddr, time: Told) {
         // What discovery says is not proven: more calls at a time would only help whoever wants others called.
         let is_new = self.calling.lock().is_ok_and(|mut calling| calling.len() < AT_ONCE && calling.insert(address));
         if !is_new {
@@ -92,7 +92,7 @@ impl Calls {
         }
         let task = self.task();
         tokio::spawn(async move {
-            let done = match task.call(address, wall).await {
+            let done = match task.call(address, time).await {
                 Ok(open) => Done::Opened(open),
                 Err(error) => Done::Failed(error),
             };
@@ -104,7 +104,7 @@ impl Calls {
     }
 
     /// Answers a call.
-    pub fn answer(&self, incoming: quinn::Incoming, wall: Option<Wall>) {
+    pub fn answer(&self, incoming: quinn::Incoming, time: Told) {
         let task = self.task();
         // With many at the door, callers show first that they are where they say (RFC 9000, 8.1.2).
         if !incoming.remote_address_validated() && self.limit.available_permits() < AT_ONCE / 2 {
@@ -116,7 +116,7 @@ impl Calls {
         tokio::spawn(async move {
             // Whoever only calls and does not prove anything must not keep others out for long, nor cost much.
             let Ok(_permit) = task.limit.clone().try_acquire_owned() else { return incoming.ignore() };
-            let done = match session::answer(incoming, task.caller.own, &task.caller.papers, wall).await {
+            let done = match session::answer(incoming, task.caller.own, &task.caller.papers, time).await {
                 // The permit is for those that prove themselves yet.
                 Ok(open) if tls::is_for_services(&open.connection) => {
                     tokio::spawn(task.services.serve(open));
@@ -137,10 +137,10 @@ impl Calls {
     }
 
     /// Asks a member in a session with it, which is opened at one of its addresses where there is none.
-    pub fn ask(&self, to: NodeId, addresses: &[SocketAddr], number: u64, question: Vec<u8>, wall: Option<Wall>) {
+    pub fn ask(&self, to: NodeId, addresses: &[SocketAddr], number: u64, question: Vec<u8>, time: Told) {
         let (task, addresses) = (self.task(), addresses.to_vec());
         tokio::spawn(async move {
-            let answer = task.ask(to, addresses, &question, wall).await.map_err(|error| error.to_string());
+            let answer = task.ask(to, addresses, &question, time).await.map_err(|error| error.to_string());
             task.report(Done::Answer { number, answer }).await;
         });
     }
@@ -181,26 +181,20 @@ struct Task {
 }
 
 impl Task {
-    async fn call(&self, address: SocketAddr, wall: Option<Wall>) -> Result<Open, Error> {
-        let open = self.caller.call(address, wall).await.map_err(|error| self.counted(error))?;
+    async fn call(&self, address: SocketAddr, time: Told) -> Result<Open, Error> {
+        let open = self.caller.call(address, Some(time)).await.map_err(|error| self.counted(error))?;
         self.keep(&open);
         Ok(open)
     }
 
-    async fn ask(
-        &self,
-        to: NodeId,
-        addresses: Vec<SocketAddr>,
-        question: &[u8],
-        wall: Option<Wall>,
-    ) -> Result<Vec<u8>, Error> {
+    async fn ask(&self, to: NodeId, addresses: Vec<SocketAddr>, question: &[u8], time: Told) -> Result<Vec<u8>, Error> {
         let known = self.open.lock().ok().and_then(|open| open.get(&to).cloned());
         if let Some(open) = known.filter(|open| open.connection.close_reason().is_none()) {
             return session::ask(&open.connection, question).await;
         }
         let mut failed = None;
         for address in addresses {
-            match self.call(address, wall).await {
+            match self.call(address, time).await {
                 Ok(open) if open.peer == to => {
                     let answer = session::ask(&open.connection, question).await;
                     self.report(Done::Opened(open)).await;

@@ -85,7 +85,7 @@ impl Runner {
     /// Goes to the table where it is time.
     pub(super) fn visit_table(&mut self) {
         let now = self.now();
-        let is_certain = self.node.time_standing() == "borrowed" || self.told().is_some();
+        let is_certain = self.node.time_standing() == "borrowed" || self.node.kept_time(now).is_some();
         let has_time = self.has_time();
         let others = self.node.swim().live().len();
         let fence = self.fence(false);
@@ -160,7 +160,7 @@ impl Runner {
 
     /// Whether this node knows what day it is, or nothing says that it does not.
     fn has_time(&self) -> bool {
-        matches!(self.node.time_standing(), "own" | "borrowed")
+        matches!(self.node.time_standing(), "own" | "borrowed" | "latest")
     }
 
     /// What may not be called by what the table says: the mesh itself, networks of this machine's containers and clusters, and (`with_own`)

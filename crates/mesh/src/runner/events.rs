@@ -62,7 +62,14 @@ impl Runner {
                     "goes by the clocks of its peers, so far ahead of its own"
                 );
             }
-            Change::Alone => tracing::warn!("nobody says what time it is: goes by its own clock, which is wrong"),
+            Change::Latest { ahead } => tracing::warn!(
+                seconds = ahead / 1_000,
+                "nobody says what time it is: goes by the latest of the clocks that nothing keeps, so far ahead of its own"
+            ),
+            Change::Alone if self.node.time_standing() == "alone" => {
+                tracing::warn!("nobody says what time it is: goes by its own clock, which is wrong");
+            }
+            Change::Alone => tracing::info!("nobody says what time it is: goes by its own clock, which nothing keeps"),
             Change::Own => tracing::info!("goes by its own clock, which was set"),
         }
         self.show_papers();

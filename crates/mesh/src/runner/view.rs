@@ -52,6 +52,11 @@ impl Runner {
         }
     }
 
+    /// Whether it signs nothing yet.
+    pub(crate) fn waits_for_time(&self) -> bool {
+        !self.node.may_sign()
+    }
+
     /// How it stands, for nothing.
     pub(super) fn pulse(&self) -> Pulse {
         let tunnel = self.plane.as_ref().map(Plane::tunnel);
