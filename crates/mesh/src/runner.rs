@@ -115,9 +115,13 @@ pub async fn run_for(
             Some(done) = runner.calls.next() => runner.done(done),
             came = runner.routing.next() => runner.came(came),
             () = sleep_until(routing.into()) => runner.route(),
-            Some(job) = runner.jobs.next() => job(&mut runner),
+            Some(job) = runner.jobs.next() => {
+                runner.wake();
+                job(&mut runner);
+            }
             incoming = runner.endpoint.accept() => runner.incoming(incoming),
             () = sleep_until(deadline.into()) => {
+                runner.wake();
                 runner.node.tick(runner.now());
                 runner.look_at_peers();
             }
@@ -150,6 +154,7 @@ pub(crate) struct Runner {
     network: NetworkKeys,
     /// The beginning of the node's own clock.
     start: Instant,
+    sleep: clock::Sleep,
     node: Node,
     papers: Shared,
     paths: Paths,
@@ -302,6 +307,7 @@ impl Runner {
             kept,
             network,
             start,
+            sleep: clock::Sleep::new(),
             node,
             papers,
             paths: Paths::default(),

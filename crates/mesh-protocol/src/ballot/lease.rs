@@ -438,6 +438,12 @@ impl Lease {
         self.tenure.as_ref()
     }
 
+    /// The machine slept: nobody knows here for how long others waited, so nothing that was granted before counts any more.
+    pub fn slept(&mut self, now: Moment) {
+        self.sent.clear();
+        (self.exclusive, self.next) = (None, now);
+    }
+
     /// How firmly it is held.
     pub fn hold(&self, now: Moment) -> Hold {
         if self.exclusive.is_some_and(|until| now < until) {

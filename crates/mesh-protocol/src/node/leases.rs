@@ -190,6 +190,18 @@ impl Node {
         self.ballots.as_ref()?.led.get(name)?.get(node).map(|(term, _)| *term)
     }
 
+    /// The machine slept, which this node's clock did not count: its leases are asked for anew before they are held again.
+    pub fn slept(&mut self, now: Now) {
+        let Some(ballots) = &mut self.ballots else { return };
+        for wanted in ballots.leases.values_mut() {
+            wanted.lease.slept(now.0);
+        }
+        let names: Vec<BallotName> = ballots.leases.keys().cloned().collect();
+        for name in names {
+            self.tell_hold(now, &name);
+        }
+    }
+
     /// Asks for the leases that are wanted, where it is time.
     pub(super) fn tend_leases(&mut self, now: Now) {
         let Some(ballots) = &mut self.ballots else { return };

@@ -11,6 +11,14 @@ use kairn_mesh_protocol::node::{LeaseView, NoLease};
 use std::time::Duration;
 
 impl Runner {
+    /// Looks whether the machine slept. Before anything is done or said by the leases that it had.
+    pub(super) fn wake(&mut self) {
+        if let Some(slept) = self.sleep.look() {
+            tracing::warn!(seconds = slept.as_secs(), "the machine slept: leases are asked for anew");
+            self.node.slept(self.now());
+        }
+    }
+
     /// Has this node ask for a lease until it is given up.
     ///
     /// # Errors

@@ -41,6 +41,25 @@ impl Network {
 }
 
 #[test]
+fn a_leader_whose_machine_slept_does_not_take_itself_for_one_before_it_is_granted_again() {
+    let (mut network, ids) = Network::electorate(3);
+    network.want(ids[0]);
+    network.watch(Duration::from_secs(5));
+    assert_eq!(network.leader(), Some(ids[0]));
+    let now = network.clocks_of(&ids[0]);
+    let events = network.events.len();
+    network.nodes.get_mut(&ids[0]).unwrap().slept(now);
+    assert_eq!(network.leader(), None);
+    network.run(Duration::from_secs(2));
+    assert_eq!(network.leader(), Some(ids[0]), "nobody else asked");
+    let said: Vec<Hold> = network.events[events..]
+        .iter()
+        .filter_map(|(_, event)| if let Event::Lease { hold, .. } = event { Some(*hold) } else { None })
+        .collect();
+    assert_eq!((said.first(), said.last()), (Some(&Hold::Lapsed), Some(&Hold::Exclusive)), "{said:?}");
+}
+
+#[test]
 fn one_of_those_that_ask_leads_and_all_members_know_who() {
     let (mut network, ids) = Network::electorate(3);
     let late = network.add(9, &token());
