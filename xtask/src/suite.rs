@@ -33,6 +33,8 @@ struct Counts {
 pub fn test(yes: bool, part: Part, filter: &[&str]) -> Result<(), Failure> {
     let tools = setup::set_up(yes)?;
     let mut counts = Counts::default();
+    // It keeps one processor alone for minutes at its end; checks and the tests' own build have the others meanwhile.
+    let building = std::thread::spawn(build::build);
     if part != Part::OnlyMachines {
         counts.step("format", || {
             Run::cargo().args(["fmt", "--all", "--check"]).check()?;
@@ -43,14 +45,20 @@ pub fn test(yes: bool, part: Part, filter: &[&str]) -> Result<(), Failure> {
             let lint = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
             Run::cargo().args(lint).check()
         });
+        counts.step("fuzz targets", lint_fuzz_targets);
         counts.step("layers", layers::check);
         counts.step("lengths", lengths::check);
         counts.step("evidence", evidence::check);
         deny(&mut counts)?;
     }
+    if part != Part::OnlyMachines {
+        counts
+            .step("build of the tests", || Run::cargo().args(["test", "--workspace", "--locked", "--no-run"]).check());
+    }
     let mut programs = None;
     counts.step("build", || {
-        programs = Some(build::build()?);
+        let built = building.join().map_err(|_| Failure::failed("the build panicked"))?;
+        programs = Some(built?);
         Ok(())
     });
     if part != Part::OnlyMachines {
@@ -91,6 +99,13 @@ pub fn machines(tools: &Tools, programs: &Programs) -> Result<Run, Failure> {
         Some(registry) => run.env("KAIRN_VM_REGISTRY", registry),
         None => run,
     })
+}
+
+/// Lints the readers' fuzz targets, a workspace of its own. Nothing is linked, so the fuzzer, for which a C++ compiler is needed, has only to
+/// be named.
+fn lint_fuzz_targets() -> Result<(), Failure> {
+    let lint = Run::cargo().args(["clippy", "--manifest-path", "fuzz/Cargo.toml", "--locked", "--", "-D", "warnings"]);
+    lint.env("RUSTFLAGS", "--cfg fuzzing").env("CUSTOM_LIBFUZZER_PATH", "not-built/libfuzzer.a").check()
 }
 
 /// Licences, banned crates and sources, where the tool is there; advisories, where their database can be had too.
