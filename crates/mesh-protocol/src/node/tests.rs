@@ -300,6 +300,39 @@ fn nodes_take_the_lowest_addresses_each_its_own_and_all_know_them() {
 }
 
 #[test]
+fn an_address_leads_to_a_member_only_once_another_member_has_witnessed_it() {
+    let mut network = Network::new();
+    // Two groups that take the same addresses for themselves, and then meet.
+    let ids: Vec<NodeId> = (1..=8).map(|seed| network.add(seed, &token())).collect();
+    ids[..4].windows(2).chain(ids[4..].windows(2)).for_each(|pair| assert!(network.meet(pair[0], pair[1])));
+    let (mut unwitnessed, mut led, mut read) = (0, 0, BTreeMap::new());
+    for step in 0..1_500 {
+        if step == 500 {
+            assert!(network.meet(ids[0], ids[7]));
+        }
+        network.run(Duration::from_millis(10));
+        for node in network.nodes.values() {
+            let claims = node.store().bucket(Bucket::Claims, network.now).filter(|content| content.author != node.id());
+            for (author, value) in claims.filter_map(|content| Some((content.author, content.value.as_ref()?))) {
+                let read = read.entry(value.clone());
+                let claimed = read.or_insert_with(|| Claimed::open(node.store().network(), value).unwrap());
+                let address = claimed.claim.range().address(claimed.claim.index());
+                let is_led = node.address_of(&author) == address;
+                unwitnessed += u32::from(!claimed.is_witnessed());
+                led += u32::from(is_led);
+                assert!(claimed.is_witnessed() || !is_led, "step {step}: {address:?}");
+            }
+            // What leads to one leads to no other.
+            let others = ids.iter().filter(|id| **id != node.id()).filter_map(|id| node.address_of(id));
+            let all: Vec<Ipv4Addr> = others.chain(node.address()).collect();
+            assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len(), "step {step}: {all:?}");
+        }
+    }
+    assert!(unwitnessed > 0 && led > 0, "{unwitnessed} {led}");
+    assert_eq!(addresses(&network).into_iter().flatten().collect::<BTreeSet<_>>().len(), ids.len());
+}
+
+#[test]
 fn a_node_alone_has_an_address_within_three_seconds_and_keeps_it_when_others_come() {
     let mut network = Network::new();
     let first = network.add(1, &token());
