@@ -8,6 +8,7 @@
 
 mod capture;
 mod cards;
+mod firewalls;
 mod ipv6;
 mod world;
 
