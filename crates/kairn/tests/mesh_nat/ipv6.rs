@@ -65,7 +65,7 @@ fn carry(one: &Node<'_>, other: &Node<'_>) {
 }
 
 #[test]
-fn in_two_networks_of_ipv6_alone_nodes_find_each_other_by_a_named_peer_and_carry_ipv4_too() {
+fn in_networks_of_ipv6_alone_nodes_find_each_other_by_multicast_and_by_a_named_peer_and_carry_ipv4_too() {
     let Some(world) = World::new() else { return };
     world.open_ipv6();
     let routers = [world.router_ipv6("ra", 11), world.router_ipv6("rb", 12)];
@@ -74,7 +74,11 @@ fn in_two_networks_of_ipv6_alone_nodes_find_each_other_by_a_named_peer_and_carry
     one.goes(&other, "direct");
     other.goes(&one, "direct");
     carry(&one, &other);
-    [&one, &other].into_iter().for_each(is_ipv6_only);
+    let beside = world.start(&world.behind_ipv6("c", &routers[0], 11, 4), &[]);
+    beside.goes(&one, "lan");
+    beside.goes(&other, "direct");
+    carry(&beside, &one);
+    [&one, &other, &beside].into_iter().for_each(is_ipv6_only);
 }
 
 #[test]

@@ -328,6 +328,11 @@ fn strangers_and_forged_probes_get_nothing_out_of_a_node() {
     });
     assert_eq!(back, None);
     assert_eq!(stranger.status()["peers"].as_array().unwrap().len(), 0);
+    stranger.until("it is told why", |_| {
+        stranger
+            .tells("doctor")
+            .contains("no session with 198.51.100.1:7946, where a node was named: it refuses this node")
+    });
     assert_eq!((gate.counter("relayed"), gate.counter("relay_refused")), (0, 0));
     assert_eq!(friend.status()["peers"].as_array().unwrap().len(), 1);
 }
