@@ -100,24 +100,19 @@ impl Lan {
 
     /// Starts a node with a state directory of this name.
     fn start_another(&self, machine: usize, name: &str, token: &Path) -> Node<'_> {
+        self.start_with(machine, name, &["--token-file", token.to_str().unwrap()], None)
+    }
+
+    /// The same with these options, and this token in its environment.
+    fn start_with(&self, machine: usize, name: &str, options: &[&str], variable: Option<&str>) -> Node<'_> {
         let dir = self.dir.path().join(name);
+        let here = self.namespace(machine);
         let process = Command::new("ip")
-            .args([
-                "netns",
-                "exec",
-                &self.namespace(machine),
-                KAIRN,
-                "--log",
-                "info",
-                "mesh",
-                "up",
-                "--tier",
-                "userspace",
-            ])
-            .arg("--token-file")
-            .arg(token)
+            .args(["netns", "exec", &here, KAIRN, "--log", "info", "mesh", "up", "--tier", "userspace"])
+            .args(options)
             .arg("--state-dir")
             .arg(&dir)
+            .envs(variable.map(|token| ("KAIRN_MESH_TOKEN", token)))
             .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
@@ -320,6 +315,103 @@ fn a_machine_that_is_put_out_stays_out_and_the_others_go_on_with_a_new_secret() 
         node.reaches(text(&state["ipv4"]));
     }
     assert_eq!(fresh.status()["peers"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn a_token_is_taken_from_a_file_a_variable_or_an_argument_and_the_first_two_are_in_no_list_of_processes() {
+    let Some(lan) = Lan::new(3) else { return };
+    let [file, another] = ["token", "another"].map(|name| lan.token(name));
+    let [token, other] = [&file, &another].map(|path| std::fs::read_to_string(path).unwrap().trim().to_owned());
+    let nodes = [
+        // The file goes first, then the argument.
+        lan.start_with(1, "file", &["--token-file", file.to_str().unwrap()], Some(&other)),
+        lan.start_with(2, "variable", &[], Some(&token)),
+        lan.start_with(3, "argument", &["--token", &token], Some(&other)),
+    ];
+    let states: Vec<Value> = nodes.iter().map(|node| node.settled(2)).collect();
+    nodes[0].reaches(text(&states[1]["ipv4"]));
+    nodes[1].reaches(text(&states[2]["ipv4"]));
+    let listed = nodes.each_ref().map(|node| {
+        let words = std::fs::read(format!("/proc/{}/cmdline", node.process.id())).unwrap();
+        String::from_utf8_lossy(&words).contains(&token)
+    });
+    assert_eq!(listed, [false, false, true]);
+}
+
+/// What `kairn mesh` ends with, and what it says on stderr; nothing on stdout.
+fn refused(words: &[&str], variable: Option<&str>) -> (i32, String) {
+    let envs = variable.map(|token| ("KAIRN_MESH_TOKEN", token));
+    let said = Command::new(KAIRN).arg("mesh").args(words).envs(envs).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "", "{words:?}");
+    (said.status.code().unwrap(), String::from_utf8_lossy(&said.stderr).into_owned())
+}
+
+#[test]
+fn without_the_administrators_key_nobody_rotates_or_puts_out_and_they_are_told_why() {
+    let Some(lan) = Lan::new(3) else { return };
+    let [key, foreign, absent] = ["key", "foreign", "absent"].map(|name| lan.dir.path().join(name));
+    let [key, foreign, absent] = [&key, &foreign, &absent].map(|path| path.to_str().unwrap());
+    let led = lan.dir.path().join("led");
+    std::fs::write(&led, run(&format!("{KAIRN} mesh token --admin-key {key}"))).unwrap();
+    run(&format!("{KAIRN} mesh token --admin-key {foreign}"));
+    let token = lan.token("token");
+    let (one, other, apart) = (lan.start(1, &token), lan.start(2, &token), lan.start(3, &led));
+    let state = other.settled(1);
+    one.settled(1);
+    apart.until("its own address", |status| status["ipv4"].is_string());
+    let own = text(&apart.status()["id"]).to_owned();
+    let (none, some) = (one.dir.to_str().unwrap(), apart.dir.to_str().unwrap());
+    let not_theirs = "this key is not the network's administrator";
+    for (words, dir, key, wanted) in [
+        (vec!["rotate"], none, foreign, [not_theirs, "this network has none", "p2p.admin_keys: ["]),
+        (vec!["revoke", text(&state["id"])], none, foreign, [not_theirs, "this network has none", "p2p.admin_keys: ["]),
+        (vec!["rotate"], some, foreign, [not_theirs, "its administrators are", ""]),
+        (vec!["revoke", &own], some, foreign, [not_theirs, "its administrators are", ""]),
+        (vec!["rotate"], none, absent, ["does not exist", "`kairn mesh token --admin-key FILE`", "cannot be rotated"]),
+    ] {
+        let words = [&words[..], &["--admin-key", key, "--state-dir", dir]].concat();
+        let (code, said) = refused(&words, None);
+        assert!(code == 2 && wanted.iter().all(|part| said.contains(part)), "{words:?}: {code}: {said}");
+    }
+    assert!([&one, &other, &apart].iter().all(|node| node.status()["epoch"] == 0));
+    one.settled(1);
+    one.reaches(text(&state["ipv4"]));
+}
+
+#[test]
+fn a_token_that_cannot_be_is_refused_with_where_it_came_from_and_what_is_wrong_at_which_character() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, node) = (dir.path().join("token"), dir.path().join("node"));
+    let (file, node) = (file.to_str().unwrap(), node.to_str().unwrap());
+    let token = run(&format!("{KAIRN} mesh token")).trim().to_owned();
+    let with = |at: usize, character: char| -> String {
+        token.chars().enumerate().map(|(index, old)| if index + 1 == at { character } else { old }).collect()
+    };
+    let wrong = if token.as_bytes()[29] == b'q' { 'p' } else { 'q' };
+    for (text, fault) in [
+        (with(30, wrong), format!("the network token is mistyped at character 30, `{wrong}`")),
+        (with(12, '!'), "the network token has `!` at character 12, which no token has".to_owned()),
+        (token[..40].to_owned(), "the network token has 40 characters, and a token has 65".to_owned()),
+        (token[6..].to_owned(), "the network token is neither a token of `kairn mesh token`".to_owned()),
+        (String::new(), "the network token is empty".to_owned()),
+    ] {
+        std::fs::write(file, format!("{text}\n")).unwrap();
+        for (options, variable, from) in [
+            (vec!["--token-file", file], None, file),
+            (vec!["--token", &text], None, "error: --token"),
+            (vec![], Some(text.as_str()), "error: KAIRN_MESH_TOKEN"),
+        ] {
+            let (code, said) = refused(&[&["up", "--state-dir", node][..], &options].concat(), variable);
+            assert_eq!(code, 2, "{options:?}: {said}");
+            assert!(said.contains(from) && said.contains("copy the token whole"), "{options:?}: {said}");
+            // Once, and not as its own cause.
+            let is_once = said.contains(&fault) && said.matches("because:").count() == 1;
+            assert!(is_once, "{options:?}: {said}");
+            // What is wrong with a secret is said without it.
+            assert!(!said.contains(&token[20..28]), "{said}");
+        }
+    }
+    assert!(!Path::new(node).exists());
 }
 
 #[test]

@@ -8,9 +8,9 @@ use thiserror::Error;
 /// What went wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Error {
-    /// A token that cannot be used.
+    /// A token that cannot be used. The fault is part of the sentence, and no cause that would be said once more.
     #[error("the network token {0}")]
-    Token(#[from] TokenFault),
+    Token(TokenFault),
     /// A statement that its node did not sign.
     #[error("this {purpose} statement does not carry a signature of node {node}", node = .node.short())]
     Signature {
@@ -106,6 +106,12 @@ pub enum TokenFault {
     /// An old token whose YAML holds no key.
     #[error("is an old token without keys: none of otp.dht.key, otp.crypto.key, room and rendezvous is set")]
     Keyless,
+}
+
+impl From<TokenFault> for Error {
+    fn from(fault: TokenFault) -> Self {
+        Self::Token(fault)
+    }
 }
 
 impl Diagnostic for Error {

@@ -4,7 +4,7 @@ use crate::archive::KeptStatus;
 use crate::ballots::{BallotState, BallotStatus};
 use crate::identity::IdentityStatus;
 use crate::plane::{LEAST, around};
-use crate::status::{PeerStatus, PeerWay, Status};
+use crate::status::{PeerStatus, PeerWay, PlaceStatus, Status};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -174,8 +174,10 @@ fn node(status: &Status) -> Vec<Finding> {
         ),
         _ => {}
     }
-    if status.peers.is_empty() && status.uptime >= FINDING {
-        let heard = status.counters.get("found").copied().unwrap_or_default();
+    found.extend(status.named.iter().filter_map(|place| of_place(status, place)));
+    let heard = status.counters.get("found").copied().unwrap_or_default();
+    // Who was told where another is needs no multicast.
+    if status.peers.is_empty() && status.uptime >= FINDING && (heard > 0 || status.named.is_empty()) {
         found.push(match heard {
             0 => Finding::new(Problem, "multicast", "no other node was ever heard in the local network")
                 .hint("if one is there, the switch or a firewall keeps multicast back (5353/udp): name it with --peer or p2p.peers"),
@@ -199,6 +201,28 @@ fn node(status: &Status) -> Vec<Finding> {
     found.extend(of_disk(&status.kept));
     found.extend(counted(status));
     found
+}
+
+/// A place where a node was named, and where nobody was met. It is no more than worth knowing where another such place leads to the others.
+fn of_place(status: &Status, place: &PlaceStatus) -> Option<Finding> {
+    let PlaceStatus { address, peer: None, failing: Some(seconds), why } = place else { return None };
+    let is_there = |peer: &PeerStatus| matches!(peer.state.as_str(), "alive" | "suspect");
+    let is_live = |id: &String| status.peers.iter().any(|peer| peer.id == *id && is_there(peer));
+    let is_led = status.named.iter().filter_map(|place| place.peer.as_ref()).any(is_live);
+    let gravity = if is_led { Gravity::Note } else { Gravity::Problem };
+    Some(match why {
+        None => Finding::new(
+            gravity,
+            "firewall",
+            format!("nothing answers at {address} by UDP, where a node was named, for {seconds} s"),
+        )
+        .hint(format!(
+            "let {} out and in, here and there, unless that machine is off or its port is another: its own `kairn mesh status` shows it",
+            ports(status)
+        )),
+        Some(why) => Finding::new(gravity, "node", format!("no session with {address}, where a node was named: {why}"))
+            .hint("the token of one of the two is another or an older one: the log says more"),
+    })
 }
 
 /// A cluster of one machine, beside others of many: mostly the name is mistyped.
@@ -358,6 +382,7 @@ mod tests {
             tier_reasons: Vec::new(),
             port: 7_946,
             addresses: vec!["192.0.2.1:7946".parse().unwrap()],
+            named: Vec::new(),
             nat: "none".to_owned(),
             epoch: 0,
             clock: "own".to_owned(),
@@ -428,6 +453,32 @@ mod tests {
     #[test]
     fn nothing_is_said_of_what_works() {
         assert_eq!(diagnose(&status(vec![peer(), PeerStatus { state: "left".to_owned(), ..peer() }])), []);
+    }
+
+    #[test]
+    fn a_place_where_nobody_answers_is_a_problem_unless_another_leads_to_a_member() {
+        use Gravity::{Note, Problem};
+        let place = |peer: Option<String>, failing, why: Option<&str>| PlaceStatus {
+            address: "198.51.100.1:7946".parse().unwrap(),
+            peer,
+            failing,
+            why: why.map(str::to_owned),
+        };
+        let silent = || place(None, Some(40), None);
+        let gate = || place(Some(peer().id), None, None);
+        let (firewall, node) = ("firewall".to_owned(), "node".to_owned());
+        for (peers, named, wanted) in [
+            (vec![], vec![silent()], vec![(Problem, firewall.clone(), None)]),
+            (vec![peer()], vec![silent()], vec![(Problem, firewall.clone(), None)]),
+            (vec![peer()], vec![place(None, Some(40), Some("it has another"))], vec![(Problem, node, None)]),
+            (vec![peer()], vec![silent(), gate()], vec![(Note, firewall, None)]),
+            // A member that is dead is said to be, and that nobody answers in its place is no news.
+            (vec![peer()], vec![place(Some(peer().id), Some(40), None)], vec![]),
+            (vec![peer()], vec![gate()], vec![]),
+            (vec![peer()], vec![place(None, None, None)], vec![]),
+        ] {
+            assert_eq!(said(&Status { named: named.clone(), ..status(peers) }), wanted, "{named:?}");
+        }
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub use sealed::{SealedSecret, SecretStatus, SecretValue};
 pub use services::{Service, Transport};
 pub use shell::{Asked as ShellAsked, Attendance, SOCKET as SHELL_SOCKET, ShellEnd, ShellSettings, attend};
 pub use state::{DEFAULT_DIR, StateDir, random};
-pub use status::{DhtStatus, PeerStatus, PeerWay, Status};
+pub use status::{DhtStatus, PeerStatus, PeerWay, PlaceStatus, Status};
 pub use values::{Change, Gone, Value};
 
 /// The UDP port that a node listens on unless told otherwise.

@@ -127,6 +127,13 @@ impl Paths {
         all
     }
 
+    /// A member that says that it is there, or was heard from there.
+    pub fn at(&self, address: &SocketAddr) -> Option<NodeId> {
+        let is_at =
+            |ways: &Ways| ways.said.contains(address) || ways.heard.as_ref().is_some_and(|(heard, _)| heard == address);
+        self.0.iter().find(|(_, ways)| is_at(ways)).map(|(id, _)| *id)
+    }
+
     /// Where a member was heard from last, and how long ago.
     pub fn last(&self, id: &NodeId, now: Instant) -> Option<(SocketAddr, Duration)> {
         let (address, at) = self.0.get(id)?.heard?;

@@ -414,12 +414,15 @@ impl Runner {
     fn done(&mut self, done: Done) {
         match done {
             Done::Opened(open) => self.opened(&open),
-            Done::Failed(error) => match error {
-                Error::Own(address) => tracing::debug!(%address, "an address of this node itself"),
-                Error::Unproven { .. } => tracing::warn!(%error, "a stranger"),
-                Error::Unwelcome { .. } => tracing::warn!(%error, "no session"),
-                error => tracing::debug!(%error, "no session"),
-            },
+            Done::Failed(error) => {
+                self.told_places.failed(&error, Instant::now());
+                match error {
+                    Error::Own(address) => tracing::debug!(%address, "an address of this node itself"),
+                    Error::Unproven { .. } => tracing::warn!(%error, "a stranger"),
+                    Error::Unwelcome { .. } => tracing::warn!(%error, "no session"),
+                    error => tracing::debug!(%error, "no session"),
+                }
+            }
             Done::Question { from, bytes, answer } => {
                 let now = self.now();
                 let text = self.node.question(now, from, &bytes);

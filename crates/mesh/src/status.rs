@@ -37,6 +37,9 @@ pub struct Status {
     pub port: u16,
     /// Where it says that it can be reached.
     pub addresses: Vec<SocketAddr>,
+    /// Where it was told that others are, by its configuration or a name in it, without its own addresses.
+    #[serde(default)]
+    pub named: Vec<PlaceStatus>,
     /// What is before it: `none`, `cone`, `symmetric`, `blocked`, or `unknown` while too few were asked.
     pub nat: String,
     /// The epoch of the network's secret.
@@ -74,6 +77,19 @@ pub struct Status {
     pub kept: KeptStatus,
     /// What was counted since its start, by name.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// A place where a node was told that another is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceStatus {
+    /// Where.
+    pub address: SocketAddr,
+    /// The member that was met there last, or that says that it is there.
+    pub peer: Option<String>,
+    /// For how many seconds calls have come to nothing.
+    pub failing: Option<u64>,
+    /// What the other side has against this node, or this node against it, where somebody answered.
+    pub why: Option<String>,
 }
 
 /// A node's use of the distributed hash table.

@@ -248,8 +248,9 @@ pub struct MeshUp {
     /// File with the token; without it --token, KAIRN_MESH_TOKEN or p2p.network_token of this machine's configuration
     #[arg(long, value_name = "FILE", conflicts_with = "token")]
     pub token_file: Option<PathBuf>,
-    /// The token itself; others on this machine can read it in the list of processes
-    #[arg(long, value_name = "TOKEN", env = "KAIRN_MESH_TOKEN", hide_env_values = true)]
+    /// The token itself; others on this machine can read it in the list of processes, unlike KAIRN_MESH_TOKEN
+    // The variable is read where the token is: one that is exported is no conflict with a file that is named.
+    #[arg(long, value_name = "TOKEN")]
     pub token: Option<String>,
     /// Directory with the node's identity and what it keeps; a second node on a machine needs another
     #[arg(long, value_name = "DIR", default_value = DEFAULT_DIR)]

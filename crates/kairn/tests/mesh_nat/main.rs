@@ -7,6 +7,9 @@
 )]
 
 mod capture;
+mod cards;
+mod firewalls;
+mod ipv6;
 mod relayed;
 mod world;
 
@@ -132,6 +135,35 @@ fn with_a_symmetric_side_a_member_carries_and_sees_nothing() {
         assert!(payloads(&frames, 7946).iter().any(|bytes| bytes[0] == 0x20 && bytes.len() > 700));
         assert_eq!(count(&frames, b"kairn-ping"), 0);
         assert_eq!(count(&frames, &token.trim().as_bytes()[..20]), 0);
+    }
+}
+
+#[test]
+fn with_two_symmetric_sides_a_member_carries_both_ways_and_all_say_so() {
+    let Some(world) = World::new() else { return };
+    let gate = world.start(&world.public("m", 1), &[]);
+    let routers = [world.router("ra", 11, Nat::Symmetric), world.router("rb", 12, Nat::Symmetric)];
+    gate.id();
+    let begin = Instant::now();
+    let one = world.start(&world.behind("a", &routers[0], 11, 2), &GATE);
+    let other = world.start(&world.behind("b", &routers[1], 12, 3), &GATE);
+    one.goes(&other, "relayed");
+    other.goes(&one, "relayed");
+    one.reaches(&other, &["-s", "1372"]);
+    other.reaches(&one, &["-s", "1372"]);
+    let took = agreed(&one, &other, begin, "by ");
+    eprintln!("figure: symmetric and symmetric, relayed {} ms after both knew the candidates", took.as_millis());
+    assert!(took < ROOM, "{took:?}");
+    assert!(gate.counter("relayed") > 0);
+    for (here, there) in [(&one, &other), (&other, &one)] {
+        here.until("its NAT", |status| status["nat"] == "symmetric");
+        here.goes(&gate, "direct");
+        let (id, table) = (there.id(), here.tells("peers"));
+        let line = table.lines().find(|line| line.starts_with(&id[..10])).unwrap();
+        assert!(line.contains("relayed by "), "{table}");
+        let found = here.tells("doctor");
+        assert!(found.contains("symmetric NAT"), "{found}");
+        assert!(found.contains("is reached through ") && found.contains("7946/udp and 7947/udp"), "{found}");
     }
 }
 
@@ -271,6 +303,11 @@ fn strangers_and_forged_probes_get_nothing_out_of_a_node() {
     });
     assert_eq!(back, None);
     assert_eq!(stranger.status()["peers"].as_array().unwrap().len(), 0);
+    stranger.until("it is told why", |_| {
+        stranger
+            .tells("doctor")
+            .contains("no session with 198.51.100.1:7946, where a node was named: it refuses this node")
+    });
     assert_eq!((gate.counter("relayed"), gate.counter("relay_refused")), (0, 0));
     assert_eq!(friend.status()["peers"].as_array().unwrap().len(), 1);
 }

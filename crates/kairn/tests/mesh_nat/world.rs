@@ -3,7 +3,7 @@
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -17,6 +17,13 @@ pub fn run(line: &str) -> String {
     let said = Command::new(words.next().unwrap()).args(words).output().unwrap();
     assert!(said.status.success(), "`{line}`: {}", String::from_utf8_lossy(&said.stderr));
     String::from_utf8_lossy(&said.stdout).into_owned()
+}
+
+/// Gives a machine a card of this name that leads to a router's network.
+pub fn plug(here: &str, card: &str, router: &str, number: u8) {
+    run(&format!("ip -n {here} link add {card} type veth peer name h{number} netns {router}"));
+    run(&format!("ip -n {router} link set h{number} master lan up"));
+    run(&format!("ip -n {here} link set {card} up"));
 }
 
 /// How a router translates.
@@ -98,12 +105,18 @@ impl World {
 
     /// A machine in the open network, at 198.51.100.`number`.
     pub fn public(&self, name: &str, number: u8) -> String {
+        let here = self.connected(name, number);
+        run(&format!("ip -n {here} address add 198.51.100.{number}/24 dev wan"));
+        here
+    }
+
+    /// A machine in the open network without an address.
+    pub fn connected(&self, name: &str, number: u8) -> String {
         let here = self.add(name);
         let net = self.full("net");
         run(&format!("ip -n {here} link add wan type veth peer name p{number} netns {net}"));
         run(&format!("ip -n {net} link set p{number} master br0 up"));
         run(&format!("ip -n {here} link set wan up"));
-        run(&format!("ip -n {here} address add 198.51.100.{number}/24 dev wan"));
         here
     }
 
@@ -133,7 +146,7 @@ impl World {
 
     /// A machine behind a router, 10.0.`net`.`number`.
     pub fn behind(&self, name: &str, router: &str, net: u8, number: u8) -> String {
-        let here = self.plug(name, router, number);
+        let here = self.behind_without_address(name, router, number);
         run(&format!("ip -n {here} address add 10.0.{net}.{number}/24 dev lan"));
         run(&format!("ip -n {here} route add default via 10.0.{net}.1"));
         here
@@ -141,17 +154,16 @@ impl World {
 
     /// A machine behind an inner router, 10.`net`.0.`number`.
     pub fn behind_inner(&self, name: &str, router: &str, net: u8, number: u8) -> String {
-        let here = self.plug(name, router, number);
+        let here = self.behind_without_address(name, router, number);
         run(&format!("ip -n {here} address add 10.{net}.0.{number}/24 dev lan"));
         run(&format!("ip -n {here} route add default via 10.{net}.0.1"));
         here
     }
 
-    fn plug(&self, name: &str, router: &str, number: u8) -> String {
+    /// A machine behind a router without an address.
+    pub fn behind_without_address(&self, name: &str, router: &str, number: u8) -> String {
         let here = self.add(name);
-        run(&format!("ip -n {here} link add lan type veth peer name h{number} netns {router}"));
-        run(&format!("ip -n {router} link set h{number} master lan up"));
-        run(&format!("ip -n {here} link set lan up"));
+        plug(&here, "lan", router, number);
         here
     }
 
@@ -222,10 +234,18 @@ impl Drop for World {
 }
 
 impl Node<'_> {
+    /// A verb of `kairn mesh` about this node.
+    pub fn ask(&self, words: &[&str]) -> Output {
+        Command::new(KAIRN).arg("mesh").args(words).arg("--state-dir").arg(&self.dir).output().unwrap()
+    }
+
     pub fn status(&self) -> Value {
-        let command = ["mesh", "status", "--output", "json", "--state-dir"];
-        let said = Command::new(KAIRN).args(command).arg(&self.dir).output().unwrap();
-        serde_json::from_slice(&said.stdout).unwrap_or_default()
+        serde_json::from_slice(&self.ask(&["status", "--output", "json"]).stdout).unwrap_or_default()
+    }
+
+    /// What a verb says to people.
+    pub fn tells(&self, verb: &str) -> String {
+        String::from_utf8_lossy(&self.ask(&[verb]).stdout).into_owned()
     }
 
     /// Waits until the state is as wanted.
@@ -262,15 +282,19 @@ impl Node<'_> {
 
     /// Sends packets through the private network until one is answered.
     pub fn reaches(&self, other: &Node<'_>, more: &[&str]) {
-        let ula = text(&other.status()["ula"]).to_owned();
+        self.reaches_at(text(&other.status()["ula"]), more);
+    }
+
+    /// The same at one of the other's addresses.
+    pub fn reaches_at(&self, address: &str, more: &[&str]) {
         let start = Instant::now();
         loop {
             let ping = ["netns", "exec", &self.namespace, "ping", "-c", "1", "-W", "1"];
-            let ping = Command::new("ip").args(ping).args(more).arg(&ula).stdout(Stdio::null()).status();
+            let ping = Command::new("ip").args(ping).args(more).arg(address).stdout(Stdio::null()).status();
             if ping.unwrap().success() {
                 return;
             }
-            assert!(start.elapsed() < DEADLINE, "{} does not reach {ula}: {:#}", self.namespace, self.status());
+            assert!(start.elapsed() < DEADLINE, "{} does not reach {address}: {:#}", self.namespace, self.status());
         }
     }
 

@@ -3,6 +3,8 @@
 //! as where a whole site starts before its router does.
 
 use super::Runner;
+use crate::error::Error;
+use crate::status::PlaceStatus;
 use kairn_mesh_protocol::{NodeId, swim};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -25,6 +27,8 @@ struct Place {
     patience: Duration,
     /// Who was met there last.
     met: Option<NodeId>,
+    /// Since when calls have come to nothing, and what was said where somebody answered.
+    failing: Option<(Instant, Option<String>)>,
 }
 
 impl ToldPlaces {
@@ -32,7 +36,7 @@ impl ToldPlaces {
     fn add(&mut self, address: SocketAddr, now: Instant) -> bool {
         let is_new = !self.0.contains_key(&address) && self.0.len() < MOST;
         if is_new {
-            self.0.insert(address, Place { due: now + FIRST, patience: FIRST, met: None });
+            self.0.insert(address, Place { due: now + FIRST, patience: FIRST, met: None, failing: None });
         }
         is_new
     }
@@ -40,7 +44,21 @@ impl ToldPlaces {
     /// A member was met at an address.
     pub(super) fn met(&mut self, address: &SocketAddr, id: NodeId) {
         if let Some(place) = self.0.get_mut(address) {
-            (place.met, place.patience) = (Some(id), FIRST);
+            (place.met, place.patience, place.failing) = (Some(id), FIRST, None);
+        }
+    }
+
+    /// A call came to nothing.
+    pub(super) fn failed(&mut self, error: &Error, now: Instant) {
+        let (address, why) = match error {
+            Error::Call { address, .. } => (address, None),
+            Error::Unwelcome { address, why } => (address, Some(format!("it refuses this node: {why}"))),
+            Error::Unproven { address, why } => (address, Some(why.clone())),
+            _ => return,
+        };
+        if let Some(place) = self.0.get_mut(address) {
+            let since = place.failing.take().map_or(now, |(since, _)| since);
+            place.failing = Some((since, why));
         }
     }
 
@@ -79,6 +97,24 @@ impl Runner {
         due.into_iter().for_each(|address| self.calls.call(address, self.told()));
     }
 
+    /// How it stands with the places that are not its own.
+    pub(super) fn named(&self) -> Vec<PlaceStatus> {
+        let others = self.told_places.0.iter().filter(|(address, _)| !self.candidates.addresses.contains(address));
+        let status = |(address, place): (&SocketAddr, &Place)| {
+            let peer = place.met.or_else(|| self.paths.at(address));
+            // Who is there is not called: what fails then is a call from there.
+            let is_there = peer.is_some_and(|id| self.node.swim().state(&id).is_some_and(swim::State::is_live));
+            let failing = place.failing.as_ref().filter(|_| !is_there);
+            PlaceStatus {
+                address: *address,
+                peer: peer.map(|id| id.to_string()),
+                failing: failing.map(|(since, _)| since.elapsed().as_secs()),
+                why: failing.and_then(|(_, why)| why.clone()),
+            }
+        };
+        others.map(status).collect()
+    }
+
     /// Calls a node that may be there. It is named again and again.
     pub(super) fn told_of(&mut self, address: SocketAddr) {
         let is_new = self.told_places.add(address, Instant::now());
@@ -111,6 +147,25 @@ mod tests {
         let at = start + Duration::from_secs(1_300);
         assert_eq!(places.due(at, |_| false), [name]);
         assert_eq!(places.due(at + FIRST, |_| false), [name]);
+    }
+
+    #[test]
+    fn a_place_fails_from_the_first_call_that_came_to_nothing_until_somebody_is_met_there() {
+        let (mut places, start) = (ToldPlaces::default(), Instant::now());
+        let [gate, other] = ["192.0.2.1:7", "192.0.2.2:7"].map(|text| text.parse::<SocketAddr>().unwrap());
+        places.add(gate, start);
+        let silent = |address| Error::call(address, &"no answer within 10 s");
+        let failing = |places: &ToldPlaces| places.0[&gate].failing.clone();
+        places.failed(&silent(other), start);
+        places.failed(&Error::Own(gate), start);
+        assert_eq!(failing(&places), None);
+        places.failed(&silent(gate), start);
+        places.failed(&Error::Unwelcome { address: gate, why: "no".to_owned() }, start + FIRST);
+        assert_eq!(failing(&places), Some((start, Some("it refuses this node: no".to_owned()))));
+        places.failed(&silent(gate), start + FIRST);
+        assert_eq!(failing(&places), Some((start, None)));
+        places.met(&gate, NodeId::new([1; 32]));
+        assert_eq!(failing(&places), None);
     }
 
     #[test]

@@ -32,6 +32,7 @@ impl Runner {
             tier_reasons: self.plane.as_ref().map_or_else(Vec::new, |plane| plane.tunnel().reasons().to_vec()),
             port: self.port,
             addresses: self.candidates.addresses.clone(),
+            named: self.named(),
             nat: self.routing.finder.nat().to_string(),
             epoch: store.epochs().first().map_or(0, |keys| keys.epoch),
             clock: self.node.time_standing().to_owned(),

@@ -13,10 +13,13 @@ use kairn_mesh_protocol::ballot::DEFAULT_MINIMUM;
 use kairn_mesh_protocol::{AdminKey, ClusterName, Error as ProtocolError, NodeId, Role, Token, TokenFault};
 use kairn_report::{Kind, Report, Span};
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::Path;
 use tracing_subscriber::filter::LevelFilter;
 
+/// The variable that holds a token, where neither a file nor an argument does.
+const VARIABLE: &str = "KAIRN_MESH_TOKEN";
 /// The name of the interface, which existing arguments of k3s name.
 const INTERFACE: &str = "edgevpn0";
 
@@ -41,7 +44,7 @@ pub fn of(verb: &MeshUp, name: String) -> Result<(Settings, Vec<Name>), Report> 
     }
     let (peers, names) = peers(&given)?;
     let settings = Settings {
-        token: token(verb, &said)?,
+        token: token(verb, std::env::var_os(VARIABLE), &said)?,
         sealing: Sealing { wanted: verb.seal_identity || said.seal_identity, tpm: verb.tpm.clone() },
         name,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -68,12 +71,15 @@ pub fn of_machine() -> (MeshSettings, Vec<String>) {
     (settings, faults.iter().map(ToString::to_string).collect())
 }
 
-fn token(verb: &MeshUp, said: &MeshSettings) -> Result<Token, Report> {
-    let (text, from) = match (&verb.token_file, &verb.token, &said.token) {
+fn token(verb: &MeshUp, variable: Option<OsString>, said: &MeshSettings) -> Result<Token, Report> {
+    let (text, from) = match (&verb.token_file, &verb.token, variable, &said.token) {
         (Some(path), ..) => (files::read_text(path)?, path.display().to_string()),
-        (None, Some(token), _) => (token.clone(), "the token that was given".to_owned()),
-        (None, None, Some(Placed { value, span })) => (value.reveal().clone(), format!("{span}: `p2p.network_token`")),
-        (None, None, None) => {
+        (None, Some(token), ..) => (token.clone(), "--token".to_owned()),
+        (None, None, Some(token), _) => (token.to_string_lossy().into_owned(), VARIABLE.to_owned()),
+        (None, None, None, Some(Placed { value, span })) => {
+            (value.reveal().clone(), format!("{span}: `p2p.network_token`"))
+        }
+        (None, None, None, None) => {
             return Err(Report::new(Kind::User, "there is no network token")
                 .hint("name a file that holds it with --token-file, or set p2p.network_token in the configuration")
                 .hint("`kairn mesh token` draws a new one"));
@@ -256,10 +262,10 @@ mod tests {
     #[test]
     fn a_wrong_token_of_the_configuration_is_an_error_with_its_place_and_without_the_token() {
         let wrong = "kairn1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq";
-        let report = token(&verb(""), &said(&format!("{{network_token: {wrong}}}"))).err().unwrap();
+        let report = token(&verb(""), None, &said(&format!("{{network_token: {wrong}}}"))).err().unwrap();
         let text = report.to_string();
         assert!(text.contains("/oem/a:2:22: `p2p.network_token`") && !text.contains(wrong), "{text}");
-        let none = token(&verb(""), &said("{}")).err().unwrap();
+        let none = token(&verb(""), None, &said("{}")).err().unwrap();
         assert!(none.to_string().contains("there is no network token"), "{none}");
     }
 

@@ -67,6 +67,12 @@ impl fmt::Display for Node<'_> {
         for lease in &self.0.leases {
             writeln!(f, "lease     {}", held(lease))?;
         }
+        for place in self.0.named.iter().filter(|place| place.peer.is_none()) {
+            if let Some(seconds) = place.failing {
+                let why = place.why.as_deref().unwrap_or("nothing answers");
+                writeln!(f, "named     {}: {why}, for {}", place.address, duration(seconds))?;
+            }
+        }
         writeln!(f, "nat       {}", self.0.nat)?;
         if let Some(dht) = &self.0.dht {
             writeln!(f, "dht       {}", standing(dht))?;
