@@ -17,6 +17,7 @@ pub mod report;
 pub mod rotation;
 pub mod scenarios;
 pub mod state;
+pub mod storm;
 pub mod ways;
 pub mod whole;
 pub mod world;

@@ -4,7 +4,7 @@
 
 use kairn_mesh_sim::report::Figure;
 use kairn_mesh_sim::world::Weather;
-use kairn_mesh_sim::{blackout, clusters, day, lease, multicast, rotation, scenarios, state, ways};
+use kairn_mesh_sim::{blackout, clusters, day, lease, multicast, rotation, scenarios, state, storm, ways};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -110,6 +110,11 @@ const ALL: &[Simulation] = &[
         name: "parted-state",
         about: "what was written on both sides of a partition is everywhere after it",
         run: |seed| state::parted(seed, 60, Weather::PROMISED),
+    },
+    Simulation {
+        name: "storm",
+        about: "48 whole nodes under bad weather, parted with newcomers and restarts on both sides, have one address each after it",
+        run: |seed| storm::storm(seed, 48, storm::STORMY),
     },
     Simulation {
         name: "rotation",

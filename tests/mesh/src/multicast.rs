@@ -185,7 +185,7 @@ pub fn multicast(seed: u64, nodes: usize) -> Vec<Figure> {
     let between = long.as_secs_f64() / (parted.looks - before) as f64;
     let name = |what: &str| format!("multicast, {nodes} nodes in one local network: {what}");
     vec![
-        Figure::at_most(name("first minute, received, for each member"), each, 16.0, "kB"),
+        Figure::at_most(name("first minute, received, for each member"), each, 25.0, "kB"),
         Figure::at_most(name("at rest, sent, mean"), sent, BUDGET, "B/s"),
         Figure::at_most(name("at rest, received, mean"), received, BUDGET, "B/s"),
         Figure::plain(name("two halves that never met: between looks"), between, "s"),

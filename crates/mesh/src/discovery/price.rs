@@ -3,6 +3,7 @@
 
 use super::Discovery;
 use crate::interfaces::Choice;
+use kairn_mesh_protocol::look::{ANSWER, QUESTION};
 use kairn_mesh_protocol::{Identity, Token};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::{self, File};
@@ -112,12 +113,13 @@ fn a_look_costs_what_the_simulator_counts() {
         };
         let before = lan.counters(looker);
         let mut look = None;
-        let mut all = 0;
+        let (mut all, mut first) = (0, 0);
         for second in 0..20 {
             let ([received, _], ()) = lan.during(bystander, Duration::from_secs(1), || {
                 look.get_or_insert_with(begin);
             });
             all += received;
+            first = first.max(received);
             if received > 0 {
                 println!("  second {second}: {received} B, {} each", received / others as u64);
             }
@@ -135,6 +137,10 @@ fn a_look_costs_what_the_simulator_counts() {
             after[0] - before[0],
             found.len()
         );
+        // The first question, and all that answer it.
+        let each = (first - QUESTION) as f64 / others as f64;
+        assert!((each / ANSWER as f64 - 1.0).abs() < 0.1, "{each} B for each that answers");
+        assert_eq!(found.len(), others);
         drop(announced);
     }
 }
