@@ -7,6 +7,7 @@ use crate::tools::Tools;
 use crate::{evidence, layers, lengths, setup};
 use std::fs;
 use std::io::Write;
+use std::num::NonZero;
 use std::time::Instant;
 
 /// Which part of the suite runs.
@@ -63,7 +64,10 @@ pub fn test(yes: bool, part: Part, filter: &[&str]) -> Result<(), Failure> {
     });
     if part != Part::OnlyMachines {
         let tests = ["test", "--workspace", "--locked", "--no-fail-fast"];
+        // Most of the time goes into tests that wait, for nodes and their deadlines.
+        let threads = 2 * std::thread::available_parallelism().map_or(1, NonZero::get);
         let run = Run::cargo().args(tests).args(filter).args(["--", "--show-output"]);
+        let run = run.env("RUST_TEST_THREADS", threads.to_string());
         let run = match &tools.registry {
             Some(registry) => run.env("KAIRN_DOCKER_REGISTRY", registry),
             None => run,

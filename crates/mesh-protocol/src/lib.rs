@@ -17,6 +17,7 @@ pub mod hlc;
 mod identity;
 mod keys;
 mod legacy;
+pub mod look;
 pub mod member;
 pub mod message;
 pub mod node;

@@ -3,16 +3,16 @@
 //! The service is `_kairn-LABEL._udp` with the label that is derived from the token, so nodes of other networks do not even see
 //! each other. The name of the node stands in the TXT record `id`. What expires there says nothing about who is alive.
 
-mod looking;
+#[cfg(test)]
+mod price;
 
 use crate::error::Error;
 use crate::interfaces::Choice;
-use kairn_mesh_protocol::NodeId;
-use looking::{Look, Looking};
+use kairn_mesh_protocol::look::{Look, Looking};
+use kairn_mesh_protocol::{Moment, NodeId};
 use mdns_sd::{IfKind, IfPredicate, ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent, ServiceInfo};
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::time::Instant;
 use tokio::sync::mpsc;
 
 /// The key of the TXT record that names the node.
@@ -105,20 +105,31 @@ impl Lookout {
     ///
     /// # Errors
     /// The multicast sockets cannot be opened.
-    pub fn start(label: &str, own: NodeId, port: u16, choice: &Choice) -> Result<(Self, mpsc::Receiver<Found>), Error> {
+    pub fn start(
+        label: &str,
+        own: NodeId,
+        port: u16,
+        choice: &Choice,
+        now: Moment,
+    ) -> Result<(Self, mpsc::Receiver<Found>), Error> {
         let discovery = Discovery::announce(label, own, port, choice)?;
         let (found, findings) = mpsc::channel(WAITING);
         discovery.browse(Some(own), found.clone())?;
-        Ok((Self { discovery, own, found, looking: Looking::Since(Instant::now()) }, findings))
+        Ok((Self { discovery, own, found, looking: Looking::since(now) }, findings))
+    }
+
+    /// When [`Lookout::tend`] may have something to do, for a node that knows so many live members beside itself.
+    pub fn due(&self, others: usize) -> Option<Moment> {
+        self.looking.due(others)
     }
 
     /// Looks, or looks no more, as is right for a node that knows so many live members beside itself.
     ///
     /// # Errors
     /// The thread that speaks multicast DNS does not take it.
-    pub fn tend(&mut self, others: usize) -> Result<(), Error> {
+    pub fn tend(&mut self, now: Moment, others: usize) -> Result<(), Error> {
         let Discovery { daemon, service } = &self.discovery;
-        match self.looking.step(Instant::now(), others, fastrand::f64()) {
+        match self.looking.step(now, others, fastrand::f64()) {
             Some(Look::Begin) => self.discovery.browse(Some(self.own), self.found.clone()),
             Some(Look::End) => daemon.stop_browse(service).map_err(failed),
             None => Ok(()),

@@ -107,6 +107,7 @@ pub async fn run_for(
         }
         let deadline = runner.start + runner.node.next_deadline().since(Moment::default());
         let routing = runner.routing.deadline(runner.start, runner.now().0);
+        let look = runner.next_look_around();
         tokio::select! {
             () = &mut end => break,
             Some(datagram) = runner.datagrams.recv() => runner.datagram(&datagram),
@@ -126,6 +127,7 @@ pub async fn run_for(
                 runner.look_at_peers();
             }
             () = sleep_until(runner.plane_due.unwrap_or(runner.housekeeping).into()), if runner.plane_due.is_some() => runner.follow(),
+            () = sleep_until(look.into()) => runner.look_around(),
             () = sleep_until(runner.housekeeping.into()) => {
                 runner.keep_house_or_say();
                 if let Some(interface) = runner.lost_interface() {
@@ -238,7 +240,7 @@ impl Runner {
         let mut choice = Choice::new(network.ula);
         choice.excluded.extend(settings.excluded.iter().cloned());
         choice.tunnel = settings.vpn.as_ref().map(|vpn| vpn.interface.clone());
-        let (lookout, found) = Lookout::start(&network.label, identity.id(), port, &choice)?;
+        let (lookout, found) = Lookout::start(&network.label, identity.id(), port, &choice, Moment::default())?;
         let (handle, jobs) = Handle::new();
         let api = Api::open(dir.path(), handle.clone())?;
         let start = Instant::now();
@@ -509,7 +511,6 @@ impl Runner {
         self.node.looked_at_clock(self.now(), clock::look(self.past));
         self.advertise();
         self.choose_relays();
-        self.look_around();
         self.call_told();
         let incarnation = self.node.swim().incarnation();
         if incarnation != self.incarnation {

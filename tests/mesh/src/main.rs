@@ -4,7 +4,7 @@
 
 use kairn_mesh_sim::report::Figure;
 use kairn_mesh_sim::world::Weather;
-use kairn_mesh_sim::{blackout, clusters, day, lease, rotation, scenarios, state};
+use kairn_mesh_sim::{blackout, clusters, day, lease, multicast, rotation, scenarios, state, storm, ways};
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -97,9 +97,24 @@ const ALL: &[Simulation] = &[
         run: |seed| state::spread(seed, 1_000, 20, Weather::PROMISED),
     },
     Simulation {
+        name: "multicast-1000",
+        about: "1,000 nodes in one local network look for each other at their start, and then seldom",
+        run: |seed| [30, 100, 1_000].into_iter().flat_map(|nodes| multicast::multicast(seed, nodes)).collect(),
+    },
+    Simulation {
+        name: "ways-1000",
+        about: "what probes and WireGuard's own messages cost 1,000 nodes, half of them behind NATs",
+        run: |seed| ways::ways(seed, 1_000, Weather::PROMISED),
+    },
+    Simulation {
         name: "parted-state",
         about: "what was written on both sides of a partition is everywhere after it",
         run: |seed| state::parted(seed, 60, Weather::PROMISED),
+    },
+    Simulation {
+        name: "storm",
+        about: "48 whole nodes under bad weather, parted with newcomers and restarts on both sides, have one address each after it",
+        run: |seed| storm::storm(seed, 48, storm::STORMY),
     },
     Simulation {
         name: "rotation",
@@ -142,7 +157,7 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> String {
-    let list: String = ALL.iter().map(|one| format!("  {:12} {}\n", one.name, one.about)).collect();
+    let list: String = ALL.iter().map(|one| format!("  {:14} {}\n", one.name, one.about)).collect();
     format!("usage: kairn-mesh-sim [NAME...] [--seed N]\n{list}")
 }
 

@@ -3,6 +3,7 @@
 use crate::report::Figure;
 use crate::whole::{Whole, network};
 use crate::world::{Place, Weather, World};
+use crate::{multicast, ways};
 use kairn_mesh_protocol::entry::{Bucket, EntryId};
 use std::time::Duration;
 
@@ -77,7 +78,9 @@ pub fn join(seed: u64, nodes: usize, weather: Weather) -> Vec<Figure> {
     ]
 }
 
-/// New entries in a network that is at rest, and what it costs to be at rest.
+/// New entries in a network that is at rest, and what it costs to be at rest: of shared state and membership here, and with it what
+/// the same number of nodes, all in one local network, has of looking around ([`multicast`]) and of its ways ([`ways`]). Those are
+/// worlds of their own, since none of the three heeds what the others send.
 pub fn spread(seed: u64, nodes: usize, entries: usize, weather: Weather) -> Vec<Figure> {
     let mut world = network(seed, weather, nodes);
     let known = run_until(&mut world, Duration::from_secs(600), |world| all_members(world, nodes) && agree(world));
@@ -107,10 +110,20 @@ pub fn spread(seed: u64, nodes: usize, entries: usize, weather: Weather) -> Vec<
         world.run_for(Duration::from_secs(2));
     }
     let name = |what: &str| format!("spread, {nodes} nodes, {} % loss: {what}", weather.loss * 100.0);
+    let (sent, received) = (mean(&sent), mean(&received));
+    let looks = multicast::rest(seed, nodes);
+    let [idle, used] = [false, true].map(|are_used| ways::cost(seed, nodes, weather, are_used));
+    let all = |what: &str, own: f64, looks: f64, ways: f64| {
+        Figure::at_most(name(&format!("at rest, {what}, mean, everything")), own + looks + ways, BUDGET, "B/s")
+    };
     vec![
         Figure::plain(name("all know all and hold one state"), seconds(known), "s"),
-        Figure::at_most(name("at rest, sent, mean"), mean(&sent), BUDGET, "B/s"),
-        Figure::at_most(name("at rest, received, mean"), mean(&received), BUDGET, "B/s"),
+        Figure::plain(name("at rest, sent, mean, membership and state"), sent, "B/s"),
+        Figure::plain(name("at rest, received, mean, membership and state"), received, "B/s"),
+        all("sent", sent, looks.0, idle.sent),
+        all("received", received, looks.1, idle.received),
+        all("3 ways in use, sent", sent, looks.0, used.sent),
+        all("3 ways in use, received", received, looks.1, used.received),
         Figure::at_most(name("an entry is everywhere, slowest"), slowest, 3.0, "s"),
         Figure::at_most(name(&refusals(&world)), refused(&world), 0.0, ""),
     ]

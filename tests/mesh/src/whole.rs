@@ -52,6 +52,7 @@ pub struct Whole {
     disk: Disk,
     refused: Vec<String>,
     deaths: usize,
+    yields: usize,
     is_put_out: bool,
 }
 
@@ -131,7 +132,7 @@ impl Whole {
         let (asked, sessions, out) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         let directory = Arc::clone(directory);
         let disk = Disk::new();
-        Self { node, directory, asked, sessions, out, disk, refused, deaths: 0, is_put_out: false }
+        Self { node, directory, asked, sessions, out, disk, refused, deaths: 0, yields: 0, is_put_out: false }
     }
 
     /// The same, taking part in ballots with what earlier runs kept of them.
@@ -171,6 +172,11 @@ impl Whole {
     /// How often it took another for dead.
     pub const fn deaths(&self) -> usize {
         self.deaths
+    }
+
+    /// How often it said that it gave its IPv4 address up, or the claim to one.
+    pub const fn yields(&self) -> usize {
+        self.yields
     }
 
     /// Whether it was told that it is put out.
@@ -239,6 +245,7 @@ impl Whole {
             match event {
                 Event::Refused { why, .. } => self.refused.push(why),
                 Event::Membership(swim::Event::Died { .. }) => self.deaths += 1,
+                Event::Address { address: None, .. } => self.yields += 1,
                 Event::PutOut(node) if node == self.node.id() => self.is_put_out = true,
                 _ => {}
             }

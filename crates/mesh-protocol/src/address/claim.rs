@@ -68,6 +68,11 @@ impl Claim {
         self.number
     }
 
+    /// Whether another one of the same node is the same but for what is said of its use.
+    pub const fn is_same(&self, other: &Self) -> bool {
+        self.number == other.number && self.index == other.index
+    }
+
     /// Whether an initialised cluster uses the address.
     pub const fn in_use(&self) -> bool {
         self.in_use

@@ -83,10 +83,7 @@ impl Addressing {
     }
 
     fn learn(&mut self, claimed: Claimed) {
-        let node = claimed.claim.node();
-        if self.claims.get(&node).is_none_or(|known| known.claim.number() <= claimed.claim.number()) {
-            self.claims.insert(node, claimed);
-        }
+        self.claims.insert(claimed.claim.node(), claimed);
         self.look();
     }
 
@@ -152,9 +149,10 @@ impl Node {
     /// The settled claim as it is kept on disk.
     pub fn lease(&self) -> Option<Lease> {
         let addressing = self.addressing.as_ref()?;
-        addressing.settled?;
+        let settled = addressing.settled?;
         // As it was said, with witnesses that this node may not know yet.
-        addressing.claims.get(&self.id()).cloned().map(Lease)
+        let said = addressing.claims.get(&self.id());
+        said.filter(|said| addressing.book.range().address(said.claim.index()) == Some(settled)).cloned().map(Lease)
     }
 
     /// The witnessed addresses of others.
@@ -247,6 +245,12 @@ impl Node {
         let gone: Vec<NodeId> = addressing.claims.keys().filter(|node| !held.contains(node)).copied().collect();
         gone.iter().for_each(|node| addressing.forget(node));
         for claimed in addressing.claims.values() {
+            let node = claimed.claim.node();
+            // A node that restarted without its lease may count from the beginning again. All have the same entry in the end, and not
+            // the same memory of what stood in it before: the book keeps of that what other members witnessed of the same claim.
+            if addressing.book.of(&node).is_some_and(|known| !known.claim.is_same(&claimed.claim)) {
+                addressing.book.retire(&node);
+            }
             addressing.book.learn(claimed.clone(), &members);
         }
         let others = addressing.witnessed_addresses();
@@ -374,6 +378,11 @@ impl Node {
 }
 
 impl Addressing {
+    /// The address that a node claims, whoever has it.
+    fn claimed_address(&self, node: &NodeId) -> Option<Ipv4Addr> {
+        self.book.range().address(self.book.of(node)?.claim.index())
+    }
+
     fn facts<'a>(&'a self, node: NodeId, live: &'a BTreeSet<NodeId>) -> Facts<'a> {
         Facts {
             node,
@@ -383,7 +392,8 @@ impl Addressing {
             lease: self.lease.as_ref(),
             began: self.began,
             claimed: self.claimed,
-            settled: self.settled.is_some(),
+            // What it settled on in its claim of before is not what it claims now.
+            settled: self.settled.is_some() && self.settled == self.claimed_address(&node),
             patience: Patience::default(),
         }
     }

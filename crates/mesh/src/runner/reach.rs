@@ -8,7 +8,7 @@ use kairn_mesh_protocol::address::Prefix;
 use kairn_mesh_protocol::dht::holds;
 use kairn_mesh_protocol::entry::{Bucket, EntryId};
 use kairn_mesh_protocol::path::Door;
-use kairn_mesh_protocol::{NodeId, swim};
+use kairn_mesh_protocol::{Moment, NodeId, swim};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -56,9 +56,16 @@ impl Runner {
         self.route_own();
     }
 
+    /// When it may be time to look for others in the local network, or to look no more; at the latest with what else is done regularly.
+    pub(super) fn next_look_around(&self) -> Instant {
+        let due = self.lookout.due(self.node.swim().live().len());
+        due.map_or(self.housekeeping, |due| (self.start + due.since(Moment::default())).min(self.housekeeping))
+    }
+
     /// Looks for others in the local network where it is time to.
     pub(super) fn look_around(&mut self) {
-        if let Err(error) = self.lookout.tend(self.node.swim().live().len()) {
+        let (now, others) = (self.now().0, self.node.swim().live().len());
+        if let Err(error) = self.lookout.tend(now, others) {
             tracing::warn!(error = kairn_report::in_one_line(&error), "the local network is not looked at");
         }
     }
