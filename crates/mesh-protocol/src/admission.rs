@@ -48,7 +48,7 @@ pub struct Proof {
     pub macs: Vec<(u32, [u8; 32])>,
     /// The role that the sender's configuration fixes, if it does. The proofs cover it, and the record has to say the same.
     pub role: Option<Role>,
-    /// The sender's time; nothing in sessions that are not of the control plane.
+    /// The sender's time; nothing from the caller of a session that is not of the control plane.
     pub time: Option<Told>,
     /// The sender's own entry in the members' bucket, encoded: the other side may not know it yet. Nothing while the sender does
     /// not know the time, and so signs nothing.
