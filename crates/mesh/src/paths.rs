@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 /// After this long without a datagram from a path, the others are tried again beside it.
 const FRESH: Duration = Duration::from_secs(10);
 /// The most addresses that are taken of what a member says of itself.
-const MOST: usize = 8;
+const MOST: usize = 10;
 /// The most places of its tunnel beside those.
-const MOST_MAPPED: usize = 2;
+const MOST_MAPPED: usize = 4;
 /// The most that are kept of what was found beside it; the newest stay.
 const MOST_FOUND: usize = 4;
 

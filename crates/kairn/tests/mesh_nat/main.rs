@@ -101,6 +101,29 @@ fn two_behind_cones_go_direct_and_again_after_a_router_restarts_and_a_machine_mo
 }
 
 #[test]
+fn where_a_neighbour_has_the_port_two_behind_cones_go_direct_all_the_same() {
+    let Some(world) = World::new() else { return };
+    let gate = world.start(&world.public("m", 1), &[]);
+    let routers = [world.router("ra", 11, Nat::Cone), world.router("rb", 12, Nat::Cone)];
+    gate.id();
+    // The router gives the neighbour the port for the second node's tunnel, so that the first has it for the gate's only.
+    let neighbour = world.behind("n", &routers[0], 11, 7);
+    let socket = within(&neighbour, || UdpSocket::bind("10.0.11.7:7947").unwrap());
+    let speak = || assert_eq!(socket.send_to(b"hello", "198.51.100.12:7947").unwrap(), 5);
+    speak();
+    let one = world.start(&world.behind("a", &routers[0], 11, 2), &GATE);
+    let other = world.start(&world.behind("b", &routers[1], 12, 3), &GATE);
+    for (here, there) in [(&one, &other), (&other, &one)] {
+        here.until("a direct way", |status| {
+            speak();
+            peer(status, &there.id()).is_some_and(|peer| peer["way"] == "direct")
+        });
+    }
+    one.reaches(&other, &[]);
+    one.until("its NAT", |status| status["nat"] == "symmetric");
+}
+
+#[test]
 fn with_a_symmetric_side_a_member_carries_and_sees_nothing() {
     let Some(world) = World::new() else { return };
     let gate = world.start(&world.public("m", 1), &[]);

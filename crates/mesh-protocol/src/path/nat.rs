@@ -10,7 +10,8 @@ use std::time::Duration;
 const MOST: usize = 8;
 /// How long a word counts.
 const VALID: Duration = Duration::from_secs(300);
-/// So many of its own mapped addresses a node tells others.
+/// So many of its own mapped addresses of each family a node tells others. Two, since a router that keeps a port gives another where a neighbour
+/// speaks to the same receiver out of that port already (RFC 4787, 4.2.1), or did from an address that the node has had before.
 const MOST_MAPPED: usize = 2;
 
 /// What kind of NAT is before a node (RFC 4787, 4.1, by the names that people use).
@@ -22,7 +23,7 @@ pub enum Nat {
     None,
     /// It is seen at one other address, whoever is asked.
     Cone,
-    /// Each sees it at another: nobody can be told where it is.
+    /// Not all see it at one: who is told where it is may find nobody there.
     Symmetric,
     /// Members were asked, and none ever answered.
     Blocked,
@@ -89,21 +90,10 @@ impl Sightings {
         if behind || self.0.is_empty() { Nat::Unknown } else { Nat::None }
     }
 
-    /// Where others may try: what is seen alike by all, the newest first.
+    /// Where others may try: where the node is seen, unless there are so many such places that the next receiver has another.
     pub fn mapped(&self, own: &BTreeSet<IpAddr>) -> Vec<SocketAddr> {
-        if self.kind(own) == Nat::Symmetric {
-            return Vec::new();
-        }
-        let mut seen: Vec<(SocketAddr, Moment)> = self.foreign(own, true).chain(self.foreign(own, false)).collect();
-        seen.sort_by_key(|(_, at)| std::cmp::Reverse(*at));
-        let mut mapped = Vec::new();
-        for (address, _) in seen {
-            if !mapped.contains(&address) && mapped.len() < MOST_MAPPED {
-                mapped.push(address);
-            }
-        }
-        mapped.sort();
-        mapped
+        let places = |v4: bool| -> BTreeSet<SocketAddr> { self.foreign(own, v4).map(|(seen, _)| seen).collect() };
+        [places(true), places(false)].into_iter().filter(|places| places.len() <= MOST_MAPPED).flatten().collect()
     }
 }
 
@@ -118,7 +108,8 @@ mod tests {
     #[test]
     fn the_kind_of_nat_is_told_by_who_sees_what() {
         let own = BTreeSet::from(["10.0.0.2".parse().unwrap()]);
-        let (near, public, other) = (at("10.0.0.2:7"), at("198.51.100.1:7"), at("198.51.100.1:4711"));
+        let (near, public, v6) = (at("10.0.0.2:7"), at("198.51.100.1:7"), at("[2001:db8::1]:7"));
+        let (other, third) = (at("198.51.100.1:4711"), at("198.51.100.1:4712"));
         for (seen, kind, mapped) in [
             (vec![], Nat::Unknown, vec![]),
             (vec![near], Nat::None, vec![]),
@@ -126,9 +117,12 @@ mod tests {
             (vec![public, public], Nat::Cone, vec![public]),
             // Who is in the same network sees the machine itself.
             (vec![near, public, public], Nat::Cone, vec![public]),
-            (vec![public, other], Nat::Symmetric, vec![]),
+            (vec![public, other], Nat::Symmetric, vec![public, other]),
+            (vec![public, other, public, other, public], Nat::Symmetric, vec![public, other]),
+            (vec![public, other, third], Nat::Symmetric, vec![]),
+            (vec![public, other, third, v6], Nat::Symmetric, vec![v6]),
             // One way with and one without.
-            (vec![public, at("[2001:db8::1]:7")], Nat::Unknown, vec![public, at("[2001:db8::1]:7")]),
+            (vec![public, v6], Nat::Unknown, vec![public, v6]),
         ] {
             let mut sightings = Sightings::default();
             for (number, seen) in (1_u16..).zip(&seen) {

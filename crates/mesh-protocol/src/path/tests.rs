@@ -15,6 +15,8 @@ enum Gate {
     Open,
     /// Maps a port to itself, and lets in who was spoken to.
     Cone,
+    /// Like a cone, but a neighbour speaks out of the same port to all tunnels but the first's: there it maps to another.
+    Shared,
     /// Maps a port to another for each receiver.
     Symmetric,
     /// Lets nothing of the tunnel out, and what it says to the first member only.
@@ -140,6 +142,10 @@ impl World {
         let host = &mut self.hosts[index];
         let mapped = match host.gate {
             Gate::Open | Gate::Cone | Gate::Blocked => *host.mappings.entry((port, to)).or_insert(port),
+            Gate::Shared => {
+                let is_free = port == CONTROL || to == SocketAddr::from(([198, 51, 100, 1], TUNNEL));
+                *host.mappings.entry((port, to)).or_insert(if is_free { port } else { 50_000 })
+            }
             Gate::Symmetric => {
                 let next = host.next_port;
                 let mapped = *host.mappings.entry((port, to)).or_insert(next);
@@ -270,6 +276,21 @@ fn two_behind_cones_go_direct_within_a_second_of_knowing_each_other_in_spite_of_
             let took = world.first(one, other, since, is_direct).unwrap();
             assert!(took < Duration::from_secs(1), "seed {seed}: {took:?}");
         }
+    }
+}
+
+#[test]
+fn where_a_neighbour_has_the_port_two_behind_cones_go_direct_all_the_same() {
+    for seed in 0..20 {
+        let mut world = World::new(&[Gate::Open, Gate::Shared, Gate::Cone], seed);
+        // Since its tunnel spoke to the first's, it is seen at two places.
+        let (now, first) = (world.now, world.id(0));
+        world.hosts[1].finder.place(now, &first, vec![SocketAddr::from(([198, 51, 100, 1], TUNNEL))]);
+        world.run(Duration::from_secs(1));
+        world.tell();
+        world.run(Duration::from_secs(9));
+        assert_eq!(world.hosts[1].finder.nat(), Nat::Symmetric);
+        assert!(world.direct(1, 2) && world.direct(2, 1), "seed {seed}: {:?}", world.route(1, 2));
     }
 }
 

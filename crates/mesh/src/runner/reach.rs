@@ -12,7 +12,7 @@ use kairn_mesh_protocol::{Moment, NodeId, swim};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-/// The most of its own addresses that a node names; two more are where others see it.
+/// The most of its own addresses that a node names; up to four more are where others see it.
 const MOST_OWN: usize = 6;
 
 impl Runner {
