@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 const SIZES: [usize; 3] = [2, 10, 30];
 /// From the first answers until nodes count as being at rest.
 const SETTLING: Duration = Duration::from_secs(60);
-/// How long they are watched.
-const REST: Duration = Duration::from_secs(60);
+/// How long they are watched: sessions of comparisons and looks are so rare that minutes differ.
+const REST: Duration = Duration::from_secs(300);
 
 /// What is promised: of how many nodes, what, and at most how much.
 const PROMISES: &[(usize, Figure, f64)] = &[
