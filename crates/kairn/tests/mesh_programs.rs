@@ -291,6 +291,19 @@ fn programs_share_values_by_the_command_line() {
     assert_eq!(kinds, ["put", "put", "deleted"], "{events:?}");
 }
 
+#[test]
+fn a_value_that_is_written_before_there_is_a_time_waits_for_it() {
+    let Some(pair) = Pair::new() else { return };
+    let one = pair.start(1, "edge-1", &["--no-vpn"]);
+    let early = until("the node", || one.json(&["status"]), |status| status["clock"].is_string());
+    if early["clock"] != "waiting" {
+        return eprintln!("skipped: this machine's clock is {}, and nothing waits for it", early["clock"]);
+    }
+    one.done(&["kv", "put", "early", "kept"]);
+    assert_eq!(one.json(&["status"])["clock"], "own");
+    assert_eq!(one.done(&["kv", "get", "early"]), "kept");
+}
+
 /// A verb that goes on, and what it says on stderr.
 struct Going(Child, tempfile::NamedTempFile);
 
