@@ -26,7 +26,7 @@ const TO_ANSWER: u32 = 60;
 /// without gateway, DHCP or internet between them; one is upgraded and comes back as who it was. That one has a TPM, which seals who it is; the
 /// other is asked for it as well, and goes on without.
 pub fn forms(stage: &Stage<'_>) -> Result<Verdict, Fault> {
-    let configuration = format!("p2p:\n  network_token: {TOKEN}\n  seal_identity: true\n");
+    let configuration = format!("p2p:\n  network_token: {TOKEN}\n  seal_identity: true\n  dns: true\n");
     let image = stage.world.disk_image_with("mesh", &stage.world.base()?, &configuration)?;
     let second = stage.world.variant("second", WITH_UNIT)?;
     let mut one = plugged_in(stage, &image, "one", &[])?;
@@ -45,6 +45,8 @@ pub fn forms(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     })?;
     reach(&one, &second)?;
     reach(&other, &first)?;
+    finds(&one, &second)?;
+    finds(&other, &first)?;
     is_kept(&one, &first, false)?;
     is_kept(&other, &second, true)?;
     stage.note("the mesh has formed");
@@ -71,6 +73,8 @@ pub fn forms(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     ensure(restarts != "0", || "the node that hung was not started again".into())?;
 
     one.sh("sudo systemctl stop kairn-mesh.service")?;
+    let names = one.sh("cat /etc/resolv.conf || true")?;
+    ensure(!names.contains("127.0.0.153"), || format!("names are asked for where nobody answers:\n{names}"))?;
     let status = one.status()?;
     ensure(status.warnings.iter().any(|warning| warning.contains("the mesh does not work")), || {
         format!("the status does not tell of a mesh that does not run:\n{status}")
@@ -199,6 +203,13 @@ fn reach(node: &Node<'_>, other: &Value) -> Result<(), Fault> {
         ensure(heard.contains("SSH-2.0"), || format!("{address} answers: {heard}"))?;
     }
     Ok(())
+}
+
+/// Has programs of a node find the other by its name, over IPv4 and IPv6.
+fn finds(node: &Node<'_>, other: &Value) -> Result<(), Fault> {
+    let [id, ipv4, ula] = ["id", "ipv4", "ula"].map(|field| of(other, field).as_str().unwrap_or_default());
+    let found = node.sh(&format!("getent ahosts {id}.mesh.internal || cat /etc/resolv.conf"))?;
+    ensure(found.contains(ipv4) && found.contains(ula), || format!("the name of {ipv4} and {ula} leads to: {found}"))
 }
 
 /// The node runs as the unit says: active, with its keys for itself and no token on any command line.
