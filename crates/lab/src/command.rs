@@ -1,6 +1,6 @@
 //! The QEMU command line of a machine: a pure function of its description and of what the host offers.
 
-use crate::{Accel, Bus, Disk, Firmware, Layer, OnReboot, Spec};
+use crate::{Accel, Bus, Disk, Firmware, Forward, Layer, OnReboot, Spec};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
@@ -122,7 +122,8 @@ fn network(line: &mut Line, spec: &Spec) {
         user.push_str(",restrict=on");
     }
     for forward in &network.forwards {
-        user.push_str(&format!(",hostfwd=tcp:127.0.0.1:{}-:{}", forward.host, forward.guest));
+        let Forward { protocol, host, guest } = forward;
+        user.push_str(&format!(",hostfwd={protocol}:127.0.0.1:{host}-:{guest}"));
     }
     for forward in &network.guest_forwards {
         user.push_str(&format!(",guestfwd=tcp:{}:{}-cmd:{}", forward.address, forward.port, forward.command));
@@ -215,7 +216,7 @@ fn shown(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Forward, GuestForward, Network};
+    use crate::{GuestForward, Network, Protocol};
 
     fn rendered(spec: &Spec, accel: Accel) -> String {
         spec.check().unwrap();
@@ -249,7 +250,10 @@ mod tests {
             }),
         ];
         spec.network = Some(Network {
-            forwards: vec![Forward { host: 0, guest: 22 }, Forward { host: 8080, guest: 80 }],
+            forwards: vec![
+                Forward { protocol: Protocol::Tcp, host: 0, guest: 22 },
+                Forward { protocol: Protocol::Udp, host: 8080, guest: 80 },
+            ],
             guest_forwards: vec![GuestForward {
                 address: "10.0.2.100".parse().unwrap(),
                 port: 5000,

@@ -38,7 +38,7 @@ pub use machine::{Builder, Machine};
 pub use power_cut::{DiskState, Fingerprint, Replay, StateFile, StateView};
 pub use qmp::{Qmp, QmpEvent};
 pub use running::{HOST_ADDRESS, INIT_STARTS, MUTE_LIMIT, Running};
-pub use spec::{Firmware, Forward, GuestForward, Model, Network, OnReboot, Spec};
+pub use spec::{Firmware, Forward, GuestForward, Model, Network, OnReboot, Protocol, Spec};
 pub use ssh::{KeyPair, Ssh};
 pub use tally::{Counts, Tally};
 pub use tpm::Emulator;

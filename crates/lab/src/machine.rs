@@ -4,7 +4,8 @@ use crate::command::{Place, arguments, file};
 use crate::process::Process;
 use crate::spec::Model;
 use crate::{
-    Accel, Disk, Error, Firmware, Forward, KeyPair, Layer, Network, OnReboot, Running, Spec, Tally, program, tpm,
+    Accel, Disk, Error, Firmware, Forward, KeyPair, Layer, Network, OnReboot, Protocol, Running, Spec, Tally, program,
+    tpm,
 };
 use kairn_host::{Invocation, Runner};
 use serde::{Deserialize, Serialize};
@@ -100,8 +101,8 @@ impl Builder {
 
     /// Forwards a port of the host's loopback to the guest; host port zero takes a free one.
     #[must_use]
-    pub fn forward(mut self, host: u16, guest: u16) -> Self {
-        self.machine.spec.network.get_or_insert_default().forwards.push(Forward { host, guest });
+    pub fn forward(mut self, protocol: Protocol, host: u16, guest: u16) -> Self {
+        self.machine.spec.network.get_or_insert_default().forwards.push(Forward { protocol, host, guest });
         self
     }
 

@@ -5,7 +5,7 @@ use crate::console::{Console, Mark, Seen};
 use crate::machine::LastStart;
 use crate::process::Process;
 use crate::qmp::{Qmp, QmpEvent};
-use crate::{Accel, Error, Machine, Ssh};
+use crate::{Accel, Error, Machine, Protocol, Ssh};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ pub struct Running {
     console: Console,
     /// The connection for events; made at the start, so that no event is lost.
     events: Option<Qmp>,
-    ports: BTreeMap<u16, u16>,
+    ports: BTreeMap<(Protocol, u16), u16>,
     accel: Accel,
     owned: bool,
     /// How often it was reset since it was mute.
@@ -119,8 +119,8 @@ impl Running {
 
     /// Returns the port on the host's loopback that leads to a port of the guest.
     #[must_use]
-    pub fn port(&self, guest: u16) -> Option<u16> {
-        self.ports.get(&guest).copied()
+    pub fn port(&self, protocol: Protocol, guest: u16) -> Option<u16> {
+        self.ports.get(&(protocol, guest)).copied()
     }
 
     /// Resets it, as the button would.
@@ -206,7 +206,7 @@ impl Running {
     /// # Errors
     /// The machine forwards no ssh port, or has no key.
     pub fn ssh(&self) -> Result<Ssh, Error> {
-        let port = self.port(22).ok_or_else(|| Error::Spec {
+        let port = self.port(Protocol::Tcp, 22).ok_or_else(|| Error::Spec {
             machine: self.machine.name().into(),
             reason: "no port of the host leads to its ssh".into(),
         })?;
@@ -303,7 +303,7 @@ impl Running {
 
     /// Asks QEMU which ports it forwards: with port zero only it knows. The lines look like
     /// `TCP[HOST_FORWARD]  16  127.0.0.1 46415  10.0.2.15 22 0 0`.
-    fn forwards(&self) -> Result<BTreeMap<u16, u16>, Error> {
+    fn forwards(&self) -> Result<BTreeMap<(Protocol, u16), u16>, Error> {
         if self.machine.spec().network.is_none() {
             return Ok(BTreeMap::new());
         }
@@ -311,13 +311,16 @@ impl Running {
     }
 }
 
-fn parse_forwards(text: &str) -> BTreeMap<u16, u16> {
+fn parse_forwards(text: &str) -> BTreeMap<(Protocol, u16), u16> {
     let forward = |line: &str| {
-        let rest = line.trim_start().strip_prefix("TCP[HOST_FORWARD]")?;
+        let (protocol, rest) = line.trim_start().split_once("[HOST_FORWARD]")?;
+        let protocol = [Protocol::Tcp, Protocol::Udp]
+            .into_iter()
+            .find(|known| known.to_string().eq_ignore_ascii_case(protocol))?;
         let mut fields = rest.split_ascii_whitespace().skip(2);
         let host = fields.next()?.parse().ok()?;
         let guest = fields.nth(1)?.parse().ok()?;
-        Some((guest, host))
+        Some(((protocol, guest), host))
     };
     text.lines().filter_map(forward).collect()
 }
@@ -341,7 +344,10 @@ mod tests {
         let table = "Hub -1 (net0):\n  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\n  \
             TCP[HOST_FORWARD]  16       127.0.0.1 46415       10.0.2.15    22     0     0\n  \
             TCP[ESTABLISHED]   20       127.0.0.1 46415       10.0.2.15    22     0     0\n  \
-            TCP[HOST_FORWARD]  17       127.0.0.1  8080       10.0.2.15    80     0     0\n";
-        assert_eq!(parse_forwards(table), BTreeMap::from([(22, 46415), (80, 8080)]));
+            TCP[HOST_FORWARD]  17       127.0.0.1  8080       10.0.2.15    80     0     0\n  \
+            UDP[HOST_FORWARD]  18       127.0.0.1 41234       10.0.2.15    80     0     0\n  \
+            UDP[236 sec]       23       10.0.2.15 35061       10.0.2.3     53     0     0\n";
+        let [tcp, udp] = [Protocol::Tcp, Protocol::Udp];
+        assert_eq!(parse_forwards(table), BTreeMap::from([((tcp, 22), 46415), ((tcp, 80), 8080), ((udp, 80), 41234)]));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{Disk, Error};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
@@ -49,9 +50,32 @@ pub enum OnReboot {
     Exit,
 }
 
-/// A TCP port of the host's loopback that leads to a port of the guest.
+/// What ports are of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+/// A port of the host's loopback that leads to a port of the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forward {
+    /// What both are of.
+    #[serde(default)]
+    pub protocol: Protocol,
     /// Port on the host; zero lets the system choose a free one at each start.
     pub host: u16,
     /// Port in the guest.
@@ -137,7 +161,10 @@ impl Spec {
             model: Model::Max,
             firmware: Firmware::Uefi,
             disks: Vec::new(),
-            network: Some(Network { forwards: vec![Forward { host: 0, guest: 22 }], ..Network::default() }),
+            network: Some(Network {
+                forwards: vec![Forward { protocol: Protocol::Tcp, host: 0, guest: 22 }],
+                ..Network::default()
+            }),
             watchdog: false,
             tpm: false,
             on_reboot: OnReboot::Reset,

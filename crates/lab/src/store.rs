@@ -1,6 +1,6 @@
 //! The machines of a person: a directory with one directory per machine and the key pair of all.
 
-use crate::{Builder, Error, KeyPair, Machine, Running, Spec, spec};
+use crate::{Builder, Error, KeyPair, Machine, Protocol, Running, Spec, spec};
 use kairn_host::Runner;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ pub struct Entry {
     pub name: String,
     /// QEMU's process id when it runs.
     pub pid: Option<i32>,
-    /// Ports of the host's loopback by the guest's ports, when it runs.
+    /// TCP ports of the host's loopback by the guest's ports, when it runs.
     pub ports: BTreeMap<u16, u16>,
     /// Memory in MiB.
     pub memory_mib: u32,
@@ -116,12 +116,15 @@ impl Store {
         let entry = |name: String| {
             let machine = self.get(&name)?;
             let running = machine.running()?;
-            let ports = machine.spec().network.iter().flat_map(|network| &network.forwards);
+            let forwards = machine.spec().network.iter().flat_map(|network| &network.forwards);
+            let ports = forwards.filter(|port| port.protocol == Protocol::Tcp).map(|port| port.guest);
             Ok(Entry {
                 pid: running.as_ref().map(Running::pid),
                 ports: running
                     .iter()
-                    .flat_map(|running| ports.clone().filter_map(|port| Some((port.guest, running.port(port.guest)?))))
+                    .flat_map(|running| {
+                        ports.clone().filter_map(|port| Some((port, running.port(Protocol::Tcp, port)?)))
+                    })
                     .collect(),
                 memory_mib: machine.spec().memory_mib,
                 cpus: machine.spec().cpus,

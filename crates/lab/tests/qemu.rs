@@ -9,7 +9,7 @@
 )]
 
 use kairn_host::Runner;
-use kairn_lab::{Accel, Bus, Disk, Error, Layer, Machine, Running, WriteLog, store::Store};
+use kairn_lab::{Accel, Bus, Disk, Error, Layer, Machine, Protocol, Running, WriteLog, store::Store};
 use std::path::Path;
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ fn the_firmware_comes_up_and_power_can_be_cut_and_given_again() {
     let Some(mut running) = start("fw", dir.path()) else { return };
     let seen = running.console().wait_for("BdsDxe", BOOT).unwrap();
     assert!(seen.at > Duration::ZERO && seen.line.contains("BdsDxe"), "{seen:?}");
-    let port = running.port(22).unwrap();
+    let port = running.port(Protocol::Tcp, 22).unwrap();
     assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     running.reset().unwrap();
     let event = running.wait_event(&["RESET"], Duration::from_secs(30)).unwrap().expect("QEMU announces a reset");
@@ -82,7 +82,7 @@ fn a_detached_machine_is_found_by_its_name_and_dies_when_its_owner_drops_it() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     let Some(running) = start("kept", &dir.path().join("machines")) else { return };
-    let (pid, port) = (running.pid(), running.port(22));
+    let (pid, port) = (running.pid(), running.port(Protocol::Tcp, 22));
     let machine = running.detach();
     let entry = store.list().unwrap().remove(0);
     assert_eq!((entry.name.as_str(), entry.pid, entry.ports.get(&22).copied()), ("kept", Some(pid), port));
@@ -116,7 +116,7 @@ fn every_kind_of_disk_and_device_is_accepted_and_a_tpm_runs() {
         .usb_stick(path("stick.iso"))
         .disk(nvme)
         .disk(Disk::raw(path("logged.raw")).on(Bus::Scsi).through(Layer::LogWrites { log: path("writes.log") }))
-        .forward(0, 80)
+        .forward(Protocol::Tcp, 0, 80)
         .watchdog()
         .tpm()
         .accel(Accel::Tcg)
@@ -130,7 +130,9 @@ fn every_kind_of_disk_and_device_is_accepted_and_a_tpm_runs() {
     std::fs::File::create(path("other.raw")).unwrap().set_len(4 << 20).unwrap();
     let Some(running) = or_skip(machine.start()) else { return };
     running.console().wait_for("BdsDxe", BOOT).unwrap();
-    assert!(running.port(80).is_some() && running.port(80) != running.port(22));
+    assert!(
+        running.port(Protocol::Tcp, 80).is_some() && running.port(Protocol::Tcp, 80) != running.port(Protocol::Tcp, 22)
+    );
     running.eject(0).unwrap();
     running.unplug(2).unwrap();
     running.quit().unwrap();

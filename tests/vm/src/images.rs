@@ -17,7 +17,7 @@ use std::time::Duration;
 /// The user of all machines.
 pub const USER: &str = "kairos";
 /// Stages of an installation and of the first boot after it; the last step of the new root is refused, since that is sealed.
-const STAGES_OF_INSTALLATION: &str = "\
+pub const STAGES_OF_INSTALLATION: &str = "\
 stages:
   before-install:
   - name: before
@@ -100,13 +100,18 @@ impl World {
         Ok(out.join("install.iso"))
     }
 
-    fn medium(&self, name: &str, out: &Path, kind: &str, file: &str, more: &str) -> Result<PathBuf, Fault> {
-        let config = self.work.join(format!("{name}.yaml"));
-        let text = format!(
+    /// The configuration of a machine that lets us in, with more in it.
+    pub fn configuration(&self, more: &str) -> Result<String, Fault> {
+        Ok(format!(
             "#cloud-config\nhostname: kairn-test\nusers:\n  - name: {USER}\n    groups: [admin]\n    shell: /bin/bash\n    \
              ssh_authorized_keys:\n      - {}\n{more}",
             self.key.public()?
-        );
+        ))
+    }
+
+    fn medium(&self, name: &str, out: &Path, kind: &str, file: &str, more: &str) -> Result<PathBuf, Fault> {
+        let config = self.work.join(format!("{name}.yaml"));
+        let text = self.configuration(more)?;
         // Two scenarios may write it at a time; a rename gives each the same whole file.
         let partial = config.with_extension(format!("{:?}", std::thread::current().id()));
         fs::write(&partial, text).map_err(Fault::io(format!("write {}", partial.display())))?;

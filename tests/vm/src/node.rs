@@ -64,8 +64,18 @@ impl<'a> Node<'a> {
         let running = machine.start()?;
         let live = running.await_init(Mark::default(), TO_INIT)?;
         stage.note("the medium runs");
+        Self::await_installed(stage, running, live.end, deadline)
+    }
+
+    /// Waits until the medium that a machine runs has installed it, and until what it installed has booted.
+    pub fn await_installed(
+        stage: &'a Stage<'a>,
+        running: Running,
+        since: Mark,
+        deadline: Duration,
+    ) -> Result<Self, Fault> {
         // Nothing is mute about an installation that writes for minutes; the firmware's next line ends it.
-        let again = running.console().wait_since(live.end, FIRMWARE, deadline)?;
+        let again = running.console().wait_since(since, FIRMWARE, deadline)?;
         stage.note("installed");
         let ssh = running.ssh()?;
         let mut node = Self { stage, running, from: again.end, ssh };

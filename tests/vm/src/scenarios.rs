@@ -99,7 +99,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "install-from-usb",
-        about: "a medium on a USB stick installs by itself and stays plugged in over two reboots",
+        about: "a live system on a USB stick installs what a workstation hands over, and stays plugged in over two reboots",
         slots: COMPUTES,
         run: media::install_from_usb,
     },

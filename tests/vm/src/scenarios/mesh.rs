@@ -6,7 +6,7 @@ use crate::node::{Node, wrong};
 use crate::runner::Verdict;
 use crate::world::Stage;
 use kairn_host::Runner;
-use kairn_lab::{Builder, Disk, Format, Network};
+use kairn_lab::{Builder, Disk, Format, Network, Protocol};
 use kairn_lifecycle::Role;
 use serde_json::Value;
 use std::fs;
@@ -162,7 +162,7 @@ fn wired(stage: &Stage<'_>, image: &Path, name: &str, more: &[Disk]) -> Result<B
     let address = format!("52:54:00:4d:45:{:02x}", name.len());
     let card = format!("virtio-net-pci,netdev=wire,romfile=,mac={address}");
     let mut builder = stage.machine(name).network(Some(Network { isolated: true, ..Network::default() }));
-    builder = builder.forward(0, 22).disk(disk).extra(["-netdev", &wire, "-device", &card]);
+    builder = builder.forward(Protocol::Tcp, 0, 22).disk(disk).extra(["-netdev", &wire, "-device", &card]);
     for disk in more {
         builder = builder.disk(disk.clone());
     }
