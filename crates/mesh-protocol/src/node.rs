@@ -49,13 +49,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-/// How often a node compares its state with that of a member that it chooses.
-const COMPARE: Duration = Duration::from_secs(30);
+/// How often a node compares its state with that of a member that it chooses: most comparisons need a new session, which costs a node
+/// at rest more than all else.
+const COMPARE: Duration = Duration::from_secs(60);
 /// The same after the start, for the first time: what others spread before they knew of this node is not on its way to it. Doubles
 /// with each comparison, up to [`COMPARE`].
 const COMPARE_FIRST: Duration = Duration::from_secs(2);
-/// The same in a network of more than [`MANY`] members, where most comparisons need a new session.
-const COMPARE_MANY: Duration = Duration::from_secs(60);
 /// How often a node writes its record anew: many times before others forget it.
 const RENEW: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// How often entries of unknown authors are a reason for a comparison.
@@ -415,12 +414,11 @@ impl Node {
             }
         }
         if now.0 >= self.next_comparison {
-            let period = if self.swim.live().len() > MANY { COMPARE_MANY } else { COMPARE };
             // Spread out, so that members that started together do not ask together.
-            self.next_comparison = now.0 + self.pause.min(period).mul_f64(0.75 + self.rng.f64() / 2.0);
+            self.next_comparison = now.0 + self.pause.mul_f64(0.75 + self.rng.f64() / 2.0);
             self.tend_members(now);
             if let Some(peer) = self.rng.choice(self.swim.live()).copied() {
-                self.pause = (2 * self.pause).min(period);
+                self.pause = (2 * self.pause).min(COMPARE);
                 self.compare(now, peer);
             }
         }

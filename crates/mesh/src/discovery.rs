@@ -29,6 +29,10 @@ pub struct Found {
     pub addresses: Vec<SocketAddr>,
 }
 
+/// How often the machine's addresses are looked at, in seconds: while a node looks for others, and while it does not.
+const LOOKING: u32 = 5;
+const RESTING: u32 = 20;
+
 /// Speaks multicast DNS until it is dropped.
 pub struct Discovery {
     daemon: ServiceDaemon,
@@ -130,8 +134,14 @@ impl Lookout {
     pub fn tend(&mut self, now: Moment, others: usize) -> Result<(), Error> {
         let Discovery { daemon, service } = &self.discovery;
         match self.looking.step(now, others, fastrand::f64()) {
-            Some(Look::Begin) => self.discovery.browse(Some(self.own), self.found.clone()),
-            Some(Look::End) => daemon.stop_browse(service).map_err(failed),
+            Some(Look::Begin) => {
+                daemon.set_ip_check_interval(LOOKING).map_err(failed)?;
+                self.discovery.browse(Some(self.own), self.found.clone())
+            }
+            Some(Look::End) => {
+                daemon.set_ip_check_interval(RESTING).map_err(failed)?;
+                daemon.stop_browse(service).map_err(failed)
+            }
             None => Ok(()),
         }
     }

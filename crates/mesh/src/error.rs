@@ -49,6 +49,14 @@ pub enum Error {
     /// An administrator put this node out.
     #[error("an administrator put this machine out of the network")]
     PutOut,
+    /// The alarm clock by which a node does what is due.
+    #[error("{doing} the node's alarm clock")]
+    Alarm {
+        /// What was done with it.
+        doing: &'static str,
+        /// The kernel's.
+        source: std::io::Error,
+    },
     /// The interface of the private network is not there any more.
     #[error("somebody removed `{interface}`, the interface of the private network")]
     InterfaceGone {

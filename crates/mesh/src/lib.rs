@@ -2,6 +2,7 @@
 //! a machine with a workstation, which uses the same.
 
 mod accept;
+mod alarm;
 mod api;
 mod archive;
 mod ballots;
@@ -38,6 +39,7 @@ mod state;
 mod status;
 mod tls;
 mod values;
+mod watched;
 
 pub use api::{Names, ServiceEvent};
 pub use archive::KeptStatus;

@@ -19,6 +19,8 @@ const AT_ONCE: usize = 64;
 /// it has about every second, and at the latest so much later.
 const LOOK: Duration = Duration::from_millis(900);
 const LATER: Duration = Duration::from_millis(400);
+/// How often while nothing goes to and fro.
+const LOOK_IDLE: Duration = Duration::from_millis(2_900);
 /// The messages that WireGuard sends without a packet, in bytes (its whitepaper, 5.4): the beginning of a handshake, its answer, and an
 /// empty datagram.
 const INITIATION: u64 = 148;
@@ -107,14 +109,20 @@ impl Routing {
 
     /// Learns from what went to and fro since the last look.
     pub fn look(&mut self, now: Moment, states: &BTreeMap<NodeId, PeerState>) {
+        // Where ways are looked for when there is traffic, a packet waits for this.
+        let mut rests = !self.finder.is_lazy();
         for (id, state) in states {
             let before = self.traffic.insert(*id, (state.tx, state.rx)).unwrap_or_default();
             let (tx, rx) = (state.tx.saturating_sub(before.0), state.rx.saturating_sub(before.1));
             if !is_idle(tx, rx) {
+                rests = false;
                 self.finder.traffic(now, id, tx > 0 && rx == 0);
             }
         }
         self.traffic.retain(|id, _| states.contains_key(id));
+        if rests {
+            self.next_look = Instant::now() + LOOK_IDLE;
+        }
     }
 
     /// What was counted, by the names of its metrics.

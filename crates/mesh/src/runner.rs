@@ -6,6 +6,7 @@ mod ballots;
 mod barriers;
 mod calls;
 mod dht;
+mod due;
 mod events;
 mod leases;
 mod names;
@@ -21,6 +22,7 @@ mod told;
 mod values;
 mod view;
 
+use crate::alarm::Alarm;
 use crate::api::Api;
 use crate::archive::Archive;
 use crate::clock;
@@ -98,6 +100,8 @@ pub async fn run_for(
     let mut runner = Runner::start(dir, settings)?;
     herald.ready(&runner.status());
     let mut sign = herald.period().map(|period| Instant::now() + period);
+    let failed = |doing| move |source| Error::Alarm { doing, source };
+    let mut alarm = Alarm::new().map_err(failed("making"))?;
     let mut end = std::pin::pin!(end);
     loop {
         runner.flush();
@@ -105,9 +109,7 @@ pub async fn run_for(
             runner.farewell().await?;
             return Err(Error::PutOut);
         }
-        let deadline = runner.start + runner.node.next_deadline().since(Moment::default());
-        let routing = runner.routing.deadline(runner.start, runner.now().0);
-        let look = runner.next_look_around();
+        let due = runner.next_due().min(sign.unwrap_or(runner.housekeeping));
         tokio::select! {
             () = &mut end => break,
             Some(datagram) = runner.datagrams.recv() => runner.datagram(&datagram),
@@ -115,22 +117,18 @@ pub async fn run_for(
             Some(visited) = Dht::next(&mut runner.dht) => runner.visited_table(visited),
             Some(done) = runner.calls.next() => runner.done(done),
             came = runner.routing.next() => runner.came(came),
-            () = sleep_until(routing.into()) => runner.route(),
             Some(job) = runner.jobs.next() => {
                 runner.wake();
                 job(&mut runner);
             }
             incoming = runner.endpoint.accept() => runner.incoming(incoming),
-            () = sleep_until(deadline.into()) => {
-                runner.wake();
-                runner.node.tick(runner.now());
-                runner.look_at_peers();
-            }
-            () = sleep_until(runner.plane_due.unwrap_or(runner.housekeeping).into()), if runner.plane_due.is_some() => runner.follow(),
-            () = sleep_until(look.into()) => runner.look_around(),
-            () = sleep_until(runner.housekeeping.into()) => {
-                runner.keep_house_or_say();
-                if let Some(interface) = runner.lost_interface() {
+            rung = alarm.ring(due) => {
+                rung.map_err(failed("waiting for"))?;
+                if sign.is_some_and(|sign| sign <= Instant::now()) {
+                    herald.alive(&runner.pulse());
+                    sign = herald.period().map(|period| Instant::now() + period);
+                }
+                if let Some(interface) = runner.do_due() {
                     if let Err(error) = runner.farewell().await {
                         tracing::error!(error = kairn_report::in_one_line(&error), "the node does not end whole");
                     }
@@ -138,10 +136,6 @@ pub async fn run_for(
                 }
             }
             Some(address) = seeds.recv() => runner.told_of(address),
-            () = sleep_until(sign.unwrap_or(runner.housekeeping).into()), if sign.is_some() => {
-                herald.alive(&runner.pulse());
-                sign = herald.period().map(|period| Instant::now() + period);
-            }
         }
     }
     herald.ending();

@@ -3,9 +3,12 @@
 //! Every QUIC packet has bit `0x40` of its first byte set (RFC 9000, 17; our endpoints never grease it), and nothing else here
 //! has, so the first byte decides.
 
+mod port;
+
 use kairn_mesh_protocol::path::PROBE;
+use port::Port;
 use quinn::udp::{RecvMeta, Transmit};
-use quinn::{AsyncUdpSocket, Runtime as _, TokioRuntime, UdpPoller};
+use quinn::{AsyncUdpSocket, UdpPoller};
 use std::io::{self, IoSliceMut};
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::Pin;
@@ -36,7 +39,7 @@ pub type Bound = (Arc<Socket>, mpsc::Receiver<Datagram>, mpsc::Receiver<Datagram
 /// The socket, to be given to QUIC and to be sent by.
 #[derive(Debug)]
 pub struct Socket {
-    inner: Arc<dyn AsyncUdpSocket>,
+    inner: Arc<Port>,
     node: mpsc::Sender<Datagram>,
     /// Probes and what relays carry: they do not wait in one line with membership.
     probes: mpsc::Sender<Datagram>,
@@ -54,7 +57,7 @@ impl Socket {
         let (socket, is_v6) = bind_near(port)?;
         let (node, datagrams) = mpsc::channel(WAITING);
         let (probes, asked) = mpsc::channel(WAITING);
-        let inner = TokioRuntime.wrap_udp_socket(socket)?;
+        let inner = Arc::new(Port::new(socket)?);
         let socket = Self { inner, node, probes, overrun: AtomicU64::new(0), is_v6 };
         Ok((Arc::new(socket), datagrams, asked))
     }
