@@ -59,8 +59,6 @@ const COMPARE_FIRST: Duration = Duration::from_secs(2);
 const RENEW: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// How often entries of unknown authors are a reason for a comparison.
 const EARLY: Duration = Duration::from_secs(5);
-/// Beyond that many members a network is large.
-pub const MANY: usize = 200;
 
 /// What the engine is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
