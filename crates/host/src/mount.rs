@@ -12,10 +12,14 @@ use rustix::mount::{
     mount_change, mount_move, mount_remount, move_mount,
 };
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How often a mount that is busy is tried.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Whether a mount may be written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -252,6 +256,25 @@ pub fn unmount(target: &Path) -> Result<(), Error> {
     rustix::mount::unmount(target, UnmountFlags::NOFOLLOW).map_err(Error::errno("unmount", target))
 }
 
+/// Unmounts as soon as nothing in it is open, if that comes within `patience`: between fork and exec a program that another thread starts
+/// holds all that this process has open.
+///
+/// # Errors
+/// As [`unmount`].
+pub fn unmount_when_free(target: &Path, patience: Duration) -> Result<(), Error> {
+    let began = Instant::now();
+    loop {
+        match unmount(target) {
+            Err(Error::Path { source, .. })
+                if source.kind() == io::ErrorKind::ResourceBusy && began.elapsed() < patience =>
+            {
+                std::thread::sleep(LOOK);
+            }
+            result => return result,
+        }
+    }
+}
+
 /// Unmounts everything named, from the last to the first; an error does not stop the others.
 ///
 /// # Errors
@@ -378,6 +401,32 @@ mod tests {
             assert_eq!((found.fs_type.as_str(), found.source.as_str()), ("tmpfs", "test"));
             remount(&tmpfs, Access::ReadWrite).unwrap();
             std::fs::write(tmpfs.join("file"), "y").unwrap();
+        });
+    }
+
+    #[test]
+    fn a_busy_mount_is_waited_for_while_there_is_patience() {
+        in_namespace(|base| {
+            let [target] = dirs(base, ["target"]);
+            mount_tmpfs(&target, 0o700, None).unwrap();
+            let open = std::fs::File::create(target.join("open")).unwrap();
+            let busy = unmount_when_free(&target, Duration::from_millis(30)).unwrap_err();
+            assert!(
+                matches!(&busy, Error::Path { source, .. } if source.kind() == io::ErrorKind::ResourceBusy),
+                "{busy}"
+            );
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(100));
+                    drop(open);
+                });
+                unmount_when_free(&target, Duration::from_secs(60)).unwrap();
+            });
+            let gone = unmount_when_free(&target, Duration::from_secs(60)).unwrap_err();
+            assert!(
+                matches!(&gone, Error::Path { source, .. } if source.kind() != io::ErrorKind::ResourceBusy),
+                "{gone}"
+            );
         });
     }
 

@@ -220,19 +220,9 @@ impl Machine for BenchMachine<'_> {
     }
 }
 
-/// Programs that other tests of this process start hold its open files between fork and exec, so a mount may be busy for a moment.
+/// Programs that other tests of this process start hold its open files for a moment.
 pub(crate) fn unmount_when_free(target: &Path) -> Result<(), kairn_host::Error> {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    loop {
-        match mount::unmount(target) {
-            Err(kairn_host::Error::Path { source, .. })
-                if source.kind() == std::io::ErrorKind::ResourceBusy && std::time::Instant::now() < deadline =>
-            {
-                std::thread::yield_now();
-            }
-            result => return result,
-        }
-    }
+    mount::unmount_when_free(target, std::time::Duration::from_secs(20))
 }
 
 #[test]
