@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 
 /// How much of stderr an error shows, in bytes from its end.
 const STDERR_SHOWN: usize = 4096;
+/// How long a program's file may be open for writing before that is an error, and how often it is tried.
+const WRITTEN: Duration = Duration::from_secs(5);
+const TRY: Duration = Duration::from_millis(10);
 /// A century.
 const FAR: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// Bytes read at a time; also what a pipe holds unless somebody enlarges it (pipe(7)).
@@ -208,7 +211,7 @@ impl Runner {
             command.current_dir(dir);
         }
         tracing::debug!(command = %invocation, "running");
-        command.spawn().map_err(|source| {
+        spawn_when_written(&mut command).map_err(|source| {
             // One unreadable directory in PATH turns "not found" into "permission denied" (execvp(3)).
             let hidden = source.kind() == std::io::ErrorKind::PermissionDenied && !seen_in_path(&path);
             if source.kind() == std::io::ErrorKind::NotFound || hidden {
@@ -449,9 +452,38 @@ fn status_in_words(status: ExitStatus) -> String {
     }
 }
 
+/// Starts a program that may have been written a moment ago: what another thread starts holds the file open until it has executed its own
+/// program (execve(2), ETXTBSY).
+fn spawn_when_written(command: &mut Command) -> std::io::Result<Child> {
+    let began = Instant::now();
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && began.elapsed() < WRITTEN => {
+                std::thread::sleep(TRY);
+            }
+            result => return result,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_is_still_open_for_writing_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("program");
+        std::fs::copy("/bin/true", &path).unwrap();
+        let open = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(100));
+                drop(open);
+            });
+            Runner::default().run(&Invocation::new(path.to_string_lossy())).unwrap();
+        });
+    }
 
     #[test]
     fn a_failing_program_is_reported_with_its_command_status_and_stderr() {
