@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::task::coop::consume_budget;
 
-/// Never, for something that sleeps until then.
+/// The pause after which it would ring again by itself: it does not (timerfd_settime(2)).
 const NEVER: Duration = Duration::ZERO;
 
 /// The clock.

@@ -208,7 +208,10 @@ fn reach(node: &Node<'_>, other: &Value) -> Result<(), Fault> {
 /// Has programs of a node find the other by its name, over IPv4 and IPv6.
 fn finds(node: &Node<'_>, other: &Value) -> Result<(), Fault> {
     let [id, ipv4, ula] = ["id", "ipv4", "ula"].map(|field| of(other, field).as_str().unwrap_or_default());
-    let found = node.sh(&format!("getent ahosts {id}.mesh.internal || cat /etc/resolv.conf"))?;
+    let ask = format!("getent ahosts {id}.mesh.internal");
+    // The resolver is told a little after the mesh has formed.
+    let wait = format!("timeout {TO_ANSWER} bash -c 'until {ask} | grep -q {ipv4}; do sleep 1; done'");
+    let found = node.sh(&format!("{wait}; {ask} || cat /etc/resolv.conf"))?;
     ensure(found.contains(ipv4) && found.contains(ula), || format!("the name of {ipv4} and {ula} leads to: {found}"))
 }
 
