@@ -40,20 +40,38 @@ pub fn build() -> Result<Programs, Failure> {
     Ok(programs)
 }
 
-/// Builds the program of one of a package's tests, as `cargo test` runs it, and says where it is.
-pub fn test_program(package: &str, test: &str) -> Result<PathBuf, Failure> {
+/// A program of tests, as `cargo test` runs it.
+pub struct TestProgram {
+    /// Where it was built.
+    pub path: PathBuf,
+    /// Directory of its package, in which `cargo test` runs it.
+    pub dir: PathBuf,
+}
+
+/// Builds the tests that `select` names to cargo (all of them, if it is empty) and says where those of the package in `dir` are: at least one.
+/// The whole workspace is named to cargo: by itself a package gets fewer features of what it depends on, and all that would be
+/// built a second time.
+pub fn test_programs(dir: &str, select: &[&str]) -> Result<Vec<TestProgram>, Failure> {
+    let manifest = root().join(dir).join("Cargo.toml");
     let said = Run::cargo()
-        .args(["test", "--locked", "--no-run", "--package", package, "--test", test])
-        .args(["--message-format", "json-render-diagnostics"])
+        .args(["test", "--workspace", "--locked", "--no-run", "--message-format", "json-render-diagnostics"])
+        .args(select)
         .output()?;
-    let text = said.map_err(|said| Failure::failed(format!("the test {test} of {package} was not built: {said}")))?;
-    let executable = |line: &str| {
-        let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        let name = message.pointer("/target/name")?;
-        message.get("executable")?.as_str().filter(|_| name == test).map(PathBuf::from)
-    };
-    let found = text.lines().find_map(executable);
-    found.ok_or_else(|| Failure::failed(format!("`cargo test` names no program for the test {test} of {package}")))
+    let text = said.map_err(|said| Failure::failed(format!("the tests in {dir} were not built: {said}")))?;
+    let found: Vec<TestProgram> = text.lines().filter_map(|line| test_program(line, &manifest)).collect();
+    if found.is_empty() {
+        return Err(Failure::failed(format!("`cargo test` names no program for the tests in {dir}")));
+    }
+    Ok(found)
+}
+
+/// Understands the message of cargo about a program of tests of one package.
+fn test_program(line: &str, manifest: &Path) -> Option<TestProgram> {
+    let message: serde_json::Value = serde_json::from_str(line).ok()?;
+    let text = |pointer: &str| message.pointer(pointer).and_then(serde_json::Value::as_str);
+    let tests = message.pointer("/profile/test")?.as_bool()?;
+    let ours = tests && Path::new(text("/manifest_path")?) == manifest;
+    ours.then_some(TestProgram { path: text("/executable")?.into(), dir: manifest.parent()?.to_owned() })
 }
 
 /// Asks cargo where it builds.
@@ -93,6 +111,23 @@ fn asks_for_an_interpreter(elf: &[u8]) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn programs_of_tests_are_told_from_what_else_cargo_names() {
+        let message = |test: bool, executable: &str| {
+            format!(
+                r#"{{"reason":"compiler-artifact","manifest_path":"/here/crates/a/Cargo.toml","profile":{{"test":{test}}},
+                "executable":{executable}}}"#
+            )
+        };
+        let found = |line: &str, dir: &str| test_program(line, &Path::new(dir).join("Cargo.toml"));
+        let program = found(&message(true, r#""/target/a-1""#), "/here/crates/a").unwrap();
+        assert_eq!((program.path, program.dir), ("/target/a-1".into(), "/here/crates/a".into()));
+        assert!(found(&message(true, r#""/target/a-1""#), "/here/crates/b").is_none(), "another package's");
+        assert!(found(&message(false, r#""/target/a""#), "/here/crates/a").is_none(), "a program, not its tests");
+        assert!(found(&message(true, "null"), "/here/crates/a").is_none(), "nothing to run");
+        assert!(found("   Compiling a", "/here/crates/a").is_none());
+    }
 
     #[test]
     fn programs_that_need_a_loader_are_told_from_static_ones() {

@@ -73,7 +73,8 @@ pub struct Run {
 
 impl Run {
     /// Names a program. Its PATH also has the directories of system tools, which a user's often lacks on Debian.
-    pub fn new(program: &str) -> Self {
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        let program = program.as_ref();
         let mut command = Command::new(program);
         command.current_dir(root());
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -81,12 +82,12 @@ impl Run {
         if let Ok(path) = std::env::join_paths(with_system) {
             command.env("PATH", path);
         }
-        Self { command, shown: program.to_owned() }
+        Self { command, shown: program.display().to_string() }
     }
 
     /// Names the cargo that runs this.
     pub fn cargo() -> Self {
-        let mut run = Self::new(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+        let mut run = Self::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
         run.shown = "cargo".into();
         run
     }

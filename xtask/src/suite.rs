@@ -1,7 +1,7 @@
 //! All checks and tests in one run, with one line at its end that counts them. A test that could not run is counted as skipped,
 //! with its reason: none is silent.
 
-use crate::build::{self, Programs};
+use crate::build::{self, Programs, TestProgram};
 use crate::run::{Failure, Run, cache, print, root, say};
 use crate::tools::Tools;
 use crate::{evidence, layers, lengths, setup};
@@ -9,6 +9,11 @@ use std::fs;
 use std::io::Write;
 use std::num::NonZero;
 use std::time::Instant;
+
+/// Package and directory of the tests that run one after another. They write programs and mount file systems, and start others
+/// meanwhile: between fork and exec a program holds all that the process has open, so one test's program would keep another's
+/// from being run or unmounted. They take six seconds. Doc tests would not run: a test below sees to it that it has none.
+const ONE_BY_ONE: (&str, &str) = ("kairn-stages", "crates/stages");
 
 /// Which part of the suite runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,9 +57,13 @@ pub fn test(yes: bool, part: Part, filter: &[&str]) -> Result<(), Failure> {
         counts.step("evidence", evidence::check);
         deny(&mut counts)?;
     }
+    let mut one_by_one = Vec::new();
     if part != Part::OnlyMachines {
-        counts
-            .step("build of the tests", || Run::cargo().args(["test", "--workspace", "--locked", "--no-run"]).check());
+        counts.step("build of the tests", || {
+            Run::cargo().args(["test", "--workspace", "--locked", "--no-run"]).check()?;
+            one_by_one = build::test_programs(ONE_BY_ONE.1, &[])?;
+            Ok(())
+        });
     }
     let mut programs = None;
     counts.step("build", || {
@@ -63,22 +72,13 @@ pub fn test(yes: bool, part: Part, filter: &[&str]) -> Result<(), Failure> {
         Ok(())
     });
     if part != Part::OnlyMachines {
-        let tests = ["test", "--workspace", "--locked", "--no-fail-fast"];
-        // Most of the time goes into tests that wait, for nodes and their deadlines.
-        let threads = 2 * std::thread::available_parallelism().map_or(1, NonZero::get);
-        let run = Run::cargo().args(tests).args(filter).args(["--", "--show-output"]);
-        let run = run.env("RUST_TEST_THREADS", threads.to_string());
-        let run = match &tools.registry {
-            Some(registry) => run.env("KAIRN_DOCKER_REGISTRY", registry),
-            None => run,
-        };
-        listen("tests", run, libtest_result, &mut counts)?;
+        listen("tests", runs_of_tests(&tools, &one_by_one, filter), libtest_result, &mut counts)?;
     }
     match programs {
         Some(programs) if part != Part::WithoutMachines => {
-            let kernel = build::test_program("kairn-tunnel", "kernel")?;
+            let kernel = build::test_programs("crates/tunnel", &["--test", "kernel"])?.swap_remove(0).path;
             let run = machines(&tools, &programs)?.env("KAIRN_VM_KERNEL_TESTS", kernel).args(["test"]).args(filter);
-            listen("machines", run, own_result, &mut counts)?;
+            listen("machines", vec![run], own_result, &mut counts)?;
         }
         None => say("machines: not started, since the programs were not built"),
         Some(_) => {}
@@ -88,6 +88,23 @@ pub fn test(yes: bool, part: Part, filter: &[&str]) -> Result<(), Failure> {
         return Err(Failure::failed(format!("{} of the above failed", counts.failed)));
     }
     Ok(())
+}
+
+/// Prepares the runs of what `cargo test` runs.
+fn runs_of_tests(tools: &Tools, one_by_one: &[TestProgram], filter: &[&str]) -> Vec<Run> {
+    let others = ["test", "--workspace", "--exclude", ONE_BY_ONE.0, "--locked", "--no-fail-fast"];
+    // Most of the time goes into tests that wait, for nodes and their deadlines.
+    let threads = 2 * std::thread::available_parallelism().map_or(1, NonZero::get);
+    let others = Run::cargo().args(others).args(filter).args(["--", "--show-output"]);
+    let mut runs = vec![others.env("RUST_TEST_THREADS", threads.to_string())];
+    runs.extend(one_by_one.iter().map(|program| {
+        let run = Run::new(&program.path).dir(&program.dir).args(filter).args(["--show-output"]);
+        run.env("RUST_TEST_THREADS", "1")
+    }));
+    match &tools.registry {
+        Some(registry) => runs.into_iter().map(|run| run.env("KAIRN_DOCKER_REGISTRY", registry)).collect(),
+        None => runs,
+    }
 }
 
 /// Prepares a run of `kairn-vm`, the package of scenarios in virtual machines, of the demo and of the benchmarks. It takes its
@@ -157,21 +174,23 @@ impl Counts {
 }
 
 /// Runs tests and counts them from what they print; everything goes to a log, the terminal sees what matters.
-fn listen(name: &str, run: Run, result: fn(&str) -> Option<Counts>, counts: &mut Counts) -> Result<(), Failure> {
+fn listen(name: &str, runs: Vec<Run>, result: fn(&str) -> Option<Counts>, counts: &mut Counts) -> Result<(), Failure> {
     let path = cache().join(format!("{name}.log"));
     fs::create_dir_all(cache()).map_err(Failure::io("create the cache"))?;
     let mut log = fs::File::create(&path).map_err(Failure::io(format!("create {}", path.display())))?;
     say(&format!("== {name}: all their output goes to {}", path.display()));
     let began = Instant::now();
-    let (mut listener, mut written) = (Listener::new(result), Ok(()));
-    let succeeded = run.lines(|line| {
-        if written.is_ok() {
-            written = writeln!(log, "{line}");
-        }
-        if listener.hear(line) {
-            say(line);
-        }
-    })?;
+    let (mut listener, mut written, mut succeeded) = (Listener::new(result), Ok(()), true);
+    for run in runs {
+        succeeded &= run.lines(|line| {
+            if written.is_ok() {
+                written = writeln!(log, "{line}");
+            }
+            if listener.hear(line) {
+                say(line);
+            }
+        })?;
+    }
     written.map_err(Failure::io(format!("write {}", path.display())))?;
     let heard = listener.counts;
     say(&format!("== {name}: {} s", began.elapsed().as_secs()));
@@ -287,6 +306,20 @@ mod tests {
         assert_eq!(counts, Counts { passed: 1, failed: 0, skipped: 2 });
         assert_eq!(seen.len(), 4, "{seen:?}");
         assert!(seen.contains(&"skipped: cannot run sgdisk") && !seen.contains(&"chatter"), "{seen:?}");
+    }
+
+    #[test]
+    fn the_package_whose_tests_run_one_by_one_has_no_doc_tests_which_would_not_run() {
+        let listed = Run::new("git").args(["ls-files", "--cached", "--others", "--exclude-standard", ONE_BY_ONE.1]);
+        let listed = listed.output().unwrap().unwrap();
+        let sources: Vec<&str> = listed.lines().filter(|name| name.ends_with(".rs")).collect();
+        assert!(!sources.is_empty(), "{listed}");
+        for name in sources {
+            // A file that was removed and not yet committed is still listed.
+            let text = fs::read_to_string(root().join(name)).unwrap_or_default();
+            let fence = |line: &str| ["/// ```", "//! ```"].iter().any(|start| line.trim_start().starts_with(start));
+            assert!(!text.lines().any(fence), "{name}: a doc test here would never run");
+        }
     }
 
     #[test]
