@@ -67,7 +67,22 @@ impl Key {
 pub struct Cache {
     dir: PathBuf,
     /// Locked while this or a clone of it lives; absent where there is but one generation.
-    _generation: Option<Arc<File>>,
+    _generation: Option<Arc<Opened>>,
+}
+
+/// The shared lock on a generation.
+#[derive(Debug)]
+struct Opened {
+    lock: File,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        // Unlocked and not only closed: a program that another thread has started shares the open file until its exec.
+        if let Err(error) = self.lock.unlock() {
+            tracing::warn!(%error, "a generation of the cache stays locked until this process ends");
+        }
+    }
 }
 
 impl Cache {
@@ -89,9 +104,10 @@ impl Cache {
     pub fn open_generation(root: &Path, generation: &Key, kept: usize) -> Result<Self, Error> {
         fs::create_dir_all(root).map_err(Error::path("create", root))?;
         let path = lock_path(root, &generation.entry());
-        let opened = File::create(&path).map_err(Error::path("create", &path))?;
-        opened.lock_shared().map_err(Error::path("lock", &path))?;
-        opened.set_modified(SystemTime::now()).map_err(Error::path("touch", &path))?;
+        let lock = File::create(&path).map_err(Error::path("create", &path))?;
+        lock.lock_shared().map_err(Error::path("lock", &path))?;
+        let opened = Opened { lock };
+        opened.lock.set_modified(SystemTime::now()).map_err(Error::path("touch", &path))?;
         for old in others(root, &generation.entry())?.into_iter().skip(kept) {
             let lock = lock_path(root, &old);
             // Not truncated: when it was written last is when the generation was opened last.
@@ -229,6 +245,18 @@ mod tests {
         drop(first);
         drop(open("c"));
         assert_eq!(there(), "cd");
+    }
+
+    #[test]
+    fn a_generation_is_closed_although_a_program_on_its_way_shares_its_open_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |name: &str| Cache::open_generation(dir.path(), &Key::new(name), 0).unwrap();
+        let old = open("old");
+        let shared = old._generation.as_ref().unwrap().lock.try_clone().unwrap();
+        let path = old.dir.clone();
+        drop(old);
+        drop(open("new"));
+        assert!(!path.exists(), "{shared:?} keeps it");
     }
 
     #[test]
