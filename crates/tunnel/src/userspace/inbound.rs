@@ -1,5 +1,6 @@
 //! From the port to the interface, and the passing of time.
 
+use super::bulk::Turn;
 use super::join::Joiner;
 use super::peer::{Datagram, Pace};
 use super::{Core, INBOUND, Table};
@@ -110,9 +111,11 @@ pub(super) fn run(core: &Core) {
     let mut batch = Batch::new();
     let mut due = Instant::now();
     let mut revival = due + REVIVAL;
+    let mut turn = Turn::new(&core.bulk, INBOUND, due);
     while !core.ending.load(Relaxed) {
-        let heard = receive(core, &mut storage, &mut batch);
+        let (heard, bytes) = receive(core, &mut storage, &mut batch);
         let now = Instant::now();
+        turn.count(bytes, now);
         if heard != Heard::Nothing && core.asleep.swap(false, Relaxed) {
             due = now;
         }
@@ -133,6 +136,7 @@ pub(super) fn run(core: &Core) {
                 pace
             }
         };
+        let pause = [pause, turn.pause()].into_iter().flatten().min();
         if heard != Heard::More && wait(core, pause) {
             due = Instant::now();
         }
@@ -149,9 +153,9 @@ enum Heard {
     More,
 }
 
-/// Takes what is there.
-fn receive(core: &Core, storage: &mut [u8], batch: &mut Batch) -> Heard {
-    let mut heard = Heard::Nothing;
+/// Takes what is there; also how many bytes.
+fn receive(core: &Core, storage: &mut [u8], batch: &mut Batch) -> (Heard, usize) {
+    let (mut heard, mut total) = (Heard::Nothing, 0);
     let mut met = [RecvMeta::default(); BUFFERS];
     for _ in 0..CALLS {
         let mut parts = storage.chunks_mut(BUFFER);
@@ -161,18 +165,19 @@ fn receive(core: &Core, storage: &mut [u8], batch: &mut Batch) -> Heard {
                 let table = core.table();
                 let now = Instant::now();
                 for (meta, bytes) in met.iter().zip(&slices).take(count) {
+                    total += meta.len;
                     take_row(core, &table, meta, bytes.get(..meta.len).unwrap_or_default(), batch, now);
                 }
                 drop(table);
                 batch.flush(core);
                 heard = Heard::All;
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return heard,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return (heard, total),
             // An ICMP error that an earlier send caused: said once, then gone.
             Err(_) => {}
         }
     }
-    Heard::More
+    (Heard::More, total)
 }
 
 /// Takes a row of datagrams from one address.

@@ -4,6 +4,7 @@
 //! call. `inbound` takes datagrams from the port, opens them and writes them to the device in rows that the kernel takes as one; it
 //! also lets time pass for the peers. Neither waits for anything but its descriptor. A peer has one lock, held for one packet.
 
+mod bulk;
 mod inbound;
 pub(crate) mod join;
 mod outbound;
@@ -22,6 +23,7 @@ use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Packet, TunnResult};
 use boringtun::x25519;
+use bulk::Bulk;
 use ipnet::IpNet;
 use peer::{Datagram, Opened, Peer, Way};
 use rustix::event::{EventfdFlags, eventfd};
@@ -85,6 +87,7 @@ struct Core {
     ending: AtomicBool,
     /// Inbound may sleep for long, and is woken when a peer is spoken to again.
     asleep: AtomicBool,
+    bulk: Bulk,
     /// One for each thread.
     alarms: [OwnedFd; 2],
 }
@@ -244,6 +247,7 @@ impl Userspace {
             counters,
             ending: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
+            bulk: Bulk::default(),
             alarms: [alarm()?, alarm()?],
         });
         let mut tunnel = Self { core, link, links, threads: Vec::new(), injected: Mutex::default() };

@@ -1,15 +1,16 @@
 //! From the interface to the port.
 
+use super::bulk::Turn;
 use super::peer::{OVERHEAD, Peer, Way};
 use super::{Core, OUTBOUND};
 use crate::counters::Dropped;
 use crate::port::MAX_SEND;
 use crate::routes::destination;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tun_rs::VIRTIO_NET_HDR_LEN;
 
 /// Segments of one packet of the kernel's that are usual: 64 KiB at 1380 bytes are 48.
@@ -118,6 +119,7 @@ impl Segments {
 pub(super) fn run(core: &Core) {
     let mut segments = Segments::new(core.mtu.load(Relaxed));
     let mut row = Row::new();
+    let mut turn = Turn::new(&core.bulk, OUTBOUND, Instant::now());
     while !core.ending.load(Relaxed) {
         let mtu = core.mtu.load(Relaxed);
         if usize::from(mtu) != segments.mtu {
@@ -125,18 +127,23 @@ pub(super) fn run(core: &Core) {
         }
         let Segments { whole, parts, lengths, .. } = &mut segments;
         match core.device.recv_multiple(whole, parts, lengths, 0) {
-            Ok(count) => seal_all(core, &mut row, parts.iter().zip(lengths.iter()).take(count)),
+            Ok(count) => {
+                turn.count(lengths.iter().take(count).sum(), Instant::now());
+                seal_all(core, &mut row, parts.iter().zip(lengths.iter()).take(count));
+            }
             Err(error) => match (error.kind(), error.raw_os_error()) {
                 (io::ErrorKind::WouldBlock, _) => {
                     row.flush(core);
-                    wait(core);
+                    turn.count(0, Instant::now());
+                    wait(core, turn.pause());
                 }
                 (io::ErrorKind::Interrupted, _) => {}
                 (_, Some(EBADFD)) => return tracing::error!(%error, "the interface of the tunnel is gone"),
                 (_, Some(_)) => {
                     // A device that is taken down says so at each read.
                     core.drop_one(Dropped::Malformed);
-                    wait(core);
+                    turn.count(0, Instant::now());
+                    wait(core, turn.pause());
                 }
                 (_, None) => {
                     // Said by the cutting, not by the kernel.
@@ -168,10 +175,12 @@ fn seal_all<'a>(core: &Core, row: &mut Row, packets: impl Iterator<Item = (&'a V
     core.stir();
 }
 
-fn wait(core: &Core) {
+/// Waits for a packet or the alarm, for so long at most.
+fn wait(core: &Core, pause: Option<Duration>) {
     let Some(alarm) = core.alarms.get(OUTBOUND) else { return };
     let mut waited = [PollFd::new(&core.device, PollFlags::IN), PollFd::new(alarm, PollFlags::IN)];
-    match poll(&mut waited, None) {
+    let limit = pause.and_then(|pause| Timespec::try_from(pause).ok());
+    match poll(&mut waited, limit.as_ref()) {
         Ok(_) | Err(rustix::io::Errno::INTR) => core.counters.wake(),
         Err(error) => {
             tracing::error!(%error, "the tunnel cannot wait for packets");
