@@ -136,8 +136,10 @@ pub(super) fn run(core: &Core) {
                 pace
             }
         };
-        let pause = [pause, turn.pause()].into_iter().flatten().min();
-        if heard != Heard::More && wait(core, pause) {
+        if heard == Heard::More || turn.gives_way() {
+            continue;
+        }
+        if wait(core, [pause, turn.pause()].into_iter().flatten().min()) {
             due = Instant::now();
         }
     }
