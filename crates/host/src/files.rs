@@ -172,11 +172,17 @@ pub fn rename_new(from: &Path, to: &Path) -> Result<(), Error> {
     if from.parent() == to.parent() { Ok(()) } else { sync_parent(from) }
 }
 
-/// Removes a file and fsyncs its directory; absent is fine.
+/// Removes a file and fsyncs its directory; absent is fine. What the file occupies is given back only then: FAT has no journal, and a
+/// power cut between the two would leave a name of clusters that the next file may get.
 ///
 /// # Errors
 /// Names the file.
 pub fn remove_file(path: &Path) -> Result<(), Error> {
+    let _kept = match rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
+        Ok(kept) => kept,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(Error::errno("remove", path)(errno)),
+    };
     match std::fs::remove_file(path) {
         Ok(()) => sync_parent(path),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
