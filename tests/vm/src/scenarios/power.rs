@@ -59,7 +59,7 @@ pub fn during_upgrade(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     let is_enough = |states: &[(String, Cut)]| {
         drawn.iter().all(|(kind, many)| counted(states).get(kind).is_some_and(|count| count >= many))
     };
-    let states = draw.look(stage, &mut bench, is_enough, |found| {
+    let judge = |found: &Inspected| {
         all_is_whole(found)?;
         first_is_good(found)?;
         Ok(match found.esp.selection.next_boot().and_then(|next| next.sequence) {
@@ -68,7 +68,9 @@ pub fn during_upgrade(stage: &Stage<'_>) -> Result<Verdict, Fault> {
             _ => "on trial",
         }
         .to_owned())
-    })?;
+    };
+    let states = draw.look(stage, &mut bench, is_enough, judge)?;
+    look(stage, &mut bench, &replay, Cut::each(&replay, &window, &esp), &window, &judge)?;
 
     let chosen = choose(&states, &drawn, &mut rng);
     ensure(chosen.len() == 5, || format!("not all kinds of states were drawn: {:?}", counted(&states)))?;
@@ -107,12 +109,15 @@ pub fn during_first_boot(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     let place = original.place(PartLabel::State)?;
     let mut draw = Draw { replay: &replay, window: &window, place: &place, many: FIRST_BOOT_STATES, rng: &mut rng };
     let is_enough = |states: &[(String, Cut)]| counted(states).keys().filter(|step| is_within(step)).count() >= 3;
-    let states = draw.look(stage, &mut bench, is_enough, |found| {
+    let judge = |found: &Inspected| {
         all_is_whole(found)?;
         let next = found.esp.selection.next_boot().and_then(|next| next.sequence);
         ensure(next == Some(FIRST), || format!("the next boot is of {next:?}"))?;
         step(stage, found)
-    })?;
+    };
+    let states = draw.look(stage, &mut bench, is_enough, judge)?;
+    let esp = original.place(PartLabel::Esp)?;
+    look(stage, &mut bench, &replay, Cut::each(&replay, &window, &esp), &window, &judge)?;
     let mut steps: BTreeMap<&str, Vec<&Cut>> = BTreeMap::new();
     for (step, cut) in states.iter().filter(|(step, _)| is_within(step)) {
         steps.entry(step).or_default().push(cut);
