@@ -207,6 +207,7 @@ fn look(
     judge: &impl Fn(&Inspected) -> Result<String, Fault>,
 ) -> Result<Vec<(String, Cut)>, Fault> {
     let (mut states, mut wrong, all) = (Vec::new(), Vec::new(), cuts.len());
+    ensure(all > 0, || "there is no state to look at".to_owned())?;
     for cut in cuts {
         match bench.inspect(&cut.state(replay)).and_then(|found| judge(&found)) {
             Ok(kind) => states.push((kind, cut)),
