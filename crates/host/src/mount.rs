@@ -12,13 +12,15 @@ use rustix::mount::{
     mount_change, mount_move, mount_remount, move_mount,
 };
 use std::ffi::OsStr;
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How often a mount that is busy is tried.
+/// How long and how often a mount that is busy is tried: between fork and exec a program that another thread starts holds all that this
+/// process has open.
+const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(10);
 
 /// Whether a mount may be written to.
@@ -214,10 +216,11 @@ pub fn move_to(from: &Path, to: &Path) -> Result<(), Error> {
     mount_move(from, to).map_err(Error::errno("move a mount to", to))
 }
 
-/// Changes a mount and its file system between read-only and read-write; its other flags stay.
+/// Changes a mount and its file system between read-only and read-write; its other flags stay. What is open for writing may be closed
+/// within ten seconds.
 ///
 /// # Errors
-/// Names the target, also when nothing is mounted there.
+/// Names the target, also when nothing is mounted there; busy when something stays open for writing.
 pub fn remount(target: &Path, access: Access) -> Result<(), Error> {
     let resolved = target.canonicalize().map_err(Error::path("remount", target))?;
     let all = mounts(Path::new("/"))?;
@@ -229,7 +232,7 @@ pub fn remount(target: &Path, access: Access) -> Result<(), Error> {
     if access == Access::ReadOnly {
         flags |= MountFlags::RDONLY;
     }
-    mount_remount(target, flags, "").map_err(Error::errno("remount", target))
+    when_free(PATIENCE, || mount_remount(target, flags, "")).map_err(Error::errno("remount", target))
 }
 
 /// A remount sets all flags anew, so those of before are named again (proc_pid_mountinfo(5)).
@@ -248,28 +251,21 @@ fn kept_flags(mount: &MountPoint) -> MountFlags {
     })
 }
 
-/// Unmounts; a link at the end of the path is not followed.
+/// Unmounts; a link at the end of the path is not followed. What is open in it may be closed within ten seconds.
 ///
 /// # Errors
-/// Names the target; busy when something in it is open.
+/// Names the target; busy when something in it stays open.
 pub fn unmount(target: &Path) -> Result<(), Error> {
-    rustix::mount::unmount(target, UnmountFlags::NOFOLLOW).map_err(Error::errno("unmount", target))
+    let unmount = || rustix::mount::unmount(target, UnmountFlags::NOFOLLOW);
+    when_free(PATIENCE, unmount).map_err(Error::errno("unmount", target))
 }
 
-/// Unmounts as soon as nothing in it is open, if that comes within `patience`: between fork and exec a program that another thread starts
-/// holds all that this process has open.
-///
-/// # Errors
-/// As [`unmount`].
-pub fn unmount_when_free(target: &Path, patience: Duration) -> Result<(), Error> {
+/// Does what a mount allows as soon as nothing that is open is in the way, if that comes within `patience`.
+fn when_free(patience: Duration, mut act: impl FnMut() -> Result<(), Errno>) -> Result<(), Errno> {
     let began = Instant::now();
     loop {
-        match unmount(target) {
-            Err(Error::Path { source, .. })
-                if source.kind() == io::ErrorKind::ResourceBusy && began.elapsed() < patience =>
-            {
-                std::thread::sleep(LOOK);
-            }
+        match act() {
+            Err(Errno::BUSY) if began.elapsed() < patience => std::thread::sleep(LOOK),
             result => return result,
         }
     }
@@ -408,23 +404,25 @@ mod tests {
     fn a_busy_mount_is_waited_for_while_there_is_patience() {
         in_namespace(|base| {
             let [target] = dirs(base, ["target"]);
+            let free_soon = |open: std::fs::File, act: &dyn Fn() -> Result<(), Error>| {
+                std::thread::scope(|scope| {
+                    scope.spawn(|| {
+                        std::thread::sleep(Duration::from_millis(100));
+                        drop(open);
+                    });
+                    act().unwrap();
+                });
+            };
             mount_tmpfs(&target, 0o700, None).unwrap();
             let open = std::fs::File::create(target.join("open")).unwrap();
-            let busy = unmount_when_free(&target, Duration::from_millis(30)).unwrap_err();
+            let now = || rustix::mount::unmount(&target, UnmountFlags::NOFOLLOW);
+            assert_eq!(when_free(Duration::from_millis(30), now), Err(Errno::BUSY));
+            free_soon(open, &|| remount(&target, Access::ReadOnly));
+            remount(&target, Access::ReadWrite).unwrap();
+            free_soon(std::fs::File::create(target.join("open")).unwrap(), &|| unmount(&target));
+            let gone = unmount(&target).unwrap_err();
             assert!(
-                matches!(&busy, Error::Path { source, .. } if source.kind() == io::ErrorKind::ResourceBusy),
-                "{busy}"
-            );
-            std::thread::scope(|scope| {
-                scope.spawn(|| {
-                    std::thread::sleep(Duration::from_millis(100));
-                    drop(open);
-                });
-                unmount_when_free(&target, Duration::from_secs(60)).unwrap();
-            });
-            let gone = unmount_when_free(&target, Duration::from_secs(60)).unwrap_err();
-            assert!(
-                matches!(&gone, Error::Path { source, .. } if source.kind() != io::ErrorKind::ResourceBusy),
+                matches!(&gone, Error::Path { source, .. } if source.kind() != std::io::ErrorKind::ResourceBusy),
                 "{gone}"
             );
         });

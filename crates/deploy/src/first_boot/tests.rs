@@ -1,5 +1,4 @@
 use super::*;
-use crate::install::tests::unmount_when_free;
 use crate::loop_disk::{self, forget_partitions, succeeds};
 use kairn_host::{FixedClock, LoopDevice, LoopOptions, RealMachine, Recorder, Runner, StopAfter, mount};
 use kairn_layout::Sizing;
@@ -92,7 +91,7 @@ impl Bench {
 
     fn power_cut(&self) {
         for name in ["oem", "state", "persistent"] {
-            unmount_when_free(&self.place(name)).unwrap();
+            mount::unmount(&self.place(name)).unwrap();
         }
         forget_partitions(&self.disk.path);
         self.reread();
@@ -175,7 +174,7 @@ impl Machine for BenchMachine {
             (Effect::Run { object, program }, Err(error))
                 if program.program == "resize2fs" && error.to_string().contains("Permission denied") =>
             {
-                unmount_when_free(&self.persistent)?;
+                mount::unmount(&self.persistent)?;
                 let device = object.display().to_string();
                 succeeds("e2fsck", &["-fy", &device]);
                 succeeds("resize2fs", &[&device]);

@@ -209,7 +209,7 @@ impl Machine for BenchMachine<'_> {
                 mount::bind(&self.bench.esp_dir(), target)
             }
             Effect::Unmount { target } => {
-                unmount_when_free(target)?;
+                mount::unmount(target)?;
                 if target.ends_with("efi") && !self.vfat {
                     self.bench.flush_esp();
                 }
@@ -218,11 +218,6 @@ impl Machine for BenchMachine<'_> {
             other => self.real.apply(other),
         }
     }
-}
-
-/// Programs that other tests of this process start hold its open files for a moment.
-pub(crate) fn unmount_when_free(target: &Path) -> Result<(), kairn_host::Error> {
-    mount::unmount_when_free(target, std::time::Duration::from_secs(20))
 }
 
 #[test]
@@ -323,7 +318,7 @@ fn a_power_cut_at_any_effect_leaves_a_disk_that_is_begun_anew_or_installed() {
         // What is taken back after a power cut is what the kernel forgets at one: mounts.
         let targets: Vec<PathBuf> = PartLabel::ALL.into_iter().rev().map(|label| mount_point(label).into()).collect();
         for target in targets {
-            unmount_when_free(&target).ok();
+            mount::unmount(&target).ok();
         }
         bench.flush_esp();
         bench.forget_partitions();

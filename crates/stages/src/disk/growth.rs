@@ -6,13 +6,9 @@ use kairn_host::mount::{self, Access};
 use kairn_host::{Invocation, files};
 use kairn_report::Sink;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Where a file system is mounted that is not, in a directory of its device's name.
 const PLACES: &str = "/run/kairn/grow";
-
-/// How long it may be busy when it has grown.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A file system that grows.
 #[derive(Clone, Debug)]
@@ -55,7 +51,7 @@ pub fn run(context: &Context, growing: &Growing, sink: &mut dyn Sink) -> Result<
     let device = context.at(&growing.device);
     mount::mount_device(&device, &place, &growing.kind, Access::ReadWrite)?;
     let grown = call(context, program, growing, &target, sink);
-    let left = mount::unmount_when_free(&place, PATIENCE)
+    let left = mount::unmount(&place)
         .and_then(|()| std::fs::remove_dir(&place).map_err(kairn_host::Error::path("remove", &place)));
     // The first failure is told, the second is in the log.
     match (grown, left) {
