@@ -23,6 +23,8 @@ pub(crate) mod file {
     pub(crate) const SSH: &str = "ssh.sock";
     /// QEMU's process id.
     pub(crate) const PID: &str = "qemu.pid";
+    /// What the processors of a guest did when it was mute.
+    pub(crate) const PROCESSORS: &str = "processors.log";
     /// What QEMU itself complains about once it runs.
     pub(crate) const QEMU_LOG: &str = "qemu.log";
     /// The TPM's control socket.

@@ -108,7 +108,7 @@ struct Shared {
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct State {
     text: String,
     /// Length of the text and time, after each piece that came.
@@ -128,6 +128,22 @@ impl Shared {
 impl Console {
     /// Follows the log in a machine's directory from an offset in bytes on, while the process lives.
     pub(crate) fn follow(machine: &str, dir: &Path, from: u64, process: Option<Process>) -> Result<Self, Error> {
+        Self::go_on(machine, dir, from, process, (State::default(), Instant::now()))
+    }
+
+    /// Follows another process of the same machine, from an offset in bytes on, with all that came before: places and times stay valid.
+    pub(crate) fn follow_next(&self, from: u64, process: Process) -> Result<Self, Error> {
+        let before = State { ended: None, ..self.shared.lock().clone() };
+        Self::go_on(&self.machine, &self.dir, from, Some(process), (before, self.shared.began))
+    }
+
+    fn go_on(
+        machine: &str,
+        dir: &Path,
+        from: u64,
+        process: Option<Process>,
+        (before, began): (State, Instant),
+    ) -> Result<Self, Error> {
         let path = dir.join(file::CONSOLE_LOG);
         let mut log = File::open(&path).map_err(Error::path("open", &path))?;
         log.seek(SeekFrom::Start(from)).map_err(Error::path("read", &path))?;
@@ -136,8 +152,7 @@ impl Console {
         inotify::add_watch(&changes, &path, WatchFlags::MODIFY).map_err(Error::errno("watch", &path))?;
         let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(Error::errno("watch", &path))?;
         let stopped = stop.try_clone().map_err(Error::path("watch", &path))?;
-        let shared =
-            Arc::new(Shared { began: Instant::now(), state: Mutex::new(State::default()), changed: Condvar::new() });
+        let shared = Arc::new(Shared { began, state: Mutex::new(before), changed: Condvar::new() });
         let reader = {
             let shared = Arc::clone(&shared);
             let follower = Follower { log, changes, stopped, process, cleaner: Cleaner::default() };
@@ -252,6 +267,7 @@ impl Console {
                     machine: self.machine.clone(),
                     what: what(),
                     limit,
+                    processors: String::new(),
                     tail: tail(&state.text),
                 });
             }
@@ -529,7 +545,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_qemu_ends_a_wait_after_its_last_words() {
+    fn the_end_of_qemu_ends_a_wait_after_its_last_words_and_the_next_one_goes_on() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(file::CONSOLE_LOG), "").unwrap();
         let piped = std::process::Stdio::piped;
@@ -546,6 +562,15 @@ mod tests {
         drop(child.stdin.take());
         console.wait_for("last words", LONG).unwrap();
         assert!(matches!(console.wait_for("more", LONG), Err(Error::Ended { .. })));
+
+        std::fs::write(&pid_file, std::process::id().to_string()).unwrap();
+        let next = Process::find(&pid_file, "").unwrap().unwrap();
+        let end = console.mark();
+        let again = console.follow_next(11, next).unwrap();
+        OpenOptions::new().append(true).open(dir.path().join(file::CONSOLE_LOG)).unwrap().write_all(b"anew\n").unwrap();
+        let seen = again.wait_for("anew", LONG).unwrap();
+        assert_eq!((again.since(end).as_str(), again.text().as_str()), ("anew\n", "last words\nanew\n"));
+        assert!(seen.at >= console.time_of(end), "its times are counted as before");
         child.wait().unwrap();
     }
 }

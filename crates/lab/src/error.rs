@@ -91,7 +91,7 @@ pub enum Error {
         tail: String,
     },
     /// The guest gave no byte at all.
-    #[error("the guest `{machine}` gave no byte for {} s while {what} was awaited{}", .limit.as_secs(), ended_with(.tail))]
+    #[error("the guest `{machine}` gave no byte for {} s while {what} was awaited{}{}", .limit.as_secs(), stood(.processors), ended_with(.tail))]
     Mute {
         /// Name of the machine.
         machine: String,
@@ -99,6 +99,8 @@ pub enum Error {
         what: String,
         /// For how long nothing came.
         limit: Duration,
+        /// Where its processors stood, a line for each look; empty where nobody looked.
+        processors: String,
         /// The last lines of the console.
         tail: String,
     },
@@ -213,6 +215,10 @@ impl Error {
             _ => Err(Self::Several(errors)),
         }
     }
+}
+
+fn stood(processors: &str) -> String {
+    if processors.is_empty() { String::new() } else { format!("; its processors:\n{}", processors.trim_end()) }
 }
 
 fn ended_with(tail: &str) -> String {

@@ -16,6 +16,7 @@ mod error;
 mod machine;
 mod power_cut;
 mod process;
+mod processors;
 mod program;
 mod qmp;
 mod running;

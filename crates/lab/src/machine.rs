@@ -4,8 +4,8 @@ use crate::command::{Place, arguments, file};
 use crate::process::Process;
 use crate::spec::Model;
 use crate::{
-    Accel, Disk, Error, Firmware, Forward, KeyPair, Layer, Network, OnReboot, Protocol, Running, Spec, Tally, program,
-    tpm,
+    Accel, Disk, Error, Firmware, Forward, KeyPair, Layer, MUTE_LIMIT, Network, OnReboot, Protocol, Running, Spec,
+    Tally, program, tpm,
 };
 use kairn_host::{Invocation, Runner};
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,7 @@ pub struct Machine {
     runner: Runner,
     accel: Option<Accel>,
     tally: Option<Tally>,
+    mute_limit: Duration,
 }
 
 /// What one start leaves for those who attach later.
@@ -162,6 +163,13 @@ impl Builder {
         self
     }
 
+    /// Sets how long a guest may say nothing before it is mute, instead of [`MUTE_LIMIT`].
+    #[must_use]
+    pub const fn mute_limit(mut self, limit: Duration) -> Self {
+        self.machine.mute_limit = limit;
+        self
+    }
+
     /// Runs programs through a runner with stand-ins.
     #[must_use]
     pub fn runner(mut self, runner: Runner) -> Self {
@@ -197,10 +205,14 @@ impl Machine {
         Self::from_spec(Spec::new(name), dir)
     }
 
+    fn new(dir: PathBuf, spec: Spec) -> Self {
+        Self { dir, spec, runner: Runner::default(), accel: None, tally: None, mute_limit: MUTE_LIMIT }
+    }
+
     /// Begins with a description.
     #[must_use]
     pub fn from_spec(spec: Spec, dir: impl Into<PathBuf>) -> Builder {
-        let machine = Self { dir: dir.into(), spec, runner: Runner::default(), accel: None, tally: None };
+        let machine = Self::new(dir.into(), spec);
         Builder { machine }
     }
 
@@ -213,7 +225,7 @@ impl Machine {
         let text = fs::read_to_string(&path).map_err(Error::path("read", &path))?;
         let spec = serde_json::from_str(&text).map_err(|source| Error::Description { path, source })?;
         let dir = dir.canonicalize().map_err(Error::path("find", dir))?;
-        Ok(Self { dir, spec, runner: Runner::default(), accel: None, tally: None })
+        Ok(Self::new(dir, spec))
     }
 
     /// Returns its name.
@@ -242,6 +254,10 @@ impl Machine {
 
     pub(crate) const fn runner(&self) -> &Runner {
         &self.runner
+    }
+
+    pub(crate) const fn mute_limit(&self) -> Duration {
+        self.mute_limit
     }
 
     pub(crate) const fn tally(&self) -> Option<&Tally> {
@@ -313,6 +329,12 @@ impl Machine {
     /// # Errors
     /// It runs already, a program or package is missing, or QEMU refused the description.
     pub fn start(&self) -> Result<Running, Error> {
+        let (process, console_from, accel) = self.launch()?;
+        Running::own(self.clone(), process, console_from, accel)
+    }
+
+    /// Starts its QEMU; returns that with the offset in bytes at which its console begins in the log.
+    pub(crate) fn launch(&self) -> Result<(Process, u64, Accel), Error> {
         self.refuse_running()?;
         let accel = match self.accel {
             Some(accel) => accel,
@@ -336,7 +358,7 @@ impl Machine {
         write_json(&self.dir, LAST_START, &LastStart { console_from, accel })?;
         self.runner.run(&qemu).map_err(Error::from_run)?;
         let process = self.process()?.ok_or_else(|| Error::NotRunning { name: self.spec.name.clone() })?;
-        Running::own(self.clone(), process, console_from, accel)
+        Ok((process, console_from, accel))
     }
 
     /// Attaches to it when it runs; dropping the returned value leaves it running.

@@ -4,14 +4,15 @@ use crate::command::file;
 use crate::console::{Console, Mark, Seen};
 use crate::machine::LastStart;
 use crate::process::Process;
+use crate::processors;
 use crate::qmp::{Qmp, QmpEvent};
-use crate::{Accel, Error, Machine, Protocol, Ssh};
+use crate::{Accel, Disk, Error, Layer, Machine, Protocol, Ssh};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Where the guest reaches the loopback of the host, e.g. a registry on it.
@@ -34,8 +35,8 @@ pub struct Running {
     ports: BTreeMap<(Protocol, u16), u16>,
     accel: Accel,
     owned: bool,
-    /// How often it was reset since it was mute.
-    restarts: AtomicUsize,
+    /// How often it was started anew since it was mute.
+    restarts: usize,
 }
 
 impl Running {
@@ -52,9 +53,15 @@ impl Running {
             }
         };
         let mut running = Self::new(machine, process, console, accel, true);
-        running.events = Some(Qmp::connect(running.machine.dir(), file::EVENTS)?);
-        running.ports = running.forwards()?;
+        running.get_acquainted()?;
         Ok(running)
+    }
+
+    /// Begins to take its events and asks which ports lead to it.
+    fn get_acquainted(&mut self) -> Result<(), Error> {
+        self.events = Some(Qmp::connect(self.machine.dir(), file::EVENTS)?);
+        self.ports = self.forwards()?;
+        Ok(())
     }
 
     pub(crate) fn attach(machine: Machine, process: Process, start: &LastStart) -> Result<Self, Error> {
@@ -66,8 +73,7 @@ impl Running {
     }
 
     fn new(machine: Machine, process: Process, console: Console, accel: Accel, owned: bool) -> Self {
-        let (ports, restarts) = (BTreeMap::new(), AtomicUsize::new(0));
-        Self { machine, process, console, events: None, ports, accel, owned, restarts }
+        Self { machine, process, console, events: None, ports: BTreeMap::new(), accel, owned, restarts: 0 }
     }
 
     /// Returns the machine.
@@ -131,6 +137,26 @@ impl Running {
         self.qmp()?.execute("system_reset", Value::Null).map(drop)
     }
 
+    /// Takes the power away and gives it again: another QEMU has the machine's disks and variables. Places of the console stay valid;
+    /// events that nobody took are gone, and other ports of the host lead to the guest unless the description says which.
+    ///
+    /// # Errors
+    /// The one QEMU does not end or the other one does not start.
+    pub fn power_cycle(&mut self) -> Result<(), Error> {
+        let owned = self.owned;
+        self.events = None;
+        if let Err(error) = self.end() {
+            tracing::warn!(machine = self.machine.name(), %error, "QEMU does not end in order; it is killed");
+            self.kill()?;
+        }
+        self.console.wait_end(GONE);
+        let (process, console_from, accel) = self.machine.launch()?;
+        let handle = process.duplicate().map_err(Error::path("watch", self.machine.dir()))?;
+        (self.process, self.accel, self.owned) = (process, accel, owned);
+        self.console = self.console.follow_next(console_from, handle)?;
+        self.get_acquainted()
+    }
+
     /// Pulls out a disk by its place in the description; on USB at once, on other buses the guest must play along.
     ///
     /// # Errors
@@ -170,35 +196,56 @@ impl Running {
         Error::collect(copied.into_iter().flatten().chain(goes_on).collect())
     }
 
-    /// Waits for the first line of kairn-init after a place. A guest that gives no byte for [`MUTE_LIMIT`] before that is reset
-    /// once and counted; it must come then within the same deadline counted anew.
+    /// Waits for the first line of kairn-init after a place. A guest that is mute before that is started anew once, by another QEMU,
+    /// and counted; the line must come then within the same deadline counted anew. One that is mute for what its disks hold stays so.
     ///
     /// # Errors
     /// The line did not come, QEMU ended, or the guest was mute twice.
-    pub fn await_init(&self, from: Mark, deadline: Duration) -> Result<Seen, Error> {
-        let name = self.machine.name();
+    pub fn await_init(&mut self, from: Mark, deadline: Duration) -> Result<Seen, Error> {
         if let Some(tally) = self.machine.tally() {
-            tally.boot(name)?;
+            tally.boot(self.machine.name())?;
         }
-        let wait = || self.console.search(from, &[INIT_STARTS.into()], deadline, Some(MUTE_LIMIT));
-        match wait() {
-            Err(Error::Mute { tail, .. }) => {
-                tracing::warn!(machine = name, console = tail, "the guest is mute; resetting it once");
+        match self.search_init(from, deadline) {
+            Err(mute @ Error::Mute { .. }) => {
+                tracing::warn!(error = %mute, "a mute guest is started anew once");
                 if let Some(tally) = self.machine.tally() {
-                    tally.retry(name)?;
+                    tally.retry(self.machine.name())?;
                 }
-                self.restarts.fetch_add(1, Ordering::Relaxed);
-                self.reset()?;
-                wait()
+                self.restarts += 1;
+                // Another QEMU would begin another log of writes.
+                let logs = |disk: &Disk| matches!(disk.layer, Some(Layer::LogWrites { .. }));
+                if self.machine.spec().disks.iter().any(logs) {
+                    self.reset()?
+                } else {
+                    self.power_cycle()?
+                }
+                self.search_init(from, deadline)
             }
             answer => answer,
         }
     }
 
-    /// Returns how often it was reset since it was mute. Each may have cost the entry that was booted one of its tries.
+    /// Waits for that line once. Of a mute guest it says where its processors stand, and records more of them.
+    fn search_init(&self, from: Mark, deadline: Duration) -> Result<Seen, Error> {
+        let found = self.console.search(from, &[INIT_STARTS.into()], deadline, Some(self.machine.mute_limit()));
+        let Err(Error::Mute { machine, what, limit, tail, .. }) = found else { return found };
+        let processors = self.record_processors().unwrap_or_else(|error| format!("  | not seen: {error}"));
+        Err(Error::Mute { machine, what, limit, processors, tail })
+    }
+
+    /// Writes what QEMU tells of the processors behind what was recorded before; returns where they stand.
+    fn record_processors(&self) -> Result<String, Error> {
+        let sight = processors::look(&mut self.qmp()?)?;
+        let path = self.machine.dir().join(file::PROCESSORS);
+        let mut log = File::options().create(true).append(true).open(&path).map_err(Error::path("open", &path))?;
+        log.write_all(sight.record.as_bytes()).map_err(Error::path("write", &path))?;
+        Ok(sight.summary)
+    }
+
+    /// Returns how often it was started anew since it was mute. Each may have cost the entry that was booted one of its tries.
     #[must_use]
-    pub fn restarts(&self) -> usize {
-        self.restarts.load(Ordering::Relaxed)
+    pub const fn restarts(&self) -> usize {
+        self.restarts
     }
 
     /// Returns ssh into the guest as the machine's user.
@@ -269,6 +316,10 @@ impl Running {
     /// # Errors
     /// QEMU did not end.
     pub fn quit(mut self) -> Result<(), Error> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), Error> {
         // QEMU may close the connection before the answer is read; its end is what counts.
         let asked = self.qmp()?.execute("quit", Value::Null);
         match self.wait_exit(GONE) {

@@ -9,7 +9,9 @@
 )]
 
 use kairn_host::Runner;
-use kairn_lab::{Accel, Bus, Disk, Error, Layer, Machine, Protocol, Running, WriteLog, store::Store};
+use kairn_lab::{
+    Accel, Bus, Counts, Disk, Error, Layer, Machine, Mark, Protocol, Running, Tally, WriteLog, store::Store,
+};
 use std::path::Path;
 use std::time::Duration;
 
@@ -46,6 +48,15 @@ fn the_firmware_comes_up_and_power_can_be_cut_and_given_again() {
     let event = running.wait_event(&["RESET"], Duration::from_secs(30)).unwrap().expect("QEMU announces a reset");
     assert_eq!(event.name, "RESET");
     running.console().wait_for("BdsDxe", BOOT).unwrap();
+
+    let (pid, before) = (running.pid(), running.console().mark());
+    running.power_cycle().unwrap();
+    assert_ne!(running.pid(), pid, "it is another QEMU");
+    let seen = running.console().wait_since(before, "BdsDxe", BOOT).unwrap();
+    assert!(seen.end > before && running.console().text().matches("BdsDxe").count() > 1, "places stay valid");
+    assert!(std::net::TcpStream::connect(("127.0.0.1", running.port(Protocol::Tcp, 22).unwrap())).is_ok());
+    running.reset().unwrap();
+    assert!(running.wait_event(&["RESET"], Duration::from_secs(30)).unwrap().is_some(), "its events come");
 
     let machine = running.machine().clone();
     assert!(matches!(machine.start(), Err(Error::Running { .. })));
@@ -183,4 +194,27 @@ fn the_accelerator_that_is_found_boots_the_firmware() {
     let running = machine.start().unwrap();
     assert_eq!(running.accel(), accel);
     running.console().wait_for("BdsDxe", BOOT).unwrap();
+}
+
+#[test]
+fn a_mute_guest_is_started_anew_once_and_tells_where_its_processors_stood() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = |name: &str| Disk::raw(dir.path().join(name));
+    for (name, disk, by_another) in [
+        ("plain", disk("plain.raw"), true),
+        ("logged", disk("logged.raw").through(Layer::LogWrites { log: dir.path().join("writes.log") }), false),
+    ] {
+        std::fs::File::create(&disk.image).unwrap().set_len(4 << 20).unwrap();
+        let tally = Tally::new(dir.path().join(format!("{name}.tally")));
+        let machine = Machine::builder(name, dir.path().join(name)).memory_mib(256).disk(disk).accel(Accel::Tcg);
+        let machine = machine.network(None).tally(tally.clone()).mute_limit(Duration::from_secs(5)).create().unwrap();
+        let Some(mut running) = or_skip(machine.start()) else { return };
+        let pid = running.pid();
+        let error = running.await_init(Mark::default(), BOOT).unwrap_err();
+        assert!(matches!(&error, Error::Mute { processors, .. } if processors.contains("IP=")), "{error}");
+        assert_eq!((running.restarts(), running.pid() != pid), (1, by_another), "{name}");
+        assert_eq!(tally.counts().unwrap(), Counts { boots: 1, retried: vec![name.into()] });
+        let record = std::fs::read_to_string(machine.dir().join("processors.log")).unwrap();
+        assert_eq!(record.matches("== info registers").count(), 2, "{record}");
+    }
 }

@@ -26,7 +26,7 @@ pub enum Fault {
     #[error("{0}")]
     Cannot(String),
     /// What was to be seen cannot be told from what a mute guest does. The scenario begins anew, once.
-    #[error("the guest was mute and was reset, so that nobody knows what it would have done by itself")]
+    #[error("the guest was mute and was started anew, so that nobody knows what it would have done by itself")]
     Mute,
     /// A promise was not kept.
     #[error("{0}")]

@@ -61,7 +61,7 @@ impl<'a> Node<'a> {
 
     /// Starts a machine with a medium that installs by itself, and waits for the installed system.
     pub fn start_installing(stage: &'a Stage<'a>, machine: &Machine, deadline: Duration) -> Result<Self, Fault> {
-        let running = machine.start()?;
+        let mut running = machine.start()?;
         let live = running.await_init(Mark::default(), TO_INIT)?;
         stage.note("the medium runs");
         Self::await_installed(stage, running, live.end, deadline)
@@ -232,10 +232,10 @@ impl<'a> Node<'a> {
         let mut entries = Vec::new();
         let which = Regex::new(r"kairn-init: entry kairn-\S+\.conf, (?:on trial|not counted)").map_err(wrong)?;
         for boot in 1..=BOOTS {
-            let console = self.running.console();
-            let firmware = console.wait_since(self.from, FIRMWARE, TO_GIVE_UP)?;
+            let firmware = self.running.console().wait_since(self.from, FIRMWARE, TO_GIVE_UP)?;
             let init = self.running.await_init(firmware.end, TO_INIT)?;
             self.from = init.end;
+            let console = self.running.console();
             let entry = console.wait_since(init.end, Pattern::Regex(which.clone()), TO_INIT)?;
             self.stage.note(&format!("boot {boot}: {}", entry.line.trim()));
             entries.push(entry.text.clone());
@@ -279,7 +279,7 @@ impl<'a> Node<'a> {
         self.running.console().text().contains(text)
     }
 
-    /// Returns how often the machine was reset since it was mute; each time may have cost an entry one of its tries.
+    /// Returns how often the machine was started anew since it was mute; each time may have cost an entry one of its tries.
     pub fn restarts(&self) -> usize {
         self.running.restarts()
     }

@@ -130,7 +130,7 @@ impl<'a> Stage<'a> {
         self.world.registry.as_deref().map(|program| Registry::start(program, &self.dir.join("registry"))).transpose()
     }
 
-    /// Copies the consoles of its machines to where logs stay, and returns the end of the one written last.
+    /// Copies the consoles of its machines, and what processors of mute ones did, to where logs stay, and returns the end of the one written last.
     pub fn keep_logs(&self) -> Result<String, Fault> {
         let kept = self.world.logs.join(self.name);
         clear(&kept)?;
@@ -142,6 +142,11 @@ impl<'a> Stage<'a> {
             let Ok(written) = console.metadata().and_then(|meta| meta.modified()) else { continue };
             let to = kept.join(entry.file_name()).with_extension("log");
             fs::copy(&console, &to).map_err(Fault::io(format!("keep {}", console.display())))?;
+            let processors = entry.path().join("processors.log");
+            if processors.exists() {
+                let to = kept.join(entry.file_name()).with_extension("processors.log");
+                fs::copy(&processors, &to).map_err(Fault::io(format!("keep {}", processors.display())))?;
+            }
             last = last.max(Some((written, to)));
         }
         let Some((_, path)) = last else { return Ok(String::new()) };

@@ -57,7 +57,7 @@ pub fn init_hangs(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     let verdict = fell_back(stage, &mut node, 3, &["handed over"])?;
     let (fired, restarts) = (node.watchdogs()?, node.restarts());
     ensure(fired <= 2 && fired + restarts >= 2, || {
-        format!("the watchdog fired {fired} times instead of twice (mute and reset: {restarts} times)")
+        format!("the watchdog fired {fired} times instead of twice (mute and started anew: {restarts} times)")
     })?;
     Ok(verdict)
 }
@@ -89,7 +89,7 @@ pub fn fell_back_from(
     came_back(stage, node, [from, to], (&took, node.restarts() - before), boots, words)
 }
 
-/// Expects a deployment to run and be good after some boots, of which some were mute and reset, and the one before to be given up with
+/// Expects a deployment to run and be good after some boots, of which some were mute and started anew, and the one before to be given up with
 /// a reason that holds some words.
 fn came_back(
     stage: &Stage<'_>,
@@ -106,7 +106,7 @@ fn came_back(
     let status = node.expect_good(to)?;
     // The loader may have counted a boot whose kernel was mute then.
     ensure(took.len() <= boots && took.len() + restarts >= boots, || {
-        format!("coming back took {} boots instead of {boots} (mute and reset: {restarts} times)", took.len())
+        format!("coming back took {} boots instead of {boots} (mute and started anew: {restarts} times)", took.len())
     })?;
     let given_up = deployment(&status, Sequence(from)).map(|found| found.state);
     ensure(given_up == Some(DeploymentState::Bad), || format!("deployment {from} is not bad:\n{status}"))?;

@@ -40,7 +40,7 @@ pub fn install_from_usb(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     for port in PAIRING {
         machine = machine.forward(Protocol::Udp, 0, port);
     }
-    let running = machine.disk(Disk::usb_stick(stage.world.live_medium()?)).create()?.start()?;
+    let mut running = machine.disk(Disk::usb_stick(stage.world.live_medium()?)).create()?.start()?;
     let init = running.await_init(Mark::default(), TO_INIT)?;
     stage.note("the medium runs");
     running.console().rewind(init.end);
@@ -125,7 +125,7 @@ fn expect_stages(node: &Node<'_>) -> Result<(), Fault> {
 /// A medium that is not told to install offers its live system.
 pub fn live_from_usb(stage: &Stage<'_>) -> Result<Verdict, Fault> {
     let medium = Disk::usb_stick(stage.world.live_medium()?);
-    let running = stage.machine("live").disk(medium).disk(empty_disk(stage)?).create()?.start()?;
+    let mut running = stage.machine("live").disk(medium).disk(empty_disk(stage)?).create()?.start()?;
     let init = running.await_init(Mark::default(), TO_INIT)?;
     stage.note(&format!("kairn-init runs ({:.1} s after power on)", init.at.as_secs_f64()));
     let console = running.console();
