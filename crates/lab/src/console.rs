@@ -128,21 +128,23 @@ impl Shared {
 impl Console {
     /// Follows the log in a machine's directory from an offset in bytes on, while the process lives.
     pub(crate) fn follow(machine: &str, dir: &Path, from: u64, process: Option<Process>) -> Result<Self, Error> {
-        Self::go_on(machine, dir, from, process, (State::default(), Instant::now()))
+        let shared = Shared { began: Instant::now(), state: Mutex::default(), changed: Condvar::new() };
+        Self::follow_into(shared, machine, dir, from, process)
     }
 
     /// Follows another process of the same machine, from an offset in bytes on, with all that came before: places and times stay valid.
     pub(crate) fn follow_next(&self, from: u64, process: Process) -> Result<Self, Error> {
         let before = State { ended: None, ..self.shared.lock().clone() };
-        Self::go_on(&self.machine, &self.dir, from, Some(process), (before, self.shared.began))
+        let shared = Shared { began: self.shared.began, state: Mutex::new(before), changed: Condvar::new() };
+        Self::follow_into(shared, &self.machine, &self.dir, from, Some(process))
     }
 
-    fn go_on(
+    fn follow_into(
+        shared: Shared,
         machine: &str,
         dir: &Path,
         from: u64,
         process: Option<Process>,
-        (before, began): (State, Instant),
     ) -> Result<Self, Error> {
         let path = dir.join(file::CONSOLE_LOG);
         let mut log = File::open(&path).map_err(Error::path("open", &path))?;
@@ -152,7 +154,7 @@ impl Console {
         inotify::add_watch(&changes, &path, WatchFlags::MODIFY).map_err(Error::errno("watch", &path))?;
         let stop = eventfd(0, EventfdFlags::CLOEXEC).map_err(Error::errno("watch", &path))?;
         let stopped = stop.try_clone().map_err(Error::path("watch", &path))?;
-        let shared = Arc::new(Shared { began, state: Mutex::new(before), changed: Condvar::new() });
+        let shared = Arc::new(shared);
         let reader = {
             let shared = Arc::clone(&shared);
             let follower = Follower { log, changes, stopped, process, cleaner: Cleaner::default() };

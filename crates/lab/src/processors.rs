@@ -8,7 +8,7 @@ use std::time::Duration;
 const LOOKS: u32 = 3;
 /// Time from one look to the next.
 const APART: Duration = Duration::from_millis(500);
-/// What may tell why, for the record: registers, the controllers of interrupts, the code and the disks.
+/// What may tell why, for the record: registers, the controllers of interrupts, code, stack and disks.
 const RECORDED: [&str; 6] =
     ["info registers -a", "info lapic", "info pic", "x/24i $eip-32", "x/32gx $esp", "info blockstats"];
 

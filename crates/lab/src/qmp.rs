@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// How long QEMU may take to answer a command; it answers at once unless it is stuck.
 const ANSWER: Duration = Duration::from_secs(60);
+/// After so long without one, no event that QEMU has announced is still on its way.
+const SILENCE: Duration = Duration::from_millis(200);
 
 /// Something that QEMU announced.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -104,6 +106,20 @@ impl Qmp {
             let Some(message) = self.message(end)? else { return Ok(None) };
             self.keep_event(message)?;
         }
+    }
+
+    /// Ends the connection; returns the events that came over it and nobody took.
+    pub(crate) fn into_events(mut self) -> Result<VecDeque<QmpEvent>, Error> {
+        while let Some(message) = self.message(Instant::now() + SILENCE)? {
+            self.keep_event(message)?;
+        }
+        Ok(self.events)
+    }
+
+    /// Puts events of an earlier connection before its own.
+    pub(crate) fn after(mut self, mut before: VecDeque<QmpEvent>) -> Self {
+        before.append(&mut self.events);
+        Self { events: before, ..self }
     }
 
     fn keep_event(&mut self, message: Value) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use crate::qmp::{Qmp, QmpEvent};
 use crate::{Accel, Disk, Error, Layer, Machine, Protocol, Ssh};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
@@ -53,13 +53,13 @@ impl Running {
             }
         };
         let mut running = Self::new(machine, process, console, accel, true);
-        running.get_acquainted()?;
+        running.get_acquainted(VecDeque::new())?;
         Ok(running)
     }
 
-    /// Begins to take its events and asks which ports lead to it.
-    fn get_acquainted(&mut self) -> Result<(), Error> {
-        self.events = Some(Qmp::connect(self.machine.dir(), file::EVENTS)?);
+    /// Begins to take its events, behind those that came before, and asks which ports lead to it.
+    fn get_acquainted(&mut self, before: VecDeque<QmpEvent>) -> Result<(), Error> {
+        self.events = Some(Qmp::connect(self.machine.dir(), file::EVENTS)?.after(before));
         self.ports = self.forwards()?;
         Ok(())
     }
@@ -137,24 +137,27 @@ impl Running {
         self.qmp()?.execute("system_reset", Value::Null).map(drop)
     }
 
-    /// Takes the power away and gives it again: another QEMU has the machine's disks and variables. Places of the console stay valid;
-    /// events that nobody took are gone, and other ports of the host lead to the guest unless the description says which.
+    /// Takes the power away and gives it again: another QEMU has the machine's disks and variables. Places of the console stay valid and
+    /// events that nobody took are kept; other ports of the host lead to the guest unless the description says which.
     ///
     /// # Errors
     /// The one QEMU does not end or the other one does not start.
     pub fn power_cycle(&mut self) -> Result<(), Error> {
         let owned = self.owned;
-        self.events = None;
+        let unseen = self.events.take().map_or_else(|| Ok(VecDeque::new()), Qmp::into_events)?;
         if let Err(error) = self.end() {
             tracing::warn!(machine = self.machine.name(), %error, "QEMU does not end in order; it is killed");
             self.kill()?;
         }
-        self.console.wait_end(GONE);
+        if !self.console.wait_end(GONE) {
+            return Err(Error::NotEnded { what: "the console's reader to end with QEMU".into(), deadline: GONE });
+        }
         let (process, console_from, accel) = self.machine.launch()?;
-        let handle = process.duplicate().map_err(Error::path("watch", self.machine.dir()))?;
+        // Before anything fails, so that it has an owner.
         (self.process, self.accel, self.owned) = (process, accel, owned);
+        let handle = self.process.duplicate().map_err(Error::path("watch", self.machine.dir()))?;
         self.console = self.console.follow_next(console_from, handle)?;
-        self.get_acquainted()
+        self.get_acquainted(unseen)
     }
 
     /// Pulls out a disk by its place in the description; on USB at once, on other buses the guest must play along.

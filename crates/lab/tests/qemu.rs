@@ -49,8 +49,12 @@ fn the_firmware_comes_up_and_power_can_be_cut_and_given_again() {
     assert_eq!(event.name, "RESET");
     running.console().wait_for("BdsDxe", BOOT).unwrap();
 
+    running.reset().unwrap();
+    running.console().wait_for("BdsDxe", BOOT).unwrap();
     let (pid, before) = (running.pid(), running.console().mark());
     running.power_cycle().unwrap();
+    assert!(running.wait_event(&["RESET"], Duration::from_millis(10)).unwrap().is_some(), "what nobody took is kept");
+    assert!(running.wait_event(&["RESET"], Duration::from_millis(10)).unwrap().is_none(), "and comes once");
     assert_ne!(running.pid(), pid, "it is another QEMU");
     let seen = running.console().wait_since(before, "BdsDxe", BOOT).unwrap();
     assert!(seen.end > before && running.console().text().matches("BdsDxe").count() > 1, "places stay valid");

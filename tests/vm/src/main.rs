@@ -25,7 +25,8 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     // E.g. that a guest was mute, and what its processors did then.
-    tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).without_time().with_writer(io::stderr).init();
+    let warnings = tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_ansi(false).without_time();
+    warnings.with_writer(io::stderr).init();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["test", filter @ ..] => {

@@ -85,7 +85,7 @@ pub fn run(world: &World, all: &[Scenario], filter: &[&str]) -> Result<bool, Fau
                     let ended = match perform(world, scenario) {
                         Err(fault @ Fault::Mute) => {
                             say(&format!("AGAIN {}: {fault}", scenario.name));
-                            perform(world, scenario)
+                            Stage::set_logs_aside(world, scenario.name).and_then(|()| perform(world, scenario))
                         }
                         ended => ended,
                     };
@@ -261,6 +261,7 @@ mod tests {
             _ => Ok(Verdict::Passed),
         });
         assert!(run(&world(&dir), &[spoiled], &[]).unwrap());
+        assert!(world(&dir).logs.join("spoiled.mute").is_dir() && world(&dir).logs.join("spoiled").is_dir());
         assert!(!run(&world(&dir), &[scenario("always", |_| Err(Fault::Mute))], &[]).unwrap());
         assert_eq!(BEGUN.load(Ordering::SeqCst), 2);
     }

@@ -130,7 +130,8 @@ impl<'a> Stage<'a> {
         self.world.registry.as_deref().map(|program| Registry::start(program, &self.dir.join("registry"))).transpose()
     }
 
-    /// Copies the consoles of its machines, and what processors of mute ones did, to where logs stay, and returns the end of the one written last.
+    /// Copies the consoles of its machines, and what processors of mute ones did, to where logs stay, and returns the end of the console
+    /// written last.
     pub fn keep_logs(&self) -> Result<String, Fault> {
         let kept = self.world.logs.join(self.name);
         clear(&kept)?;
@@ -155,6 +156,13 @@ impl<'a> Stage<'a> {
         let mut tail: Vec<&str> = text.lines().rev().filter(|line| !line.trim().is_empty()).take(TAIL).collect();
         tail.reverse();
         Ok(tail.iter().map(|line| format!("\n      | {}", line.trim_end())).collect())
+    }
+
+    /// Keeps what a scenario that begins anew has left there, under another name.
+    pub fn set_logs_aside(world: &World, name: &str) -> Result<(), Fault> {
+        let aside = world.logs.join(format!("{name}.mute"));
+        clear(&aside)?;
+        fs::rename(world.logs.join(name), &aside).map_err(Fault::io(format!("set aside {}", aside.display())))
     }
 
     /// Says what has been reached.
